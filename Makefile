@@ -1,0 +1,52 @@
+# Everything sets itself up; the environment is .venv, made by .ci/setup. Another interpreter: PYTHON=python3.13 make test
+
+PYTHON ?= python3
+ARGS ?=
+
+SHELL := /bin/sh
+PY := .venv/bin/python
+GOALS := $(or $(MAKECMDGOALS),help)
+LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test,$(GOALS)),test,demo))
+
+.PHONY: help setup demo test lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     the region resolver: its cache store fails, its answers do not   (ARGS=... for its options)"
+	@echo "make test     all tests, README and docs, with 100 % branch coverage            (ARGS=... for pytest: no coverage then)"
+	@echo "make lint     ruff, ruff format, mypy, pyright"
+	@echo "make format   let ruff sort the imports and lay out the code"
+	@echo "make clean    remove the environment and everything generated"
+	@echo "Each sets itself up in .venv; PYTHON=python3.13 make ... selects the interpreter."
+
+# One set-up for all goals of this call, so that 'make -j test lint' installs once.
+setup:
+	@PYTHON='$(PYTHON)' sh .ci/setup $(LEVEL)
+
+demo: setup
+	@$(PY) -m examples.region_resolver $(ARGS)
+
+ifeq ($(strip $(ARGS)),)
+test: setup
+	@$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest
+	@$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
+else
+test: setup
+	$(PY) -m pytest $(ARGS)
+endif
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pyright --pythonpath $(PY)
+
+format: setup
+	$(PY) -m ruff check --fix --select I .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf .venv .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,44 @@
+"""Caches that cannot take a service down: whatever a store does, its callers get a miss.
+
+`ResilientCache` and `AsyncResilientCache` are the library; `fallback` is their guard alone. All durations are seconds,
+or `timedelta`.
+"""
+
+from ._async import AsyncResilientCache
+from ._sync import ResilientCache
+from .entry import Entry
+from .errors import (
+    FailureKind,
+    LoadTimeout,
+    MisuseError,
+    NoSafeValue,
+    NotFound,
+    OriginOverloaded,
+    ResilientCacheError,
+    StoreError,
+)
+from .fallback import fallback
+from .outcome import Invalidation, Lookup, Mode, Reason, Source
+from .policy import BreakerPolicy, CachePolicy
+
+__all__ = [
+    "AsyncResilientCache",
+    "BreakerPolicy",
+    "CachePolicy",
+    "Entry",
+    "FailureKind",
+    "Invalidation",
+    "LoadTimeout",
+    "Lookup",
+    "MisuseError",
+    "Mode",
+    "NoSafeValue",
+    "NotFound",
+    "OriginOverloaded",
+    "Reason",
+    "ResilientCache",
+    "ResilientCacheError",
+    "Source",
+    "StoreError",
+    "fallback",
+]

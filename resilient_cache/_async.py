@@ -1,0 +1,370 @@
+"""The flow, for tasks: one request from top to bottom. Twin of `_sync.py`; a test holds them equal but for waiting."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, final, overload
+
+from typing_extensions import Self, TypeVar
+
+from . import _build
+from ._guard import Answer
+from ._request import Failure, Request
+from ._switch import ModeSetting
+from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, load
+from .decorators import AsyncCached, AsyncDecorator, async_decorator
+from .entry import Duration, Entry
+from .events import Hook
+from .flights import AGAIN, LEAD, LEADING, Flight
+from .outcome import Invalidation, Lookup, Mode, Operation
+from .policy import BreakerPolicy, CachePolicy
+from .protocols import AsyncCacheAdapter, Clock, Codec
+from .stamps import SYSTEM_CLOCK
+
+__all__ = ["AsyncResilientCache"]
+
+K = TypeVar("K", bound=str, default=str)
+V = TypeVar("V", default=Any)
+D = TypeVar("D", default=None)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@final
+class AsyncResilientCache(Generic[K, V]):
+    """A cache whose store may fail in any way at the cost of a miss. Safe to share between tasks, and between loops in several threads.
+
+    `adapter`: the store, or None for memory only; it is closed with the cache. `name` starts every key in the store and
+    labels the metrics. `type` picks the codec (`codec` overrides it). `memory`: entries kept in process. `mode` is a
+    `Mode` or a function asked at every request. `clock`, `random` and `spawn` are what the cache reads time and chance
+    from and runs work behind with.
+
+    Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
+    """
+
+    __slots__ = ("_adapter", "_behind", "_prefix", "_rules")
+
+    def __init__(
+        self,
+        adapter: AsyncCacheAdapter | None,
+        *,
+        name: str,
+        policy: CachePolicy | None = None,
+        type: type[V] | None = None,
+        memory: int = 0,
+        hooks: Iterable[Hook] = (),
+        mode: ModeSetting = Mode.ON,
+        breaker: BreakerPolicy | None = None,
+        codec: Codec[V] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        random: Callable[[], float] = random.random,
+        spawn: Spawn | None = None,
+    ) -> None:
+        if adapter is not None:
+            check_adapter(adapter)
+        self._adapter: Any = adapter
+        self._behind = Behind(spawn)
+        self._prefix = f"{name}:"
+        self._rules = _build.build(
+            name=name,
+            has_store=adapter is not None,
+            policy=policy,
+            breaker=breaker,
+            type=type,
+            codec=codec,
+            memory=memory,
+            hooks=hooks,
+            mode=mode,
+            clock=clock,
+            random=random,
+        )
+
+    # Reading
+
+    @overload
+    async def get(self, key: K) -> V | None: ...
+    @overload
+    async def get(self, key: K, default: D) -> V | D: ...
+    async def get(self, key: K, default: Any = None) -> Any:
+        """A fresh value, else `default`. Never raises for a store; costs at most `timeout`."""
+        rules = self._rules
+        try:
+            entry = rules.peek(key)
+        except TypeError:
+            entry = None
+        if entry is not None and rules.monotonic() < entry[1]:
+            rules.marks[entry[4]] = 1
+            rules.memory_hits += 1
+            if rules.hooks:
+                rules.tell_hit()
+            return entry[0]
+        found = await self._look_up(key)
+        return found.value if found else default
+
+    async def lookup(
+        self,
+        key: K,
+        loader: Callable[[K], Awaitable[V | Entry[V]]] | None = None,
+        *,
+        policy: CachePolicy | None = None,
+        deadline: Duration | None = None,
+    ) -> Lookup[V]:
+        """The answer with its provenance, falsy when there is none; with a `loader`, what `get_or_load` would give.
+
+        Never raises for a store; with a loader, raises what `get_or_load` raises.
+        """
+        if loader is None:
+            return await self._look_up(key, policy, deadline)
+        return await self._resolve(key, loader, policy, deadline)
+
+    async def get_or_load(
+        self,
+        key: K,
+        loader: Callable[[K], Awaitable[V | Entry[V]]],
+        *,
+        policy: CachePolicy | None = None,
+        deadline: Duration | None = None,
+    ) -> V:
+        """The value, from the cache or from `loader(key)`, which then runs once for everyone who asks meanwhile.
+
+        `deadline`: the seconds that the caller has; store operations are given no more. Raises what the loader raises,
+        as it is, unless a stale entry stands in; `LoadTimeout`, `NotFound`, `NoSafeValue`. Never raises for a store.
+        """
+        rules = self._rules
+        try:
+            entry = rules.peek(key)
+        except TypeError:
+            entry = None
+        if entry is not None and rules.monotonic() < entry[1]:
+            rules.marks[entry[4]] = 1
+            rules.memory_hits += 1
+            if rules.hooks:
+                rules.tell_hit()
+            value: V = entry[0]
+            return value
+        found: Lookup[Any] = await self._resolve(key, loader, policy, deadline)
+        return found.value  # type: ignore[no-any-return]
+
+    async def refresh(self, key: K, loader: Callable[[K], Awaitable[V | Entry[V]]], *, policy: CachePolicy | None = None) -> V:
+        """The value of a load that begins now, in place of whatever the cache has. Raises what the loader raises."""
+        found: Lookup[Any] = await self._resolve(key, loader, policy, None, forced=True)
+        return found.value  # type: ignore[no-any-return]
+
+    # Writing
+
+    async def set(self, key: K, value: V, *, ttl: Duration | None = None) -> bool:
+        """Put `value` in place of whatever the cache has; True when the store acknowledged it.
+
+        False: the store does not have it or may not. What the store had before is not served again either way.
+        Never raises for a store; costs at most `timeout`.
+        """
+        rules = self._rules
+        request = rules.begin(key, forced=True)
+        return rules.written(request, await self._write(request, rules.place(request, value, ttl)))
+
+    async def invalidate(self, key: K) -> Invalidation:
+        """From now on nothing whose load began before this call is served for `key` in this process.
+
+        `CONFIRMED` when the store deleted it too, `PENDING` when it could not be asked or did not answer. Never raises
+        for a store; costs at most `timeout`.
+        """
+        rules = self._rules
+        request = rules.begin(key)
+        request.stamp = rules.local.invalidate(request.key)
+        return rules.invalidated(request, await self._delete(request))
+
+    # Around it
+
+    @overload
+    def cached(self, function: Callable[P, Awaitable[R]], /) -> AsyncCached[P, R]: ...
+    @overload
+    def cached(
+        self,
+        *,
+        key: str | Callable[..., str] | None = None,
+        ttl: Duration | None = None,
+        policy: CachePolicy | None = None,
+    ) -> AsyncDecorator: ...
+    def cached(
+        self,
+        function: Any = None,
+        /,
+        *,
+        key: str | Callable[..., str] | None = None,
+        ttl: Duration | None = None,
+        policy: CachePolicy | None = None,
+    ) -> Any:
+        """A function whose results are cached, with `.lookup`, `.invalidate`, `.refresh` and `.key`.
+
+        `key`: a template of its arguments like "region:{host}", or a function of them; by default all of them. Raises
+        `MisuseError` for a method without a key.
+        """
+        if ttl is not None:
+            policy = replace(policy or self._rules.policy, ttl=ttl)
+        decorate: Any = async_decorator(self, self._rules, check_loader, key, policy)
+        return decorate if function is None else decorate(function)
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in force. Assign a `Mode`, or a function asked at every request; it holds from the next one on."""
+        return self._rules.switch.mode()
+
+    @mode.setter
+    def mode(self, mode: ModeSetting) -> None:
+        self._rules.switch.set(mode)
+        self._rules.aim()
+
+    @contextmanager
+    def bypassed(self) -> Iterator[None]:
+        """Within the block, for every user of this cache, `Mode.BYPASS`. Blocks nest and overlap."""
+        with self._rules.bypass():
+            yield
+
+    def stats(self) -> dict[str, int]:
+        """The counters at one moment; requests = hits + stale + negative + loads + misses + errors."""
+        return _build.stats(self._rules)
+
+    def health(self) -> dict[str, object]:
+        """Circuits, pending invalidations, stuck flights and mode, as plain data. Never touches the store."""
+        return _build.health(self._rules)
+
+    async def explain(self, key: K) -> dict[str, object]:
+        """Why `key` answers as it does; looks into the store as `lookup` does. Never holds the value."""
+        return _build.explain(self._rules, key, await self._look_up(key))
+
+    async def aclose(self) -> None:
+        """Stop what runs behind and close the adapter. Later use is `MisuseError`; closing again is nothing."""
+        rules = self._rules
+        if rules.close():
+            return
+        await self._behind.close()
+        close = getattr(self._adapter, "aclose", None)
+        if close is not None:
+            try:
+                await close()
+            except Exception:
+                rules.reporter.count("close_errors")
+
+    async def __aenter__(self) -> Self:
+        """The cache itself."""
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close it."""
+        await self.aclose()
+
+    # One request, from top to bottom
+
+    async def _look_up(self, key: K, policy: CachePolicy | None = None, deadline: Duration | None = None) -> Lookup[Any]:
+        rules = self._rules
+        request = rules.begin(key, policy, deadline)
+        result = rules.recall(request)
+        if result is None and request.gates.read:
+            result = await self._read(request)
+            if request.refused:
+                await self._delete(request)
+        if result is None:
+            result = rules.leftover(request)
+        return rules.finish(result, request.reason)
+
+    async def _resolve(
+        self, key: K, loader: Any, policy: CachePolicy | None, deadline: Duration | None, *, forced: bool = False
+    ) -> Lookup[Any]:
+        check_loader(loader)
+        rules = self._rules
+        request = rules.begin(key, policy, deadline, loads=True, forced=forced)
+        result = rules.recall(request)
+        if result is None:
+            result = rules.settle(request, await self._fly(request, loader))
+        return rules.finish(result, request.reason)
+
+    async def _fly(self, request: Request, loader: Any) -> Lookup[Any] | Failure:
+        local = self._rules.local
+        while True:
+            flight, seat = local.board(request, Seat, self._rules.monotonic())
+            if seat is None and request.policy.load_timeout is not None:
+                seat = self._lead_behind(request, flight, loader)
+            if seat is None:
+                outcome = await self._lead(request, flight, None, loader)
+            else:
+                outcome = await self._follow(request, flight, seat, loader)
+            if outcome is not AGAIN:
+                return outcome
+
+    async def _lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
+        local = self._rules.local
+        leading = LEADING.set((*LEADING.get(), flight))
+        try:
+            outcome = await self._answer(request, flight, loader)
+        except BaseException:
+            local.leave(flight, seat, self._rules.monotonic())
+            raise
+        finally:
+            LEADING.reset(leading)
+        local.land(flight, outcome)
+        return outcome
+
+    def _lead_behind(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
+        seat = self._rules.local.sit(flight, Seat)
+        led = self._behind.spawn(lambda: self._lead(request, flight, None, loader))
+        return seat if led else None
+
+    async def _follow(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
+        rules = self._rules
+        try:
+            await seat.wait(rules.patience(request, flight))
+        except BaseException:
+            rules.local.leave(flight, seat, rules.monotonic())
+            raise
+        if seat.verdict == LEAD:
+            return await self._lead(request, flight, seat, loader)
+        if flight.outcome is None:
+            rules.local.leave(flight, seat, rules.monotonic())
+            return rules.timed_out(request, flight) or AGAIN
+        return flight.outcome
+
+    async def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
+        rules = self._rules
+        if request.gates.read and not request.asked:
+            found = await self._read(request)
+            if found is not None:
+                return found
+        instead = rules.begin_load(request, flight)
+        if instead is not None:
+            return instead
+        try:
+            value = await load(loader, request.key)
+        except Exception as error:
+            return rules.load_failed(request, flight, error)
+        outcome, data = rules.loaded(request, flight, value)
+        rules.written(request, await self._write(request, data))
+        return outcome
+
+    async def _read(self, request: Request) -> Lookup[Any] | None:
+        request.asked = True
+        return self._rules.judge(request, await self._ask(request, Operation.GET, self._adapter.get))
+
+    async def _write(self, request: Request, data: bytes | None) -> Answer | None:
+        if data is None:
+            return None
+        return await self._ask(request, Operation.SET, self._adapter.set, data, request.life)
+
+    async def _delete(self, request: Request) -> Answer | None:
+        if not request.gates.write:
+            return None
+        stamp = request.stamp or self._rules.local.stamps.now()
+
+        async def delete(store_key: str) -> None:
+            await self._adapter.delete(store_key)
+            self._rules.local.confirm(request.key, stamp)
+
+        return await self._ask(request, Operation.DELETE, delete)
+
+    async def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
+        rules = self._rules
+        left = rules.time_left(request)
+        return await ask(rules.guard, self._behind, operation, left, function, self._prefix + request.key, *args)

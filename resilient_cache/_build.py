@@ -1,0 +1,145 @@
+"""How a cache is put together, for both flows; and what it tells of itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from ._guard import Guard
+from ._local import Local
+from ._reporting import Reporter
+from ._rules import Rules
+from ._switch import ModeSetting, Switch
+from .codecs import codec_for
+from .entry import MICROS
+from .errors import MisuseError
+from .events import Hook
+from .outcome import Lookup
+from .policy import BreakerPolicy, CachePolicy, float_of
+from .protocols import Clock, Codec
+
+__all__ = ["build", "build_guard", "explain", "health", "stats"]
+
+NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+MOST_MEMORY: Final = 100_000_000
+ANSWERS: Final = ("hits", "stale", "negative", "loads", "misses", "errors")
+
+
+def build(
+    *,
+    name: object,
+    has_store: bool,
+    policy: CachePolicy | None,
+    breaker: BreakerPolicy | None,
+    type: type[Any] | None,
+    codec: Codec[Any] | None,
+    memory: int,
+    hooks: Iterable[Hook],
+    mode: ModeSetting,
+    clock: Clock,
+    random: Callable[[], float],
+) -> Rules:
+    """The rules of a new cache. Raises `MisuseError` for an argument that can never be right."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise MisuseError(f"name must be 1 to 64 letters, digits or _ . - (it starts every key), not {name!r}")
+    if isinstance(memory, bool) or not isinstance(memory, int) or not 0 <= memory <= MOST_MEMORY:
+        raise MisuseError(f"memory must be a number of entries, 0 to {MOST_MEMORY}, not {memory!r}")
+    policy = policy if policy is not None else CachePolicy()
+    if not isinstance(policy, CachePolicy):
+        raise MisuseError(f"policy must be a CachePolicy, not {policy!r}")
+    reporter = Reporter(name, hooks, clock.monotonic)
+    guard = build_guard(float_of(policy.timeout), breaker, policy.max_store_calls, reporter, clock, random)
+    local = Local(memory, policy, clock, guard.lock)
+    guard.on_fork = local.forked
+    return Rules(
+        policy=policy,
+        codec=check_codec(codec) if codec is not None else codec_for(type),
+        random=random,
+        reporter=reporter,
+        switch=Switch(mode, reporter),
+        guard=guard,
+        local=local,
+        has_store=has_store,
+    )
+
+
+def build_guard(
+    timeout: float,
+    breaker: BreakerPolicy | None,
+    max_calls: int,
+    reporter: Reporter,
+    clock: Clock,
+    random: Callable[[], float],
+) -> Guard:
+    """The guard of a store. Raises `MisuseError` when `breaker` is not a `BreakerPolicy`."""
+    breaker = breaker if breaker is not None else BreakerPolicy()
+    if not isinstance(breaker, BreakerPolicy):
+        raise MisuseError(f"breaker must be a BreakerPolicy, not {breaker!r}")
+    return Guard(
+        timeout=timeout,
+        breaker=breaker,
+        max_calls=max_calls,
+        reporter=reporter,
+        monotonic=clock.monotonic,
+        random=random,
+    )
+
+
+def check_codec(codec: Codec[Any]) -> Codec[Any]:
+    """`codec` itself. Raises `MisuseError` when it lacks a method or its id is none."""
+    name = getattr(codec, "id", None)
+    if not isinstance(name, str) or not name.isascii() or not 1 <= len(name) <= 32:
+        raise MisuseError(f"codec must have an id of 1 to 32 ASCII characters, not {name!r}")
+    if not callable(getattr(codec, "encode", None)) or not callable(getattr(codec, "decode", None)):
+        raise MisuseError("codec must have the methods encode and decode")
+    return codec
+
+
+def stats(rules: Rules) -> dict[str, int]:
+    """The counters at one moment: requests = hits + stale + negative + loads + misses + errors."""
+    with rules.guard.lock:
+        counts = dict(rules.reporter.counts)
+        memory = counts.pop("hits_memory", 0) + rules.memory_hits
+    store = counts.pop("hits_store", 0)
+    shown = {name: counts.pop(name, 0) for name in ANSWERS[1:]}
+    hits = {"hits": memory + store, "hits_memory": memory, "hits_store": store}
+    requests = memory + store + sum(shown.values())
+    return {"requests": requests, **hits, **shown, **dict(sorted(counts.items()))}
+
+
+def health(rules: Rules) -> dict[str, object]:
+    """The state at one moment, as plain data; touches no store."""
+    local = rules.local
+    pending, oldest = local.fences.pending()
+    return {
+        "name": rules.name,
+        "mode": str(rules.switch.mode()),
+        "closed": rules.switch.closed,
+        "circuits": rules.guard.health() if rules.has_store else {},
+        "pending_invalidations": pending,
+        "oldest_pending_age": max(0, local.stamps.now() - oldest) / MICROS if pending else 0.0,
+        "stuck_flights": local.flights.stuck(rules.monotonic()),
+        "flights": len(local.flights),
+        "store_calls_in_flight": rules.guard.in_flight(),
+        "memory_entries": len(local.memory),
+        "fences": len(local.fences),
+    }
+
+
+def explain(rules: Rules, key: str, found: Lookup[Any]) -> dict[str, object]:
+    """Why `key` answers as it does: `found` is what a look-up gave just now. Never the value itself."""
+    fence = rules.local.fences.at(key)
+    return {
+        "key": key,
+        "found": bool(found),
+        "source": str(found.source),
+        "reason": str(found.reason),
+        "stale": found.stale,
+        "age": found.age,
+        "fenced_before": fence / MICROS if fence else None,
+        "in_memory": key in rules.local.memory.entries,
+        "mode": str(rules.switch.mode()),
+        "circuits": rules.guard.health() if rules.has_store else {},
+        "policy": rules.policy.explain(),
+    }

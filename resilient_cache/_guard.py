@@ -1,0 +1,200 @@
+"""One store, guarded: whether to call it, and what to make of how the call ended. No I/O and no waiting.
+
+Layers, from the store outwards: deadline, then circuit, then swallow. The waiting twins run the call and its deadline;
+`admit` and the three endings are the circuit; what they give back instead of an exception is the swallowing.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from threading import RLock
+from typing import Final, NamedTuple, final
+
+from ._reporting import Reporter
+from .breaker import REJECTED, Breaker, Transition
+from .errors import FailureKind, StoreError
+from .events import CircuitChanged, StoreCalled
+from .leases import Leases
+from .outcome import Direction, Operation, Reason
+from .policy import BreakerPolicy, float_of
+
+__all__ = ["INFLIGHT_MAX", "Answer", "Call", "Guard"]
+
+INFLIGHT_MAX: Final = 5.0
+"""Seconds after which a store call that never ended is given up: its permit is taken back, its task cancelled."""
+
+LEAST_TIME: Final = 0.001
+"""With less left of the caller's deadline the store is not asked at all: a loopback round trip takes 0.1 ms."""
+
+NOT_HEARD: Final = {
+    Direction.READ: {FailureKind.PER_KEY, FailureKind.READ_ONLY},
+    Direction.WRITE: {FailureKind.PER_KEY},
+}
+"""The kinds of failure that say nothing about the store as a whole in that direction."""
+
+
+class Answer(NamedTuple):
+    """How a store call ended: `failed` is None when the store answered, and then `value` is what it said."""
+
+    failed: Reason | None
+    value: object = None
+
+
+class Call(NamedTuple):
+    """An admitted call: what must come back to the guard exactly once, by one of the three endings."""
+
+    operation: Operation
+    ticket: int
+    lease: int
+    began: float
+    until: float
+
+
+@final
+class Guard:
+    """The circuits, permits and clocks around one store."""
+
+    __slots__ = ("__weakref__", "_leases", "circuits", "lock", "monotonic", "on_fork", "reporter", "timeout")
+
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        breaker: BreakerPolicy,
+        max_calls: int,
+        reporter: Reporter,
+        monotonic: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self.lock = RLock()
+        self.timeout = timeout
+        self.monotonic = monotonic
+        self.reporter = reporter
+        leased = replace(breaker, lease=max(float_of(breaker.lease), 4 * timeout))
+        self.circuits = {direction: Breaker(leased, random, self.lock) for direction in Direction}
+        self._leases = Leases(max_calls, max(INFLIGHT_MAX, 4 * timeout), self.lock)
+        self.on_fork: Callable[[], None] | None = None
+        GUARDS.add(self)
+
+    def admit(self, operation: Operation, time_left: float) -> Call | Reason:
+        """A call to make, a probe if its ticket is negative, or why not to make one. Never waits."""
+        if time_left <= LEAST_TIME:
+            return Reason.NO_TIME
+        now = self.monotonic()
+        circuit = self.circuits[direction_of(operation)]
+        ticket = circuit.admit(now)
+        if ticket == REJECTED:
+            return Reason.OPEN
+        lease = self._leases.acquire(now)
+        if not lease:
+            circuit.neutral(ticket)
+            return Reason.BUSY
+        return Call(operation, ticket, lease, now, now + min(self.timeout, time_left))
+
+    def answered(self, call: Call, value: object) -> Answer:
+        """The store answered; an answer after the deadline is a timeout, as it is where the call was cut off."""
+        now = self.monotonic()
+        if now > call.until:
+            return self.failed(call, TimeoutError())
+        self._leases.release(call.lease)
+        direction = direction_of(call.operation)
+        self._changed(direction, self.circuits[direction].success(call.ticket, now))
+        self.reporter.count(f"store_{call.operation}")
+        if self.reporter.hooks:
+            self.reporter.tell(StoreCalled(self.reporter.name, call.operation, now - call.began))
+        return Answer(None, value)
+
+    def failed(self, call: Call, error: Exception, *, running: bool = False) -> Answer:
+        """The store failed; `running` says that the work goes on without us, and keeps its permit."""
+        now = self.monotonic()
+        kind = kind_of(error)
+        if not running:
+            self._leases.release(call.lease)
+        direction = direction_of(call.operation)
+        circuit = self.circuits[direction]
+        if kind in NOT_HEARD[direction]:
+            circuit.neutral(call.ticket)
+        else:
+            self._changed(direction, circuit.failure(call.ticket, now))
+        self.reporter.count(f"store_{call.operation}")
+        self.reporter.count(f"store_{call.operation}_{kind}")
+        if self.reporter.hooks:
+            self.reporter.tell(StoreCalled(self.reporter.name, call.operation, now - call.began, kind))
+        return Answer(Reason.TIMEOUT if kind is FailureKind.TIMEOUT else Reason.ERROR)
+
+    def cancelled(self, call: Call, *, running: bool = False) -> None:
+        """The caller was taken away: as if the call had never been made."""
+        self.circuits[direction_of(call.operation)].neutral(call.ticket)
+        if not running:
+            self._leases.release(call.lease)
+
+    def ended(self, call: Call) -> None:
+        """Work that ran on after its call was settled has ended."""
+        self._leases.release(call.lease)
+
+    def in_flight(self) -> int:
+        """Store calls that hold a permit."""
+        return len(self._leases)
+
+    def health(self) -> dict[str, dict[str, object]]:
+        """The circuits as plain data."""
+        now = self.monotonic()
+        return {
+            str(direction): {"state": str(circuit.state), "retry_in": circuit.retry_in(now)}
+            for direction, circuit in self.circuits.items()
+        }
+
+    def forked(self) -> None:
+        """Start over in a child process, where no call of the parent will ever end."""
+        self._leases.clear_locked()
+        if self.on_fork is not None:
+            self.on_fork()
+
+    def _changed(self, direction: Direction, change: Transition | None) -> None:
+        if change is not None:
+            self.reporter.count(f"circuit_{direction}_{change.after}")
+            self.reporter.tell(CircuitChanged(self.reporter.name, direction, *change))
+
+
+def direction_of(operation: Operation) -> Direction:
+    """Which circuit hears of `operation`."""
+    return Direction.READ if operation is Operation.GET else Direction.WRITE
+
+
+def kind_of(error: Exception) -> FailureKind:
+    """What kind of failure an adapter's exception is."""
+    if isinstance(error, StoreError):
+        return error.kind
+    if isinstance(error, TimeoutError):
+        return FailureKind.TIMEOUT
+    return FailureKind.CONNECTION if isinstance(error, OSError) else FailureKind.UNKNOWN
+
+
+GUARDS: weakref.WeakSet[Guard] = weakref.WeakSet()
+HELD: list[Guard] = []
+
+
+def _before_fork() -> None:
+    HELD.extend(GUARDS)
+    for guard in HELD:
+        guard.lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    while HELD:
+        HELD.pop().lock.release()
+
+
+def _after_fork_in_child() -> None:
+    for guard in HELD:
+        guard.forked()
+    _after_fork_in_parent()
+
+
+if hasattr(os, "register_at_fork"):  # not where there are no processes
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -1,0 +1,204 @@
+"""What this process knows of its keys: the memory tiers, the fences and the flights, kept in step under one lock.
+
+The lock is what law L9 rests on: an invalidation fences, drops and detaches in one step, and whatever would be kept is
+held against the fence in the same step that keeps it. So a hit in memory needs neither lock nor fence check. Only
+dictionary work is done under it; it is re-entrant, because a signal handler or a finalizer may ask the cache for
+something while the interrupted thread holds it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from threading import RLock
+from typing import Any, Final, final
+
+from ._request import Candidate, Request
+from .entry import MICROS
+from .errors import MisuseError
+from .fences import Fences
+from .flights import LEADING, Flight, Flights, Waiter
+from .memory import STAMP, Memory
+from .outcome import Source
+from .policy import CachePolicy, float_of
+from .protocols import Clock
+from .stamps import Stamps
+
+__all__ = ["ABSENT", "Local"]
+
+NEGATIVES: Final = 1_000  # so that asking for keys that do not exist cannot push out those that do
+STAND_INS: Final = 10_000
+
+
+class Absent:
+    """The type of `ABSENT`, which stands in memory for "the origin raised NotFound"."""
+
+
+ABSENT: Final = Absent()
+
+
+@final
+class Local:
+    """The in-process side of one cache. Times are monotonic seconds, stamps microseconds."""
+
+    __slots__ = ("_lock", "_node", "fences", "flights", "margin", "memory", "negatives", "stamps", "stand_ins")
+
+    def __init__(self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock) -> None:
+        self._lock = lock
+        self._node = 0
+        self.memory = Memory[Any](capacity)
+        self.negatives = Memory[Any](NEGATIVES)
+        self.stand_ins = Memory[Any](STAND_INS)
+        self.stamps = Stamps(clock, lock)
+        self.flights = Flights[Any](float_of(policy.flight_age))
+        self.margin = int(2 * float_of(policy.skew) * MICROS)
+        self.fences = Fences(int(policy.longest_life * MICROS) + self.margin)
+
+    @property
+    def node(self) -> int:
+        """The number that this process writes into its entries; drawn when first asked for, anew after a fork."""
+        if not self._node:
+            self._node = int.from_bytes(os.urandom(8), "big") | 1
+        return self._node
+
+    def recall(self, request: Request) -> tuple[Source, Any] | None:
+        """What may be answered without asking anyone: (source, value), `ABSENT` for the origin's "there is none"."""
+        now, key = request.since, request.key
+        entry = self.memory.get(key)
+        if entry is not None:
+            if now < entry[1]:
+                request.stamp = entry[STAMP]
+                return Source.MEMORY, entry[0]
+            request.offer(Candidate(*entry[:4]))
+        negative = self.negatives.get(key)
+        if negative is not None and now < negative[1]:
+            request.stamp = negative[STAMP]
+            return Source.NEGATIVE, negative[0]
+        resting = self.stand_ins.get(key)
+        if resting is not None and request.loads and now < resting[1] and now < resting[2]:
+            request.stamp = resting[STAMP]
+            return Source.STALE, resting[0]
+        return None
+
+    def keep(self, key: str, found: Candidate, flight: Flight[Any] | None = None) -> bool:
+        """Remember `found` unless it was invalidated or its flight replaced; False when it was."""
+        with self._lock:
+            if not self._current_locked(key, found.stamp, flight):
+                return False
+            self.memory.put_locked(key, found.value, found.fresh_until, found.stale_until, found.stamp)
+            self.negatives.drop_locked(key)
+            self.stand_ins.drop_locked(key)
+            return True
+
+    def keep_negative(self, request: Request, value: object, until: float, flight: Flight[Any]) -> None:
+        """Remember until `until` that the origin has none, and that what it had before is no more."""
+        key, stamp = request.key, request.stamp
+        with self._lock:
+            if not self._current_locked(key, stamp, flight):
+                return
+            if request.stand_in is not None:  # only then: unknown keys must not use up the fences
+                self.fences.raise_locked(key, stamp)
+            self.memory.drop_locked(key)
+            self.stand_ins.drop_locked(key)
+            self.negatives.put_locked(key, value, until, until, stamp)
+
+    def rest(self, key: str, found: Candidate, until: float) -> bool:
+        """Let `found` stand in for `key`, until `until` without asking the loader; False when it may not."""
+        with self._lock:
+            if not self.fences.admits(key, found.stamp):
+                return False
+            self.stand_ins.put_locked(key, found.value, until, found.stale_until, found.stamp)
+            return True
+
+    def replace(self, key: str, found: Candidate) -> None:
+        """Remember `found` in place of whatever there was, flights included."""
+        with self._lock:
+            self.flights.detach_locked(key)
+            self.keep(key, found)
+
+    def suspect(self, key: str, stamp: int) -> None:
+        """The store may not have taken the value of `stamp`: what it held before must not come back."""
+        with self._lock:
+            self.fences.raise_locked(key, stamp - 1)
+
+    def invalidate(self, key: str) -> int:
+        """Fence, drop and detach, in one step; the stamp of it."""
+        with self._lock:
+            stamp = self.stamps.next()
+            self.fences.raise_locked(key, stamp)
+            for tier in (self.memory, self.negatives, self.stand_ins):
+                tier.drop_locked(key)
+            self.flights.detach_locked(key)
+            self.fences.pend_locked(key, stamp)
+            return stamp
+
+    def confirm(self, key: str, stamp: int) -> None:
+        """The store has acknowledged a delete or a value of `stamp`."""
+        with self._lock:
+            self.fences.confirm_locked(key, stamp)
+
+    def board(self, request: Request, make_waiter: Callable[[], Waiter], now: float) -> tuple[Flight[Any], Waiter | None]:
+        """The flight of the key and the seat in it; None for the seat of the one who leads.
+
+        Raises `MisuseError` when waiting would be waiting for oneself.
+        """
+        leading = LEADING.get()
+        with self._lock:
+            flight = self.flights.find_locked(request.key, now)
+            if flight is not None and flight.waits_for(leading):
+                raise MisuseError("loader must not ask the cache, directly or in a circle, for the key it loads")
+            if flight is not None and self._may_join_locked(request, flight):
+                if leading:
+                    leading[-1].blocked_on = flight
+                return flight, self._sit_locked(flight, make_waiter)
+            self.flights.detach_locked(request.key)
+            return self.flights.take_off_locked(request.key, self.stamps.next(), now, request.mode), None
+
+    def sit(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
+        """A seat in a flight that is led behind."""
+        with self._lock:
+            return self._sit_locked(flight, make_waiter)
+
+    def begin_load(self, flight: Flight[Any]) -> int:
+        """The stamp of the load that starts now; 0 when the flight was detached, so that it must not start in it."""
+        with self._lock:
+            if flight.detached:
+                return 0
+            flight.stamp = self.stamps.next()
+            return flight.stamp
+
+    def land(self, flight: Flight[Any], outcome: object) -> None:
+        """End `flight` and wake whoever waits."""
+        with self._lock:
+            woken = self.flights.land_locked(flight, outcome)
+        for waiter in woken:
+            waiter.wake()
+
+    def leave(self, flight: Flight[Any], waiter: Waiter | None, now: float) -> None:
+        """One aboard goes; if it led, another leads."""
+        leading = LEADING.get()
+        if leading and leading[-1].blocked_on is flight:
+            leading[-1].blocked_on = None
+        with self._lock:
+            woken = self.flights.leave_locked(flight, waiter, self.stamps.next(), now)
+        for heir in woken:
+            heir.wake()
+
+    def forked(self) -> None:
+        """Start over in a child process: no flight of the parent lands here, and its entries are another's."""
+        self.flights.clear_locked()
+        self._node = 0
+
+    def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
+        alike = flight.mode is request.mode and not request.forced
+        return alike and self.fences.admits(request.key, flight.stamp)
+
+    def _sit_locked(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
+        waiter = make_waiter()
+        flight.waiters[waiter] = None
+        return waiter
+
+    def _current_locked(self, key: str, stamp: int, flight: Flight[Any] | None) -> bool:
+        if flight is not None and flight.detached:
+            return False
+        return self.fences.admits(key, stamp)

@@ -1,0 +1,78 @@
+"""Counting and telling: plain integers, and hooks that can change nothing."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Final, final
+
+from .errors import MisuseError
+from .events import Event, Hook
+
+__all__ = ["LOGGER", "Reporter", "Seldom"]
+
+LOGGER: Final = logging.getLogger("resilient_cache")
+
+TELLING: ContextVar[bool] = ContextVar("resilient_cache.telling", default=False)
+"""Set while hooks run: what a hook does with the cache is not told to hooks, or one that reads would never end."""
+
+
+@final
+class Seldom:
+    """Says yes at most once in `interval` seconds. A log line with its traceback costs 62 us, more than a request."""
+
+    __slots__ = ("_interval", "_last")
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._last: float | None = None
+
+    def due(self, now: float) -> bool:
+        """Whether it is time again."""
+        if self._last is not None and now - self._last < self._interval:
+            return False
+        self._last = now
+        return True
+
+
+@final
+class Reporter:
+    """The counters and the hooks of one cache. `tell` never raises an `Exception`, whatever a hook does."""
+
+    __slots__ = ("_monotonic", "_seldom", "counts", "hooks", "name")
+
+    def __init__(self, name: str, hooks: Iterable[Hook], monotonic: Callable[[], float]) -> None:
+        self.name = name
+        self.hooks = tuple(hooks)
+        for hook in self.hooks:
+            if not callable(hook) or inspect.iscoroutinefunction(hook):
+                raise MisuseError(f"hooks must be plain callables that take an event, not {hook!r}")
+        self.counts: Counter[str] = Counter()
+        self._monotonic = monotonic
+        self._seldom = Seldom(60.0)
+
+    def count(self, name: str) -> None:
+        """Add one."""
+        self.counts[name] += 1
+
+    def tell(self, event: Event) -> None:
+        """Hand `event` to every hook. Not to be called under a lock."""
+        if not self.hooks or TELLING.get():
+            return
+        token = TELLING.set(True)
+        try:
+            for hook in self.hooks:
+                self._hand_over(hook, event)
+        finally:
+            TELLING.reset(token)
+
+    def _hand_over(self, hook: Hook, event: Event) -> None:
+        try:
+            hook(event)
+        except Exception:
+            self.count("hook_errors")
+            if self._seldom.due(self._monotonic()):
+                LOGGER.warning("cache %s: a hook failed; it changed no outcome", self.name, exc_info=True)

@@ -1,0 +1,101 @@
+"""One request on its way through a flow, and what the mode lets it do."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Final, NamedTuple, final
+
+from .outcome import Mode, Reason, Source
+from .policy import CachePolicy
+
+__all__ = ["GATES", "Candidate", "Failure", "Gates", "Request"]
+
+
+class Gates(NamedTuple):
+    """What a mode lets a request do."""
+
+    memory: bool
+    read: bool
+    write: bool
+    load: bool
+    serve_stale: bool = False
+
+
+GATES: Final = {
+    Mode.ON: Gates(memory=True, read=True, write=True, load=True),
+    Mode.READ_ONLY: Gates(memory=True, read=True, write=False, load=True),
+    Mode.BYPASS: Gates(memory=False, read=False, write=False, load=True),
+    Mode.MEMORY_ONLY: Gates(memory=True, read=False, write=False, load=True),
+    Mode.FROZEN: Gates(memory=True, read=True, write=True, load=False, serve_stale=True),
+}
+
+
+class Candidate(NamedTuple):
+    """An entry that may yet answer: times in monotonic seconds.
+
+    The stamp of another process is taken as `2 * skew` older than it says, for its clock may be ahead of ours.
+    """
+
+    value: Any
+    fresh_until: float
+    stale_until: float
+    stamp: int
+
+
+class Failure(NamedTuple):
+    """A load that gave no value: its error with the traceback as it was, and what the leader had to stand in.
+
+    `source` is `NEGATIVE` when the error is the origin's answer, else `NONE`.
+    """
+
+    error: Exception
+    trace: TracebackType | None
+    source: Source
+    stand_in: Candidate | None
+
+
+@final
+class Request:
+    """One call of a caller. Lives in one thread or task; nothing here is shared."""
+
+    __slots__ = (
+        "answered",
+        "asked",
+        "forced",
+        "gates",
+        "key",
+        "life",
+        "loads",
+        "loading_since",
+        "mode",
+        "policy",
+        "reason",
+        "refused",
+        "since",
+        "stamp",
+        "stand_in",
+        "until",
+    )
+
+    def __init__(self, key: str, policy: CachePolicy, mode: Mode, since: float, until: float, *, loads: bool, forced: bool) -> None:
+        self.key = key
+        self.policy = policy
+        self.mode = mode
+        self.gates = GATES[mode]
+        self.since = since
+        self.until = until  # the caller's deadline, infinite without one
+        self.loads = loads  # a loader came with it
+        self.forced = forced  # replaces whatever is there: set and refresh
+        self.reason = Reason.OFF  # why the cache had nothing fresh
+        self.stand_in: Candidate | None = None
+        self.asked = forced  # the store is asked once at most
+        self.answered = forced  # the store gave an answer, so a write is worth its time
+        self.refused = False  # the store holds something that must go
+        self.stamp = 0
+        self.life = 0.0  # seconds for which the store is to keep what is written
+        self.loading_since = since
+
+    def offer(self, candidate: Candidate) -> None:
+        """Keep the newest entry that could stand in for a failed load."""
+        if self.stand_in is None or self.stand_in.stamp < candidate.stamp:
+            self.stand_in = candidate

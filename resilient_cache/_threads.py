@@ -1,0 +1,131 @@
+"""Waiting, for threads: a store call with its deadline, a seat in a flight, work behind, closing.
+
+Theory. A thread cannot be taken off a blocking call, so the deadline of a store call is handed to the adapter
+(`deadline.remaining()`), which gives it to its client; an answer that comes too late all the same is a timeout. Stores
+that cannot bound themselves are given daemon threads by `from_functions(..., threads=n)`.
+
+Invariants: an admitted call is settled exactly once, whatever ends it; a seat is a lock that is released at most once;
+nothing here holds the cache's lock.
+
+Twin of `_asyncio.py`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, TypeVar, final
+
+from ._guard import Answer, Call, Guard
+from .deadline import CURRENT
+from .errors import MisuseError
+from .outcome import Operation, Reason
+
+__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "load"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+PROBING: Final = Answer(Reason.OPEN)
+"""For the caller whose call became the probe: a miss at once, while the probe runs behind."""
+
+Spawn: TypeAlias = Callable[[Callable[[], object]], object]
+"""Runs a function behind: takes it and returns at once."""
+
+
+def check_loader(loader: object) -> None:
+    """Raises `MisuseError` for a loader that can never work here."""
+    if not callable(loader):
+        raise MisuseError(f"loader must be a function of the key, not {type(loader).__name__}")
+    if inspect.iscoroutinefunction(loader):
+        raise MisuseError("loader must be a plain function here; use AsyncResilientCache for a coroutine function")
+
+
+def check_adapter(adapter: object) -> None:
+    """Raises `MisuseError` for an adapter that lacks a method or has coroutines."""
+    for name in ("get", "set", "delete"):
+        method = getattr(adapter, name, None)
+        if not callable(method):
+            raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")
+        if inspect.iscoroutinefunction(method):
+            raise MisuseError(f"adapter must not be asynchronous here (its {name} is); use AsyncResilientCache")
+
+
+def load(loader: Callable[[K], V], key: K) -> V:
+    """What the loader gives; its exceptions are its own."""
+    return loader(key)
+
+
+def ask(
+    guard: Guard, behind: Behind, operation: Operation, time_left: float, function: Callable[..., Any], *args: object
+) -> Answer:
+    """Call the store, if it may be called, within its deadline. Never raises an `Exception`."""
+    call = guard.admit(operation, time_left)
+    if not isinstance(call, Call):
+        return Answer(call)
+    if call.ticket < 0 and behind.spawn(lambda: _perform(guard, behind, call, function, args)):
+        return PROBING
+    return _perform(guard, behind, call, function, args)
+
+
+def _perform(guard: Guard, _: Behind, call: Call, function: Callable[..., Any], args: tuple[object, ...]) -> Answer:
+    token = CURRENT.set((call.until, guard.monotonic))
+    try:
+        value = function(*args)
+    except Exception as error:
+        return guard.failed(call, error)
+    except BaseException:
+        guard.cancelled(call)
+        raise
+    finally:
+        CURRENT.reset(token)
+    return guard.answered(call, value)
+
+
+@final
+class Seat:
+    """Where one caller waits for a flight."""
+
+    __slots__ = ("_lock", "verdict")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.verdict: str | None = None
+
+    def wake(self) -> None:
+        """Let the waiting thread go on."""
+        self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        """Until woken, at most `seconds`."""
+        self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+
+@final
+class Behind:
+    """What runs behind the callers: daemon threads, each for one piece of work."""
+
+    __slots__ = ("_closed", "_spawn")
+
+    def __init__(self, spawn: Spawn | None) -> None:
+        self._spawn = spawn or _daemon
+        self._closed = False
+
+    def spawn(self, work: Callable[[], object]) -> bool:
+        """Run `work` behind; False when nothing can run there, and then it has not begun."""
+        context = contextvars.copy_context()
+        try:
+            self._spawn(lambda: context.run(work))
+        except RuntimeError:  # no more threads to be had, or the interpreter is shutting down
+            return False
+        return True
+
+    def close(self) -> None:
+        """Nothing to wait for: daemon threads end with their work or the process."""
+
+
+def _daemon(work: Callable[[], object]) -> None:
+    threading.Thread(target=work, name="resilient_cache", daemon=True).start()

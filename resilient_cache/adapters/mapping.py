@@ -1,0 +1,129 @@
+"""A mapping in this process as a store: a dict, any cachetools cache, anything with the methods of one."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Final, cast, final
+
+from ..errors import FailureKind, MisuseError, StoreError
+
+__all__ = ["AsyncMappingAdapter", "MappingAdapter"]
+
+MARK: Final = b"\x00ttl"
+HEADER: Final = struct.Struct(">4sd")
+
+
+class _Entries:
+    """A mapping whose entries expire, used by one thread at a time.
+
+    What is stored is one bytes object: MARK, the moment of expiry as a big-endian double, the value. A tuple would
+    spare two copies, but lost: `getsizeof=len` of a cachetools cache would measure 2 for every value, and a mapping
+    that takes bytes only, such as `dbm`, could not be used. The lock may be taken again by its owner, because a
+    signal handler may call a cache while the cache is in here.
+    """
+
+    __slots__ = ("_lock", "_mapping", "_now")
+
+    def __init__(self, mapping: MutableMapping[str, bytes] | None, monotonic: Callable[[], float] | None) -> None:
+        self._mapping: MutableMapping[str, bytes] = {} if mapping is None else mapping
+        for name in ("get", "pop", "__setitem__"):
+            if not callable(getattr(self._mapping, name, None)):
+                kind = type(mapping).__name__
+                raise MisuseError(f"mapping must be a mutable mapping such as a dict, but {kind} has no {name}()")
+        self._now = monotonic or time.monotonic
+        self._lock = threading.RLock()
+
+    def get(self, key: str) -> bytes | None:
+        with self._lock:
+            # .get() and not [key]: a defaultdict would make an entry out of a question.
+            stored = cast("object", self._mapping.get(key))
+            if stored is None:
+                return None
+            if not isinstance(stored, bytes):
+                raise StoreError(FailureKind.PER_KEY, f"the mapping holds a {type(stored).__name__}, not bytes")
+            if not stored.startswith(MARK) or len(stored) < HEADER.size:
+                return stored
+            if self._now() < HEADER.unpack_from(stored)[1]:
+                return stored[HEADER.size :]
+            self._mapping.pop(key, None)
+            return None
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        with self._lock:
+            try:
+                self._mapping[key] = HEADER.pack(MARK, self._now() + ttl) + value
+            except ValueError as error:
+                if "value too large" not in str(error):  # what cachetools says
+                    raise
+                raise StoreError(FailureKind.PER_KEY, f"{len(value)} bytes do not fit the mapping") from error
+
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._mapping.pop(key, None)
+
+
+@final
+class MappingAdapter:
+    """A mutable mapping as a store, with a lifetime for every entry whatever the mapping itself knows about time.
+
+    `mapping` is a dict, any cachetools cache or anything else with `get`, `pop` and `[key] = value`; None makes a
+    plain dict, which never shrinks by itself. Where the mapping has a lifetime of its own the shorter one counts.
+    Calls are serialised by a lock, as cachetools caches need; use the mapping elsewhere only while nothing else does.
+    `monotonic` is the clock the lifetimes are measured with, in seconds; give `time.time` to a mapping that outlives
+    the process. Bytes that this adapter did not write are handed out as they are, for the layer above to reject.
+
+    Raises `MisuseError` for an object that is no mapping, `StoreError` of kind PER_KEY for a value too large for the
+    mapping or an entry that is not bytes, and whatever the mapping raises.
+    """
+
+    __slots__ = ("_entries",)
+
+    def __init__(
+        self,
+        mapping: MutableMapping[str, bytes] | None = None,
+        *,
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
+        self._entries = _Entries(mapping, monotonic)
+
+    def get(self, key: str, /) -> bytes | None:
+        """The bytes stored under `key`, None when there are none or their `ttl` is over."""
+        return self._entries.get(key)
+
+    def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Keep `value` for `ttl` seconds."""
+        self._entries.set(key, value, ttl)
+
+    def delete(self, key: str, /) -> None:
+        """Remove `key`, whether it is there or not."""
+        self._entries.delete(key)
+
+
+@final
+class AsyncMappingAdapter:
+    """The same as `MappingAdapter` for the async API: never suspends, and needs no thread."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(
+        self,
+        mapping: MutableMapping[str, bytes] | None = None,
+        *,
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
+        self._entries = _Entries(mapping, monotonic)
+
+    async def get(self, key: str, /) -> bytes | None:
+        """The bytes stored under `key`, None when there are none or their `ttl` is over."""
+        return self._entries.get(key)
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Keep `value` for `ttl` seconds."""
+        self._entries.set(key, value, ttl)
+
+    async def delete(self, key: str, /) -> None:
+        """Remove `key`, whether it is there or not."""
+        self._entries.delete(key)

@@ -1,0 +1,143 @@
+"""Values to bytes and back. A codec refuses what would not come back as it was: a value not stored is only a miss."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import pickle
+from typing import Any, Final, Generic, final
+
+from typing_extensions import TypeVar
+
+from .errors import MisuseError
+from .protocols import Codec
+
+__all__ = ["BytesCodec", "JsonCodec", "MsgspecCodec", "UnsafePickleCodec", "codec_for"]
+
+V = TypeVar("V", default=Any)
+
+ATOMS: Final = (str, int, float, bool, type(None))
+
+
+def _check_plain(value: object) -> None:
+    kind = type(value)
+    if kind is list:
+        for item in value:  # type: ignore[attr-defined]
+            _check_plain(item)
+    elif kind is dict:
+        for name, item in value.items():  # type: ignore[attr-defined]
+            if type(name) is not str:
+                raise TypeError(f"JSON would turn a {type(name).__name__} key into text")
+            _check_plain(item)
+    elif kind not in ATOMS:
+        raise TypeError(f"JSON would not give a {kind.__name__} back; install resilient-cache[msgspec] or pass a codec")
+
+
+@final
+class JsonCodec(Generic[V]):
+    """JSON by the standard library: None, bool, int, finite float, str, list, dict with str keys, nothing else.
+
+    With `type` a dataclass whose fields hold such values, its instances. `encode` raises `TypeError` or `ValueError`
+    for a value that JSON would change.
+    """
+
+    __slots__ = ("_type", "id")
+
+    def __init__(self, type: type[V] | None = None) -> None:
+        self._type = type if dataclasses.is_dataclass(type) else None
+        self.id = "json"
+
+    def encode(self, value: V, /) -> bytes:
+        """Compact UTF-8."""
+        plain: object = value
+        if self._type is not None:
+            if type(value) is not self._type:
+                raise TypeError(f"a {type(value).__name__} is no {self._type.__name__}")
+            plain = {field.name: getattr(value, field.name) for field in dataclasses.fields(self._type)}
+        _check_plain(plain)
+        return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def decode(self, data: bytes, /) -> V:
+        """The value. Raises `TypeError` when a dataclass has other fields by now."""
+        plain: Any = json.loads(data)
+        if self._type is None:
+            return plain  # type: ignore[no-any-return]
+        if set(plain) != {field.name for field in dataclasses.fields(self._type)}:
+            raise TypeError(f"these are not the fields of {self._type.__name__}")
+        return self._type(**plain)
+
+
+@final
+class MsgspecCodec(Generic[V]):
+    """MessagePack by msgspec, for whatever type it knows. Needs the extra `resilient-cache[msgspec]`."""
+
+    __slots__ = ("_decode", "_encode", "id")
+
+    def __init__(self, type: type[V]) -> None:
+        import msgspec
+
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(type).decode
+        self.id = "msgpack"
+
+    def encode(self, value: V, /) -> bytes:
+        """MessagePack. Raises `ValueError` for a value that would come back as another (costs one decode)."""
+        data = self._encode(value)
+        if self._decode(data) != value:
+            raise ValueError("it would not come back equal to what it was")
+        return data
+
+    def decode(self, data: bytes, /) -> V:
+        """The value, checked against the type."""
+        return self._decode(data)
+
+
+@final
+class BytesCodec:
+    """Bytes as they are."""
+
+    __slots__ = ()
+    id = "bytes"
+
+    def encode(self, value: bytes, /) -> bytes:
+        """`value` itself. Raises `TypeError` for anything but bytes."""
+        if type(value) is not bytes:
+            raise TypeError(f"a {type(value).__name__} is no bytes")
+        return value
+
+    def decode(self, data: bytes, /) -> bytes:
+        """`data` itself."""
+        return data
+
+
+@final
+class UnsafePickleCodec(Generic[V]):
+    """Pickle. Unsafe: whoever can write to the store can run code in every process that reads from it."""
+
+    __slots__ = ()
+    id = "pickle"
+
+    def encode(self, value: V, /) -> bytes:
+        """The pickle of `value`."""
+        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def decode(self, data: bytes, /) -> V:
+        """Whatever the pickle builds."""
+        return pickle.loads(data)  # type: ignore[no-any-return]  # noqa: S301 - the class is named for it
+
+
+def codec_for(type: type[Any] | None) -> Codec[Any]:
+    """The codec for values of `type`: bytes as they are, else msgspec where installed, else JSON.
+
+    Without a type always JSON: msgspec needs the type to give a value back as what it was. Raises `MisuseError` for a
+    type that the codec does not know.
+    """
+    if type is bytes:
+        return BytesCodec()
+    if type is None or importlib.util.find_spec("msgspec") is None:
+        return JsonCodec(type)
+    try:
+        return MsgspecCodec(type)
+    except TypeError as error:
+        raise MisuseError(f"type must be one that msgspec knows; for {type!r} pass codec=... ({error})") from error

@@ -1,0 +1,164 @@
+"""`@cache.cached`: a function whose results are cached, typed as it was before."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from ._rules import Rules
+from .errors import MisuseError
+from .keys import key_builder
+from .outcome import Invalidation, Lookup
+from .policy import CachePolicy
+
+__all__ = ["AsyncCached", "AsyncDecorator", "Cached", "Decorator", "async_decorator", "decorator"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Cached(Protocol[P, R_co]):
+    """A cached function. Each method takes the arguments of the function itself."""
+
+    __wrapped__: Callable[..., Any]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """The result, from the cache or by calling the function."""
+        ...
+
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R_co]:
+        """What the cache has for this call, without calling the function."""
+        ...
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Invalidation:
+        """Invalidate the result of this call."""
+        ...
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function and replace what the cache has."""
+        ...
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key of this call."""
+        ...
+
+
+class AsyncCached(Protocol[P, R]):
+    """A cached coroutine function. Each method takes the arguments of the function itself."""
+
+    __wrapped__: Callable[..., Any]
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result, from the cache or by calling the function."""
+        ...
+
+    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R]:
+        """What the cache has for this call, without calling the function."""
+        ...
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Invalidation:
+        """Invalidate the result of this call."""
+        ...
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function and replace what the cache has."""
+        ...
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key of this call."""
+        ...
+
+
+class Decorator(Protocol):
+    """What `@cache.cached(...)` gives: put it on a function."""
+
+    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]:
+        """`function`, cached."""
+        ...
+
+
+class AsyncDecorator(Protocol):
+    """What `@cache.cached(...)` of an async cache gives: put it on a coroutine function."""
+
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> AsyncCached[P, R]:
+        """`function`, cached."""
+        ...
+
+
+def decorator(
+    cache: Any, rules: Rules, check: Callable[[object], None], key: str | Callable[..., str] | None, policy: CachePolicy | None
+) -> Decorator:
+    """The decorator of a sync cache. Raises `MisuseError` on a function that it cannot cache."""
+    check_options(key, policy)
+
+    def decorate(function: Callable[P, R]) -> Cached[P, R]:
+        check(function)
+        key_of, now, marks = key_builder(function, key), rules.monotonic, rules.marks
+
+        @functools.wraps(function)
+        def cached(*args: P.args, **kwargs: P.kwargs) -> Any:
+            made = key_of(*args, **kwargs)
+            entry = rules.peek(made)
+            if entry is not None and now() < entry[1]:
+                marks[entry[4]] = 1
+                rules.memory_hits += 1
+                if rules.hooks:
+                    rules.tell_hit()
+                return entry[0]
+            return cache.get_or_load(made, lambda _: function(*args, **kwargs), policy=policy)
+
+        def refresh(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return cache.refresh(key_of(*args, **kwargs), lambda _: function(*args, **kwargs), policy=policy)
+
+        return cast("Cached[P, R]", dressed(cached, cache, key_of, refresh))
+
+    return decorate
+
+
+def async_decorator(
+    cache: Any, rules: Rules, check: Callable[[object], None], key: str | Callable[..., str] | None, policy: CachePolicy | None
+) -> AsyncDecorator:
+    """The decorator of an async cache. Raises `MisuseError` on a function that it cannot cache."""
+    check_options(key, policy)
+
+    def decorate(function: Callable[P, Awaitable[R]]) -> AsyncCached[P, R]:
+        check(function)
+        key_of, now, marks = key_builder(function, key), rules.monotonic, rules.marks
+
+        @functools.wraps(function)
+        async def cached(*args: P.args, **kwargs: P.kwargs) -> Any:
+            made = key_of(*args, **kwargs)
+            entry = rules.peek(made)
+            if entry is not None and now() < entry[1]:
+                marks[entry[4]] = 1
+                rules.memory_hits += 1
+                if rules.hooks:
+                    rules.tell_hit()
+                return entry[0]
+            return await cache.get_or_load(made, lambda _: function(*args, **kwargs), policy=policy)
+
+        async def refresh(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return await cache.refresh(key_of(*args, **kwargs), lambda _: function(*args, **kwargs), policy=policy)
+
+        return cast("AsyncCached[P, R]", dressed(cached, cache, key_of, refresh))
+
+    return decorate
+
+
+def check_options(key: object, policy: object) -> None:
+    """Raises `MisuseError` for an illegal `key` or `policy`, before there is a function."""
+    if key is not None and not isinstance(key, str) and not callable(key):
+        raise MisuseError(f"key must be a template like 'region:{{host}}' or a function, not {key!r}")
+    if policy is not None and not isinstance(policy, CachePolicy):
+        raise MisuseError(f"policy must be a CachePolicy or None, not {policy!r}")
+
+
+def dressed(cached: Any, cache: Any, key_of: Callable[..., str], refresh: Callable[..., Any]) -> Any:
+    """`cached` with the methods that a cached function has."""
+    cached.key = key_of
+    cached.lookup = lambda *args, **kwargs: cache.lookup(key_of(*args, **kwargs))
+    cached.invalidate = lambda *args, **kwargs: cache.invalidate(key_of(*args, **kwargs))
+    cached.refresh = refresh
+    return cached

@@ -1,0 +1,101 @@
+"""What hooks are told: finished facts, after they happened and outside every lock.
+
+No event carries a value, and every field but the numbers comes from a closed set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+from .errors import FailureKind
+from .outcome import Direction, Invalidation, Operation, Reason, Source
+
+__all__ = [
+    "CircuitChanged",
+    "CircuitState",
+    "EntryRefused",
+    "Event",
+    "Hook",
+    "Invalidated",
+    "NotStored",
+    "Served",
+    "StoreCalled",
+]
+
+
+class CircuitState(StrEnum):
+    """The states of a circuit."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    FORCED_CLOSED = "forced_closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A request ended: one per request, however it ended. `source` is `NONE` for a miss and for an error."""
+
+    cache: str
+    source: Source
+    reason: Reason
+    error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCalled:
+    """A call to the store ended after `seconds`. `failure` is None when it answered."""
+
+    cache: str
+    operation: Operation
+    seconds: float
+    failure: FailureKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged:
+    """A circuit went from one state to another; `retry_in` is the hold in seconds when it opened, else 0."""
+
+    cache: str
+    direction: Direction
+    before: CircuitState
+    after: CircuitState
+    retry_in: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRefused:
+    """The store held something for the key that may not be served; it is overwritten or deleted."""
+
+    cache: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    """An invalidation returned."""
+
+    cache: str
+    outcome: Invalidation
+
+
+@dataclass(frozen=True, slots=True)
+class NotStored:
+    """A value was not written: it cannot be encoded. `type_name` is the name of its class."""
+
+    cache: str
+    type_name: str
+
+
+Event: TypeAlias = Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | NotStored
+
+
+class Hook(Protocol):
+    """Any callable that takes an event. One that raises is counted and changes nothing; it must not block."""
+
+    def __call__(self, event: Event, /) -> object:
+        """Take note of `event`; the result is ignored."""
+        ...

@@ -1,0 +1,162 @@
+"""`fallback(adapter)`: the guard alone. Any adapter in, the same adapter out, whose failures are misses.
+
+For code that has its own caching and only wants not to go down with its cache. There are no entries, no loading, and no
+fences: a failed delete is told by its False, and nothing here keeps the old bytes from being read again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any, final, overload
+
+from . import _asyncio, _threads
+from ._build import build_guard
+from ._guard import Guard
+from ._reporting import Reporter
+from .entry import Duration, seconds
+from .events import Hook
+from .outcome import Operation
+from .policy import LONGEST, BreakerPolicy, CachePolicy
+from .protocols import AsyncCacheAdapter, CacheAdapter, Clock
+from .stamps import SYSTEM_CLOCK
+
+__all__ = ["AsyncFallback", "Fallback", "fallback"]
+
+FOREVER = float("inf")
+
+
+@final
+class Fallback:
+    """A store whose failures are misses. Its methods never raise an `Exception`; each takes at most `timeout`."""
+
+    __slots__ = ("_adapter", "_behind", "_guard", "_reporter")
+
+    def __init__(self, adapter: CacheAdapter, guard: Guard, reporter: Reporter) -> None:
+        self._adapter = adapter
+        self._guard = guard
+        self._reporter = reporter
+        self._behind = _threads.Behind(None)
+
+    def get(self, key: str, /) -> bytes | None:
+        """The bytes, or None: there are none, or the store cannot say."""
+        answer = _threads.ask(self._guard, self._behind, Operation.GET, FOREVER, self._adapter.get, key)
+        value: Any = answer.value
+        return value  # type: ignore[no-any-return]
+
+    def set(self, key: str, value: bytes, ttl: float, /) -> bool:
+        """True when the store acknowledged."""
+        guard, behind, store = self._guard, self._behind, self._adapter.set
+        return _threads.ask(guard, behind, Operation.SET, FOREVER, store, key, value, ttl).failed is None
+
+    def delete(self, key: str, /) -> bool:
+        """True when the store acknowledged."""
+        guard, behind, delete = self._guard, self._behind, self._adapter.delete
+        return _threads.ask(guard, behind, Operation.DELETE, FOREVER, delete, key).failed is None
+
+    def health(self) -> dict[str, dict[str, object]]:
+        """The circuits as plain data. Never touches the store."""
+        return self._guard.health()
+
+    def stats(self) -> dict[str, int]:
+        """The counters: store calls and their failures by kind."""
+        return dict(self._reporter.counts)
+
+    def close(self) -> None:
+        """Close the adapter, if it can be closed; never raises an `Exception`."""
+        self._behind.close()
+        close = getattr(self._adapter, "close", None)
+        if close is not None:
+            try:
+                close()
+            except Exception:
+                self._reporter.count("close_errors")
+
+
+@final
+class AsyncFallback:
+    """A store whose failures are misses. Its methods never raise an `Exception`; each takes at most `timeout`."""
+
+    __slots__ = ("_adapter", "_behind", "_guard", "_reporter")
+
+    def __init__(self, adapter: AsyncCacheAdapter, guard: Guard, reporter: Reporter) -> None:
+        self._adapter = adapter
+        self._guard = guard
+        self._reporter = reporter
+        self._behind = _asyncio.Behind(None)
+
+    async def get(self, key: str, /) -> bytes | None:
+        """The bytes, or None: there are none, or the store cannot say."""
+        answer = await _asyncio.ask(self._guard, self._behind, Operation.GET, FOREVER, self._adapter.get, key)
+        value: Any = answer.value
+        return value  # type: ignore[no-any-return]
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
+        """True when the store acknowledged."""
+        guard, behind, store = self._guard, self._behind, self._adapter.set
+        return (await _asyncio.ask(guard, behind, Operation.SET, FOREVER, store, key, value, ttl)).failed is None
+
+    async def delete(self, key: str, /) -> bool:
+        """True when the store acknowledged."""
+        guard, behind, delete = self._guard, self._behind, self._adapter.delete
+        return (await _asyncio.ask(guard, behind, Operation.DELETE, FOREVER, delete, key)).failed is None
+
+    def health(self) -> dict[str, dict[str, object]]:
+        """The circuits as plain data. Never touches the store."""
+        return self._guard.health()
+
+    def stats(self) -> dict[str, int]:
+        """The counters: store calls and their failures by kind."""
+        return dict(self._reporter.counts)
+
+    async def aclose(self) -> None:
+        """Cancel what runs behind and close the adapter, if it can be closed; never raises an `Exception`."""
+        await self._behind.close()
+        close = getattr(self._adapter, "aclose", None)
+        if close is not None:
+            try:
+                await close()
+            except Exception:
+                self._reporter.count("close_errors")
+
+
+@overload
+def fallback(
+    adapter: CacheAdapter,
+    *,
+    timeout: Duration = ...,
+    breaker: BreakerPolicy | None = ...,
+    hooks: Iterable[Hook] = ...,
+    clock: Clock = ...,
+) -> Fallback: ...
+@overload
+def fallback(
+    adapter: AsyncCacheAdapter,
+    *,
+    timeout: Duration = ...,
+    breaker: BreakerPolicy | None = ...,
+    hooks: Iterable[Hook] = ...,
+    clock: Clock = ...,
+) -> AsyncFallback: ...
+def fallback(
+    adapter: CacheAdapter | AsyncCacheAdapter,
+    *,
+    timeout: Duration = 0.25,
+    breaker: BreakerPolicy | None = None,
+    hooks: Iterable[Hook] = (),
+    clock: Clock = SYSTEM_CLOCK,
+) -> Fallback | AsyncFallback:
+    """`adapter` with its failures turned into misses: `get` gives None then, `set` and `delete` give False.
+
+    Behind it are a total deadline (`timeout`), a circuit for reads and one for writes, and a cap on calls in flight.
+    Raises `MisuseError` for an adapter that lacks a method, or mixes coroutines with functions.
+    """
+    reporter = Reporter("fallback", hooks, clock.monotonic)
+    limit = seconds("timeout", timeout, least=0.001, most=LONGEST)
+    guard = build_guard(limit, breaker, CachePolicy().max_store_calls, reporter, clock, random.random)
+    given: Any = adapter
+    if _asyncio.is_async(getattr(adapter, "get", None)):
+        _asyncio.check_adapter(adapter)
+        return AsyncFallback(given, guard, reporter)
+    _threads.check_adapter(adapter)
+    return Fallback(given, guard, reporter)

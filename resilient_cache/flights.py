@@ -1,0 +1,155 @@
+"""Single flight as a pure machine: who loads a key, who waits, and what happens when one of them leaves.
+
+Theory. One load per key and fence generation at a time. The caller that finds no flight leads it, inline, in its own
+thread or task; the others wait and share its value or its error. Decisions are made here under the cache's lock; the
+waiting is in the two twins, which bring their own kind of waiter.
+
+  leader lands      every waiter is woken with the outcome
+  leader leaves     (cancelled, interrupted) one waiter is woken to lead; of a detached flight all ask again
+  waiter leaves     nobody notices; if it had just been woken to lead, the next one is
+  invalidation      detaches the flight: those aboard keep it, those who come later start another
+  older than `age`  the next to ask detaches it and leads another; its waiters time out and ask again
+
+Waking all on a leader's departure lost: callers that time out one after another, in the order they came, are each the
+leader in turn, and n of them cost n * n wake-ups.
+
+A loader that asks for its own key, or for a key whose flight waits for one of its own, would wait for itself. `waits_for`
+walks from the flight to be joined along the flights that their leaders wait for: if the walk meets a flight of the
+asking context, joining is a deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any, Final, Generic, Protocol, final
+
+from typing_extensions import TypeVar
+
+from .outcome import Mode
+
+__all__ = ["AGAIN", "LEAD", "LEADING", "Flight", "Flights", "Waiter"]
+
+LEAD: Final = "lead"
+AGAIN: Final = "again"
+
+
+class Waiter(Protocol):
+    """Somebody who waits. `wake` is called at most once, under no promise that anyone still listens."""
+
+    verdict: str | None
+
+    def wake(self) -> None:
+        """Let the waiting side go on."""
+        ...
+
+
+W = TypeVar("W", bound=Waiter)
+
+
+@final
+class Flight(Generic[W]):
+    """One load in progress. `outcome` is whatever the flow landed, None while in the air."""
+
+    __slots__ = ("blocked_on", "detached", "key", "leader", "mode", "outcome", "since", "stamp", "stand_in", "waiters")
+
+    def __init__(self, key: str, stamp: int, since: float, mode: Mode) -> None:
+        self.key = key
+        self.mode = mode  # joined only by requests of the same mode: they may not share what a switch has ended
+        self.stamp = stamp
+        self.since = since
+        self.outcome: Any = None
+        self.stand_in: Any = None  # what the leader has found that may stand in for a failed load
+        self.detached = False
+        self.leader: W | None = None  # None: the caller that took off
+        self.blocked_on: Flight[W] | None = None
+        self.waiters: dict[W, None] = {}
+
+    def waits_for(self, mine: Iterable[Flight[W]]) -> bool:
+        """Whether this flight cannot land before one of `mine` does."""
+        own = set(map(id, mine))
+        flight: Flight[W] | None = self
+        while flight is not None and flight.outcome is None:
+            if id(flight) in own:
+                return True
+            flight = flight.blocked_on
+        return False
+
+
+LEADING: ContextVar[tuple[Flight[Any], ...]] = ContextVar("resilient_cache.leading", default=())
+"""The flights that the running context leads, outermost first; tasks that a loader starts inherit them."""
+
+
+@final
+class Flights(Generic[W]):
+    """The flights of one cache. Every method is called under the cache's lock; those woken are woken outside it."""
+
+    __slots__ = ("_age", "_flights")
+
+    def __init__(self, age: float) -> None:
+        self._age = age
+        self._flights: dict[str, Flight[W]] = {}
+
+    def find_locked(self, key: str, now: float) -> Flight[W] | None:
+        """The flight to join for `key`; one that is stuck is detached and not given."""
+        flight = self._flights.get(key)
+        if flight is not None and now - flight.since >= self._age:
+            self.detach_locked(key)
+            return None
+        return flight
+
+    def take_off_locked(self, key: str, stamp: int, now: float, mode: Mode) -> Flight[W]:
+        """A new flight for `key`, led by the caller."""
+        flight = self._flights[key] = Flight[W](key, stamp, now, mode)
+        return flight
+
+    def detach_locked(self, key: str) -> None:
+        """Let no one else join the flight of `key`; what it brings is for those aboard only."""
+        flight = self._flights.pop(key, None)
+        if flight is not None:
+            flight.detached = True
+
+    def land_locked(self, flight: Flight[W], outcome: object) -> list[W]:
+        """End `flight` with `outcome`; gives the waiters to wake."""
+        flight.outcome = outcome
+        self._remove(flight)
+        return self._all_aboard(flight)
+
+    def leave_locked(self, flight: Flight[W], waiter: W | None, stamp: int, now: float) -> list[W]:
+        """One aboard goes, None for the caller that took off; gives the waiters to wake, each with its verdict."""
+        if flight.outcome is not None or flight.leader is not waiter:
+            if waiter is not None:
+                flight.waiters.pop(waiter, None)
+            return []
+        if flight.detached or not flight.waiters:
+            self._remove(flight)
+            flight.outcome = AGAIN
+            return self._all_aboard(flight, AGAIN)
+        heir = next(iter(flight.waiters))
+        del flight.waiters[heir]
+        flight.leader, flight.stamp, flight.since = heir, stamp, now
+        heir.verdict = LEAD
+        return [heir]
+
+    def clear_locked(self) -> None:
+        """Forget every flight: their leaders are in another process."""
+        self._flights.clear()
+
+    def stuck(self, now: float) -> int:
+        """How many flights are older than they should be."""
+        return sum(now - flight.since >= self._age for flight in list(self._flights.values()))
+
+    def __len__(self) -> int:
+        """How many flights can be joined."""
+        return len(self._flights)
+
+    def _remove(self, flight: Flight[W]) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    def _all_aboard(self, flight: Flight[W], verdict: str | None = None) -> list[W]:
+        woken = list(flight.waiters)
+        flight.waiters.clear()
+        for waiter in woken:
+            waiter.verdict = verdict
+        return woken

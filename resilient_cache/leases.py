@@ -1,0 +1,50 @@
+"""Permits that expire: how many store calls may be in flight, kept without waiting and without `finally`.
+
+A permit is a lease because a call may never report: a killed thread, a dropped task, an edge runtime that freezes a
+request. When the permits are all out, those past their lease are taken back.
+"""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import final
+
+__all__ = ["Leases"]
+
+
+@final
+class Leases:
+    """At most `limit` leases of `life` seconds each. Safe to share between threads."""
+
+    __slots__ = ("_issued", "_life", "_limit", "_lock", "_until")
+
+    def __init__(self, limit: int, life: float, lock: RLock) -> None:
+        self._limit = limit
+        self._life = life
+        self._lock = lock
+        self._issued = 0
+        self._until: dict[int, float] = {}
+
+    def acquire(self, now: float) -> int:
+        """A lease, or 0 when all are out and none has expired. Never waits."""
+        with self._lock:
+            if len(self._until) >= self._limit:
+                self._until = {lease: until for lease, until in self._until.items() if until > now}
+                if len(self._until) >= self._limit:
+                    return 0
+            self._issued += 1
+            self._until[self._issued] = now + self._life
+            return self._issued
+
+    def release(self, lease: int) -> None:
+        """Give `lease` back; one that was taken back already changes nothing."""
+        with self._lock:
+            self._until.pop(lease, None)
+
+    def clear_locked(self) -> None:
+        """Take every lease back."""
+        self._until = {}
+
+    def __len__(self) -> int:
+        """How many are out."""
+        return len(self._until)

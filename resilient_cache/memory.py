@@ -1,0 +1,125 @@
+"""The memory tier: a bounded dict of entries whose reads take no lock and whose evictions keep what is asked for.
+
+Theory: S3-FIFO (Yang et al., SOSP 2023). New keys enter a small ring (a tenth of the room); one that is asked for again
+before its turn comes moves to the main ring, the others leave and only the hash of the key is kept as a ghost; a key
+that comes back while its ghost is there goes to the main ring at once. The main ring is swept by a hand that spares
+each marked entry once. Most keys are asked for once: they pass through the small ring and never push out a hot one.
+
+A read is one dict lookup and one byte set in `marks`: both atomic, so readers need no lock. The hand finds its victim
+by `bytearray.find`, at memory speed. Ghosts are a table of hashes, one place each: 8 bytes a key, and a collision only
+forgets a ghost.
+
+Invariants: every entry in `entries` has its key in `_keys` at the entry's place, and no key stands twice; an older
+stamp never replaces a newer one.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, Final, Generic, final
+
+from typing_extensions import TypeVar
+
+from .entry import Slot
+
+__all__ = ["Memory"]
+
+V = TypeVar("V", default=Any)
+
+SMALL_SHARE: Final = 10
+WORD: Final = 2**64 - 1
+VALUE, FRESH_UNTIL, STALE_UNTIL, STAMP, PLACE = range(5)
+
+
+@final
+class Memory(Generic[V]):
+    """At most `capacity` entries. Writers hold the cache's lock; `entries.get` and setting a mark need none."""
+
+    __slots__ = ("_ghosts", "_keys", "_main_hand", "_main_start", "_small_hand", "capacity", "entries", "marks")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.entries: dict[str, Slot[V]] = {}
+        self.marks = bytearray(capacity)
+        self._keys: list[str | None] = [None] * capacity
+        self._main_start = max(1, capacity // SMALL_SHARE) if capacity else 0
+        self._small_hand = 0
+        self._main_hand = self._main_start
+        self._ghosts = array("Q", bytes(8 * capacity))
+
+    def get(self, key: str) -> Slot[V] | None:
+        """The entry of `key`, whatever its windows, marked as asked for."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            self.marks[entry[PLACE]] = 1
+        return entry
+
+    def put_locked(self, key: str, value: V, fresh_until: float, stale_until: float, stamp: int) -> bool:
+        """Keep an entry; False when there is no room at all or a newer one is there already."""
+        if not self.capacity:
+            return False
+        old = self.entries.get(key)
+        if old is not None and old[STAMP] > stamp:
+            return False
+        place = self._place_for(key) if old is None else old[PLACE]
+        self._keys[place] = key
+        self.entries[key] = (value, fresh_until, stale_until, stamp, place)
+        return True
+
+    def drop_locked(self, key: str) -> None:
+        """Forget `key`."""
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self._keys[entry[PLACE]] = None
+            self.marks[entry[PLACE]] = 0
+
+    def clear_locked(self) -> None:
+        """Forget everything."""
+        for key in list(self.entries):
+            self.drop_locked(key)
+
+    def __len__(self) -> int:
+        """How many entries are kept, expired ones included."""
+        return len(self.entries)
+
+    def _place_for(self, key: str) -> int:
+        mark = hash(key) & WORD
+        if self._ghosts[mark % self.capacity] == mark and self._main_start < self.capacity:
+            return self._main_place()
+        return self._small_place()
+
+    def _small_place(self) -> int:
+        place = self._small_hand
+        self._small_hand = (place + 1) % self._main_start
+        occupant = self._keys[place]
+        if occupant is not None:
+            if self.marks[place] and self._main_start < self.capacity:
+                self._move(occupant, self._main_place())
+            else:
+                self._evict(occupant)
+        self.marks[place] = 0
+        return place
+
+    def _main_place(self) -> int:
+        start, end, hand = self._main_start, self.capacity, self._main_hand
+        place = self.marks.find(0, hand, end)
+        if place < 0:
+            self.marks[hand:end] = bytes(end - hand)
+            hand = start
+            place = self.marks.find(0, start, end)
+        self.marks[hand:place] = bytes(place - hand)
+        self._main_hand = place + 1 if place + 1 < end else start
+        occupant = self._keys[place]
+        if occupant is not None:
+            self._evict(occupant)
+        return place
+
+    def _move(self, key: str, place: int) -> None:
+        value, fresh_until, stale_until, stamp, _ = self.entries[key]
+        self._keys[place] = key
+        self.entries[key] = (value, fresh_until, stale_until, stamp, place)
+
+    def _evict(self, key: str) -> None:
+        mark = hash(key) & WORD
+        self._ghosts[mark % self.capacity] = mark
+        del self.entries[key]

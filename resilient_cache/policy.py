@@ -1,0 +1,134 @@
+"""The numbers of a cache and of its circuits: validated once, at construction, and never changed after.
+
+Every duration is in seconds, or a `timedelta`, and is kept as seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .entry import Duration, seconds
+from .errors import MisuseError
+
+__all__ = ["BreakerPolicy", "CachePolicy"]
+
+LONGEST = 10 * 365 * 86_400.0  # keeps every stamp far inside 64 bits of microseconds
+
+
+def _as_seconds(policy: object, least: dict[str, float]) -> None:
+    for name, low in least.items():
+        object.__setattr__(policy, name, seconds(name, getattr(policy, name), least=low, most=LONGEST))
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise MisuseError(f"{name} must be a whole number, at least {least}, not {value!r}")
+
+
+def _share(name: str, value: object, *, above: float = -1.0) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (above < value <= 1 and value >= 0):
+        raise MisuseError(f"{name} must be a share between 0 and 1, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerPolicy:
+    """When a circuit opens, for how long, and what closes it. Raises `MisuseError` for a value out of range.
+
+    It opens on `consecutive` failures in a row that span at least `span` seconds (a 30 ms hiccup does not open it),
+    or on a share of `failure_rate` failures among at least `min_calls` calls of the last `window` seconds. The k-th
+    opening in a row lasts min(max_hold, hold * 2**(k-1)) seconds, jittered down to half. `probes` successes close it.
+    """
+
+    consecutive: int = 5
+    span: Duration = 0.1
+    failure_rate: float = 0.5
+    min_calls: int = 20
+    window: Duration = 5.0
+    hold: Duration = 1.0
+    max_hold: Duration = 30.0
+    probes: int = 2
+    lease: Duration = 2.0
+    decay: Duration = 30.0
+
+    def __post_init__(self) -> None:
+        """Raises `MisuseError` for a value out of range."""
+        least = {"span": 0.0, "window": 0.01, "hold": 0.001, "max_hold": 0.001, "lease": 0.001, "decay": 0.001}
+        _as_seconds(self, least)
+        for name in ("consecutive", "min_calls", "probes"):
+            _whole(name, getattr(self, name), 1)
+        _share("failure_rate", self.failure_rate, above=0.0)
+        if float_of(self.max_hold) < float_of(self.hold):
+            raise MisuseError(f"max_hold must be at least hold ({self.hold:g}), not {self.max_hold:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePolicy:
+    """How long entries are served and what a request may cost. Raises `MisuseError` for a value out of range.
+
+    `ttl`: served as it is for so long, counted from the start of the load; or a function of the value.
+    `stale_for`: after that, stands in for a load that fails. 0 for answers that must not outlive their ttl.
+    `jitter`: each ttl is shortened by a random share of up to this, so that entries do not expire together.
+    `timeout`: the total deadline of one store operation.
+    `load_timeout`: how long a caller waits for a load; None waits as long as it takes.
+    `negative_ttl`: how long "there is none" is remembered; `negative` tells values that mean it.
+    `stale_retry`: after a failed load a stale entry is served for so long before the loader is asked again.
+    `flight_age`: a load older than this is given up as stuck and replaced.
+    `max_ttl`: upper bound of `ttl` and of `stale_for`, enforced on every entry that is read.
+    `skew`: how far the clocks of the processes that share the store may be apart.
+    `max_store_calls`: store calls in flight at once; more are misses.
+    """
+
+    ttl: Duration | Callable[[Any], Duration] = 60.0
+    stale_for: Duration = 300.0
+    jitter: float = 0.1
+    timeout: Duration = 0.25
+    load_timeout: Duration | None = None
+    negative_ttl: Duration = 60.0
+    negative: Callable[[Any], bool] | None = None
+    stale_retry: Duration = 1.0
+    flight_age: Duration = 10.0
+    max_ttl: Duration = 86_400.0
+    skew: Duration = 0.5
+    max_store_calls: int = 64
+
+    def __post_init__(self) -> None:
+        """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
+        _as_seconds(self, {"timeout": 0.001, "max_ttl": 0.001, "skew": 0.0, "flight_age": 0.001})
+        _as_seconds(self, {"negative_ttl": 0.0, "stale_retry": 0.0})
+        longest = float_of(self.max_ttl)
+        object.__setattr__(self, "stale_for", seconds("stale_for", self.stale_for, most=longest))
+        if not callable(self.ttl):
+            object.__setattr__(self, "ttl", seconds("ttl", self.ttl, most=longest))
+        if self.load_timeout is not None:
+            _as_seconds(self, {"load_timeout": 0.001})
+        if self.negative is not None and not callable(self.negative):
+            raise MisuseError(f"negative must be a function of the value or None, not {self.negative!r}")
+        _share("jitter", self.jitter)
+        _whole("max_store_calls", self.max_store_calls, 1)
+        if self.ttl == 0 and self.stale_for == 0:
+            raise MisuseError("ttl and stale_for are both 0: nothing could ever be served; make ttl at least 0.001")
+
+    @property
+    def longest_life(self) -> float:
+        """Seconds from its load after which no entry may be served, whoever wrote it."""
+        return 2 * float_of(self.max_ttl)
+
+    def explain(self) -> str:
+        """The timeline of an entry under this policy, in words."""
+        fresh = "for as long as ttl(value) says" if callable(self.ttl) else f"for {self.ttl:g} s"
+        shorter = f" (shortened by up to {self.jitter:.0%} at random)" if self.jitter else ""
+        stale = f"for {self.stale_for:g} s more it may stand in when a load fails" if self.stale_for else "never stale"
+        return (
+            f"served {fresh} after its load began{shorter}; then {stale}; then gone. "
+            f"A store operation takes at most {self.timeout:g} s; "
+            f"'there is none' is remembered for {self.negative_ttl:g} s."
+        )
+
+
+def float_of(value: Duration) -> float:
+    """A duration that validation has already turned into seconds."""
+    assert isinstance(value, float)
+    return value
+

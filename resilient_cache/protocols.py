@@ -1,0 +1,76 @@
+"""What this library asks of the objects it is given. Nothing here is inherited from; having the methods is enough."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar, runtime_checkable
+
+__all__ = ["AsyncCacheAdapter", "CacheAdapter", "Clock", "Codec"]
+
+V = TypeVar("V")
+
+
+@runtime_checkable
+class CacheAdapter(Protocol):
+    """A synchronous store in bytes. It raises when the store fails and never swallows.
+
+    A `StoreError` says what kind of failure it was; any other `Exception` is a failure of unknown kind.
+    An adapter may add `close()`.
+    """
+
+    def get(self, key: str, /) -> bytes | None:
+        """The bytes stored under `key`, or None when there are none."""
+        ...
+
+    def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Store `value` for `ttl` seconds; returning means that the store acknowledged it."""
+        ...
+
+    def delete(self, key: str, /) -> None:
+        """Remove `key`, whether it is there or not; returning means that the store acknowledged it."""
+        ...
+
+
+@runtime_checkable
+class AsyncCacheAdapter(Protocol):
+    """The same as `CacheAdapter`, with coroutines. An adapter may add `aclose()`."""
+
+    async def get(self, key: str, /) -> bytes | None:
+        """The bytes stored under `key`, or None when there are none."""
+        ...
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Store `value` for `ttl` seconds; returning means that the store acknowledged it."""
+        ...
+
+    async def delete(self, key: str, /) -> None:
+        """Remove `key`, whether it is there or not; returning means that the store acknowledged it."""
+        ...
+
+
+class Clock(Protocol):
+    """Both clocks a cache reads. Seconds; `monotonic` may tick coarsely or stand still, but never goes back."""
+
+    def monotonic(self) -> float:
+        """Seconds since any fixed moment: measures durations."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since the epoch: stamps that other processes read."""
+        ...
+
+
+class Codec(Protocol[V]):
+    """Values to bytes and back. Both methods may raise any `Exception`: a value not stored, or a miss."""
+
+    @property
+    def id(self) -> str:
+        """At most 32 ASCII characters, written with every value; bytes of another id are a miss."""
+        ...
+
+    def encode(self, value: V, /) -> bytes:
+        """The value as bytes. Raises for a value that would not come back as it was."""
+        ...
+
+    def decode(self, data: bytes, /) -> V:
+        """The value that `encode` was given."""
+        ...
