@@ -1,21 +1,21 @@
-"""The flow, for tasks: one request from top to bottom. Twin of `_sync.py`; a test holds them equal but for waiting."""
+"""The flow, for tasks: one request from top to bottom. Twin of `_sync.py`, and held equal to it by a test."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, final, overload
+from typing import Any, Generic, ParamSpec, Self, final, overload
 
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
 from . import _build
-from ._guard import Answer
-from ._request import Failure, Request
-from ._switch import ModeSetting
 from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, load
+from ._guard import Answer
+from ._request import Request
+from ._switch import ModeSetting
 from .decorators import AsyncCached, AsyncDecorator, async_decorator
 from .entry import Duration, Entry
 from .events import Hook
@@ -36,7 +36,9 @@ R = TypeVar("R")
 
 @final
 class AsyncResilientCache(Generic[K, V]):
-    """A cache whose store may fail in any way at the cost of a miss. Safe to share between tasks, and between loops in several threads.
+    """A cache whose store may fail in any way at the cost of a miss.
+
+    Safe to share between tasks, and between event loops in several threads.
 
     `adapter`: the store, or None for memory only; it is closed with the cache. `name` starts every key in the store and
     labels the metrics. `type` picks the codec (`codec` overrides it). `memory`: entries kept in process. `mode` is a
@@ -144,15 +146,19 @@ class AsyncResilientCache(Generic[K, V]):
             rules.memory_hits += 1
             if rules.hooks:
                 rules.tell_hit()
-            value: V = entry[0]
-            return value
-        found: Lookup[Any] = await self._resolve(key, loader, policy, deadline)
-        return found.value  # type: ignore[no-any-return]
+            hit: V = entry[0]
+            return hit
+        found: Any = await self._resolve(key, loader, policy, deadline)
+        value: V = found.value
+        return value
 
-    async def refresh(self, key: K, loader: Callable[[K], Awaitable[V | Entry[V]]], *, policy: CachePolicy | None = None) -> V:
+    async def refresh(
+        self, key: K, loader: Callable[[K], Awaitable[V | Entry[V]]], *, policy: CachePolicy | None = None
+    ) -> V:
         """The value of a load that begins now, in place of whatever the cache has. Raises what the loader raises."""
-        found: Lookup[Any] = await self._resolve(key, loader, policy, None, forced=True)
-        return found.value  # type: ignore[no-any-return]
+        found: Any = await self._resolve(key, loader, policy, None, forced=True)
+        value: V = found.value
+        return value
 
     # Writing
 
@@ -184,6 +190,7 @@ class AsyncResilientCache(Generic[K, V]):
     @overload
     def cached(
         self,
+        /,
         *,
         key: str | Callable[..., str] | None = None,
         ttl: Duration | None = None,
@@ -219,7 +226,7 @@ class AsyncResilientCache(Generic[K, V]):
         self._rules.aim()
 
     @contextmanager
-    def bypassed(self) -> Iterator[None]:
+    def bypassed(self) -> Generator[None]:
         """Within the block, for every user of this cache, `Mode.BYPASS`. Blocks nest and overlap."""
         with self._rules.bypass():
             yield
@@ -246,20 +253,24 @@ class AsyncResilientCache(Generic[K, V]):
         if close is not None:
             try:
                 await close()
-            except Exception:
+            except Exception:  # noqa: BLE001 - around a store
                 rules.reporter.count("close_errors")
 
     async def __aenter__(self) -> Self:
         """The cache itself."""
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close it."""
         await self.aclose()
 
     # One request, from top to bottom
 
-    async def _look_up(self, key: K, policy: CachePolicy | None = None, deadline: Duration | None = None) -> Lookup[Any]:
+    async def _look_up(
+        self, key: K, policy: CachePolicy | None = None, deadline: Duration | None = None
+    ) -> Lookup[Any]:
         rules = self._rules
         request = rules.begin(key, policy, deadline)
         result = rules.recall(request)
@@ -282,7 +293,7 @@ class AsyncResilientCache(Generic[K, V]):
             result = rules.settle(request, await self._fly(request, loader))
         return rules.finish(result, request.reason)
 
-    async def _fly(self, request: Request, loader: Any) -> Lookup[Any] | Failure:
+    async def _fly(self, request: Request, loader: Any) -> Any:
         local = self._rules.local
         while True:
             flight, seat = local.board(request, Seat, self._rules.monotonic())
@@ -338,7 +349,7 @@ class AsyncResilientCache(Generic[K, V]):
             return instead
         try:
             value = await load(loader, request.key)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.load_failed(request, flight, error)
         outcome, data = rules.loaded(request, flight, value)
         rules.written(request, await self._write(request, data))

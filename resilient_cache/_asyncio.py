@@ -43,15 +43,20 @@ def is_async(function: object) -> bool:
     """Whether calling `function` is known to give a coroutine; sees through `functools.partial` and `wraps`."""
     while isinstance(function, functools.partial):
         function = function.func
-    unwrapped = inspect.unwrap(function) if callable(function) else function
-    return any(inspect.iscoroutinefunction(f) for f in (function, unwrapped, getattr(function, "__call__", None)))
+    if not callable(function):
+        return False
+    return any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function), type(function).__call__)))
+
+
+def _is_plain(function: object) -> bool:
+    return inspect.isroutine(function) and not is_async(function)
 
 
 def check_loader(loader: object) -> None:
-    """Raises `MisuseError` for a loader that can never work here. What a lambda gives is only known when it is called."""
+    """Raises `MisuseError` for a loader that can never work here. What a lambda gives shows when it is called."""
     if not callable(loader):
         raise MisuseError(f"loader must be a coroutine function of the key, not {type(loader).__name__}")
-    if inspect.isroutine(loader) and not is_async(loader) and getattr(loader, "__name__", "") != "<lambda>":
+    if _is_plain(loader) and getattr(loader, "__name__", "") != "<lambda>":
         raise MisuseError(f"loader must be a coroutine function (async def) here; {loader!r} is a plain function")
 
 
@@ -61,16 +66,17 @@ def check_adapter(adapter: object) -> None:
         method = getattr(adapter, name, None)
         if not callable(method):
             raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")
-        if inspect.isroutine(method) and not is_async(method):
+        if _is_plain(method):
             raise MisuseError(f"adapter must have coroutine methods here (its {name} is none); use ResilientCache")
 
 
 async def load(loader: Callable[[K], Awaitable[V]], key: K) -> V:
     """What the loader gives; its exceptions are its own. Raises `MisuseError` when it gives nothing to await."""
-    loading: object = loader(key)
-    if not isinstance(loading, Awaitable):
+    loading: Any = loader(key)
+    if not inspect.isawaitable(loading):
         raise MisuseError(f"loader must be a coroutine function here; {loader!r} gave a {type(loading).__name__}")
-    return await loading
+    value: V = await loading
+    return value
 
 
 async def ask(

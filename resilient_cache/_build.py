@@ -43,13 +43,20 @@ def build(
     """The rules of a new cache. Raises `MisuseError` for an argument that can never be right."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise MisuseError(f"name must be 1 to 64 letters, digits or _ . - (it starts every key), not {name!r}")
-    if isinstance(memory, bool) or not isinstance(memory, int) or not 0 <= memory <= MOST_MEMORY:
+    if isinstance(memory, bool) or not is_a(memory, int) or not 0 <= memory <= MOST_MEMORY:
         raise MisuseError(f"memory must be a number of entries, 0 to {MOST_MEMORY}, not {memory!r}")
     policy = policy if policy is not None else CachePolicy()
-    if not isinstance(policy, CachePolicy):
+    if not is_a(policy, CachePolicy):
         raise MisuseError(f"policy must be a CachePolicy, not {policy!r}")
     reporter = Reporter(name, hooks, clock.monotonic)
-    guard = build_guard(float_of(policy.timeout), breaker, policy.max_store_calls, reporter, clock, random)
+    guard = build_guard(
+        timeout=float_of(policy.timeout),
+        breaker=breaker,
+        max_calls=policy.max_store_calls,
+        reporter=reporter,
+        clock=clock,
+        random=random,
+    )
     local = Local(memory, policy, clock, guard.lock)
     guard.on_fork = local.forked
     return Rules(
@@ -65,6 +72,7 @@ def build(
 
 
 def build_guard(
+    *,
     timeout: float,
     breaker: BreakerPolicy | None,
     max_calls: int,
@@ -74,7 +82,7 @@ def build_guard(
 ) -> Guard:
     """The guard of a store. Raises `MisuseError` when `breaker` is not a `BreakerPolicy`."""
     breaker = breaker if breaker is not None else BreakerPolicy()
-    if not isinstance(breaker, BreakerPolicy):
+    if not is_a(breaker, BreakerPolicy):
         raise MisuseError(f"breaker must be a BreakerPolicy, not {breaker!r}")
     return Guard(
         timeout=timeout,
@@ -84,6 +92,11 @@ def build_guard(
         monotonic=clock.monotonic,
         random=random,
     )
+
+
+def is_a(value: object, kind: type) -> bool:
+    """`isinstance`, of what the caller's annotations promise but need not hold."""
+    return isinstance(value, kind)
 
 
 def check_codec(codec: Codec[Any]) -> Codec[Any]:

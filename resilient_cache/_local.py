@@ -137,7 +137,9 @@ class Local:
         with self._lock:
             self.fences.confirm_locked(key, stamp)
 
-    def board(self, request: Request, make_waiter: Callable[[], Waiter], now: float) -> tuple[Flight[Any], Waiter | None]:
+    def board(
+        self, request: Request, make_waiter: Callable[[], Waiter], now: float
+    ) -> tuple[Flight[Any], Waiter | None]:
         """The flight of the key and the seat in it; None for the seat of the one who leads.
 
         Raises `MisuseError` when waiting would be waiting for oneself.

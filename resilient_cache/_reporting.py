@@ -47,7 +47,8 @@ class Reporter:
     def __init__(self, name: str, hooks: Iterable[Hook], monotonic: Callable[[], float]) -> None:
         self.name = name
         self.hooks = tuple(hooks)
-        for hook in self.hooks:
+        given: tuple[object, ...] = self.hooks
+        for hook in given:
             if not callable(hook) or inspect.iscoroutinefunction(hook):
                 raise MisuseError(f"hooks must be plain callables that take an event, not {hook!r}")
         self.counts: Counter[str] = Counter()

@@ -77,7 +77,9 @@ class Request:
         "until",
     )
 
-    def __init__(self, key: str, policy: CachePolicy, mode: Mode, since: float, until: float, *, loads: bool, forced: bool) -> None:
+    def __init__(
+        self, key: str, policy: CachePolicy, mode: Mode, since: float, until: float, *, loads: bool, forced: bool
+    ) -> None:
         self.key = key
         self.policy = policy
         self.mode = mode

@@ -5,9 +5,9 @@ Both flows call these in the same order and only wait in between; nothing here w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 from ._guard import Answer, Guard
 from ._local import ABSENT, Local
@@ -93,7 +93,7 @@ class Rules:
         self.peek = (self.local.memory.entries if self.switch.steady else NOTHING).get
 
     @contextmanager
-    def bypass(self) -> Iterator[None]:
+    def bypass(self) -> Generator[None]:
         """Count one bypass in and out."""
         self._bypass(1)
         try:
@@ -118,7 +118,7 @@ class Rules:
     def begin(
         self,
         key: object,
-        policy: CachePolicy | None = None,
+        policy: object = None,
         deadline: object = None,
         *,
         loads: bool = False,
@@ -232,13 +232,14 @@ class Rules:
         self.reporter.count("loader_calls")
         return None
 
-    def loaded(self, request: Request, flight: Flight[Any], given: object) -> tuple[Lookup[Any], bytes | None]:
+    def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any], bytes | None]:
         """What the loader gave, as the flight's outcome, and the bytes to write for it, if any."""
-        value, since, policy = given.value if isinstance(given, Entry) else given, request.loading_since, request.policy
+        entry = cast("Entry[Any]", given if isinstance(given, Entry) else Entry(given))
+        value, since, policy = entry.value, request.loading_since, request.policy
         try:
-            ttl, stale_for = self._windows(policy, given, value)
+            ttl, stale_for = self._windows(policy, entry)
             negative = policy.negative is not None and policy.negative(value)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the policy's own functions, as hooks
             self._sealing.cannot_keep(value, "its ttl or negative function failed")
             return Lookup(value, Source.LOADER, request.reason, 0.0), None
         if negative:
@@ -257,10 +258,10 @@ class Rules:
             return self.local.keep(request.key, found, flight)
         return not flight.detached
 
-    def _windows(self, policy: CachePolicy, given: object, value: object) -> tuple[float, float]:
-        ttl, stale_for = (given.ttl, given.stale_for) if isinstance(given, Entry) else (None, None)
+    def _windows(self, policy: CachePolicy, entry: Entry[Any]) -> tuple[float, float]:
+        ttl, stale_for = entry.ttl, entry.stale_for
         if ttl is None:
-            ttl = policy.ttl(value) if callable(policy.ttl) else policy.ttl
+            ttl = policy.ttl(entry.value) if callable(policy.ttl) else policy.ttl
         longest = float_of(policy.max_ttl)
         fresh = min(seconds("ttl", ttl), longest) * (1.0 - policy.jitter * self._random())
         return fresh, min(float_of(policy.stale_for if stale_for is None else stale_for), longest)
@@ -323,8 +324,8 @@ class Rules:
 
         Raises `MisuseError` for an illegal ttl.
         """
-        given = Entry(value, seconds("ttl", ttl, most=float_of(self.policy.max_ttl)) if ttl is not None else None)
-        fresh, stale_for = self._windows(request.policy, given, value)
+        entry = Entry(value, seconds("ttl", ttl, most=float_of(self.policy.max_ttl)) if ttl is not None else None)
+        fresh, stale_for = self._windows(request.policy, entry)
         request.stamp = self.local.stamps.next()
         found = Candidate(value, request.since + fresh, request.since + fresh + stale_for, request.stamp)
         self.local.replace(request.key, found)

@@ -46,7 +46,7 @@ class Sealing:
             return Reason.FENCED
         try:
             value = self._codec.decode(payload)
-        except Exception:
+        except Exception:  # noqa: BLE001 - around a codec
             return Reason.CODEC
         fresh_for = min(fresh_until, stamp + longest) - now
         stale_for = min(stale_until, stamp + 2 * longest) - now
@@ -59,7 +59,7 @@ class Sealing:
             return None
         try:
             payload = self._codec.encode(value)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - around a codec
             self.cannot_keep(value, f"the codec cannot encode it: {type(error).__name__}")
             return None
         fresh_until = request.stamp + int(ttl * MICROS)

@@ -35,7 +35,9 @@ class Switch:
                 setting = self._known = Mode(setting)
             except ValueError:
                 names = ", ".join(f"Mode.{mode.name}" for mode in Mode)
-                raise MisuseError(f"mode must be one of {names} or a function that gives one, not {setting!r}") from None
+                raise MisuseError(
+                    f"mode must be one of {names} or a function that gives one, not {setting!r}"
+                ) from None
         self._setting = setting
 
     @property
@@ -50,7 +52,7 @@ class Switch:
         if callable(self._setting):
             try:
                 self._known = Mode(self._setting())
-            except Exception:
+            except Exception:  # noqa: BLE001 - the caller's function, as a hook
                 self._reporter.count("mode_errors")
                 if self._reporter.counts["mode_errors"] == 1:
                     LOGGER.warning("cache %s: the mode function failed", self._reporter.name, exc_info=True)

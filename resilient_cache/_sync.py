@@ -1,19 +1,19 @@
-"""The flow, for threads: one request from top to bottom. Twin of `_async.py`; a test holds them equal but for waiting."""
+"""The flow, for threads: one request from top to bottom. Twin of `_async.py`, and held equal to it by a test."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, final, overload
+from typing import Any, Generic, ParamSpec, Self, final, overload
 
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
 from . import _build
 from ._guard import Answer
-from ._request import Failure, Request
+from ._request import Request
 from ._switch import ModeSetting
 from ._threads import Behind, Seat, Spawn, ask, check_adapter, check_loader, load
 from .decorators import Cached, Decorator, decorator
@@ -144,15 +144,17 @@ class ResilientCache(Generic[K, V]):
             rules.memory_hits += 1
             if rules.hooks:
                 rules.tell_hit()
-            value: V = entry[0]
-            return value
-        found: Lookup[Any] = self._resolve(key, loader, policy, deadline)
-        return found.value  # type: ignore[no-any-return]
+            hit: V = entry[0]
+            return hit
+        found: Any = self._resolve(key, loader, policy, deadline)
+        value: V = found.value
+        return value
 
     def refresh(self, key: K, loader: Callable[[K], V | Entry[V]], *, policy: CachePolicy | None = None) -> V:
         """The value of a load that begins now, in place of whatever the cache has. Raises what the loader raises."""
-        found: Lookup[Any] = self._resolve(key, loader, policy, None, forced=True)
-        return found.value  # type: ignore[no-any-return]
+        found: Any = self._resolve(key, loader, policy, None, forced=True)
+        value: V = found.value
+        return value
 
     # Writing
 
@@ -184,6 +186,7 @@ class ResilientCache(Generic[K, V]):
     @overload
     def cached(
         self,
+        /,
         *,
         key: str | Callable[..., str] | None = None,
         ttl: Duration | None = None,
@@ -219,7 +222,7 @@ class ResilientCache(Generic[K, V]):
         self._rules.aim()
 
     @contextmanager
-    def bypassed(self) -> Iterator[None]:
+    def bypassed(self) -> Generator[None]:
         """Within the block, for every user of this cache, `Mode.BYPASS`. Blocks nest and overlap."""
         with self._rules.bypass():
             yield
@@ -246,14 +249,16 @@ class ResilientCache(Generic[K, V]):
         if close is not None:
             try:
                 close()
-            except Exception:
+            except Exception:  # noqa: BLE001 - around a store
                 rules.reporter.count("close_errors")
 
     def __enter__(self) -> Self:
         """The cache itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close it."""
         self.close()
 
@@ -282,7 +287,7 @@ class ResilientCache(Generic[K, V]):
             result = rules.settle(request, self._fly(request, loader))
         return rules.finish(result, request.reason)
 
-    def _fly(self, request: Request, loader: Any) -> Lookup[Any] | Failure:
+    def _fly(self, request: Request, loader: Any) -> Any:
         local = self._rules.local
         while True:
             flight, seat = local.board(request, Seat, self._rules.monotonic())
@@ -338,7 +343,7 @@ class ResilientCache(Generic[K, V]):
             return instead
         try:
             value = load(loader, request.key)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.load_failed(request, flight, error)
         outcome, data = rules.loaded(request, flight, value)
         rules.written(request, self._write(request, data))

@@ -74,7 +74,7 @@ def _perform(guard: Guard, _: Behind, call: Call, function: Callable[..., Any], 
     token = CURRENT.set((call.until, guard.monotonic))
     try:
         value = function(*args)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - around a store
         return guard.failed(call, error)
     except BaseException:
         guard.cancelled(call)

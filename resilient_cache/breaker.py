@@ -75,6 +75,9 @@ class Breaker:
         self._width = float_of(policy.window) / BUCKETS
         self._forced: list[CircuitState] = []
         self._issued = 0
+        self._ticket = 0
+        self._streak = 0
+        self._probe = 0
         self._openings = 0  # in a row: k of the hold's 2**(k-1)
         self._tilt = 0.0  # when `_openings` was last right; it decays from there while closed
         self._close()
@@ -250,6 +253,8 @@ class Forced:
         """The handle itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Release it."""
         self.release()

@@ -6,7 +6,8 @@ import dataclasses
 import importlib.util
 import json
 import pickle
-from typing import Any, Final, Generic, final
+from collections.abc import Callable
+from typing import Any, Final, Generic, cast, final
 
 from typing_extensions import TypeVar
 
@@ -20,13 +21,13 @@ V = TypeVar("V", default=Any)
 ATOMS: Final = (str, int, float, bool, type(None))
 
 
-def _check_plain(value: object) -> None:
-    kind = type(value)
+def _check_plain(value: Any) -> None:
+    kind = cast("type[object]", type(value))
     if kind is list:
-        for item in value:  # type: ignore[attr-defined]
+        for item in value:
             _check_plain(item)
     elif kind is dict:
-        for name, item in value.items():  # type: ignore[attr-defined]
+        for name, item in value.items():
             if type(name) is not str:
                 raise TypeError(f"JSON would turn a {type(name).__name__} key into text")
             _check_plain(item)
@@ -42,30 +43,35 @@ class JsonCodec(Generic[V]):
     for a value that JSON would change.
     """
 
-    __slots__ = ("_type", "id")
+    __slots__ = ("_fields", "_make", "id")
 
     def __init__(self, type: type[V] | None = None) -> None:
-        self._type = type if dataclasses.is_dataclass(type) else None
         self.id = "json"
+        self._make: Any = None
+        self._fields: frozenset[str] = frozenset()
+        if dataclasses.is_dataclass(type):
+            self._make = type
+            self._fields = frozenset(field.name for field in dataclasses.fields(type))
 
     def encode(self, value: V, /) -> bytes:
         """Compact UTF-8."""
         plain: object = value
-        if self._type is not None:
-            if type(value) is not self._type:
-                raise TypeError(f"a {type(value).__name__} is no {self._type.__name__}")
-            plain = {field.name: getattr(value, field.name) for field in dataclasses.fields(self._type)}
+        if self._make is not None:
+            if type(value) is not self._make:
+                raise TypeError(f"a {type(value).__name__} is no {self._make.__name__}")
+            plain = {name: getattr(value, name) for name in self._fields}
         _check_plain(plain)
         return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
 
     def decode(self, data: bytes, /) -> V:
         """The value. Raises `TypeError` when a dataclass has other fields by now."""
         plain: Any = json.loads(data)
-        if self._type is None:
-            return plain  # type: ignore[no-any-return]
-        if set(plain) != {field.name for field in dataclasses.fields(self._type)}:
-            raise TypeError(f"these are not the fields of {self._type.__name__}")
-        return self._type(**plain)
+        if self._make is not None:
+            if plain.keys() != self._fields:
+                raise TypeError(f"these are not the fields of {self._make.__name__}")
+            plain = self._make(**plain)
+        value: V = plain
+        return value
 
 
 @final
@@ -75,22 +81,23 @@ class MsgspecCodec(Generic[V]):
     __slots__ = ("_decode", "_encode", "id")
 
     def __init__(self, type: type[V]) -> None:
-        import msgspec
+        import msgspec  # noqa: PLC0415 - an extra
 
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(type).decode
+        self._encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+        self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(type).decode
         self.id = "msgpack"
 
     def encode(self, value: V, /) -> bytes:
         """MessagePack. Raises `ValueError` for a value that would come back as another (costs one decode)."""
-        data = self._encode(value)
+        data: bytes = self._encode(value)
         if self._decode(data) != value:
             raise ValueError("it would not come back equal to what it was")
         return data
 
     def decode(self, data: bytes, /) -> V:
         """The value, checked against the type."""
-        return self._decode(data)
+        value: V = self._decode(data)
+        return value
 
 
 @final
@@ -124,7 +131,8 @@ class UnsafePickleCodec(Generic[V]):
 
     def decode(self, data: bytes, /) -> V:
         """Whatever the pickle builds."""
-        return pickle.loads(data)  # type: ignore[no-any-return]  # noqa: S301 - the class is named for it
+        value: V = pickle.loads(data)  # noqa: S301 - the class is named for it
+        return value
 
 
 def codec_for(type: type[Any] | None) -> Codec[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 from ._rules import Rules
 from .errors import MisuseError
@@ -14,21 +14,23 @@ from .policy import CachePolicy
 
 __all__ = ["AsyncCached", "AsyncDecorator", "Cached", "Decorator", "async_decorator", "decorator"]
 
+Check: TypeAlias = Callable[[object], None]
+KeyOption: TypeAlias = str | Callable[..., str] | None
+
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 
-class Cached(Protocol[P, R_co]):
+class Cached(Protocol[P, R]):
     """A cached function. Each method takes the arguments of the function itself."""
 
     __wrapped__: Callable[..., Any]
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The result, from the cache or by calling the function."""
         ...
 
-    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R_co]:
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R]:
         """What the cache has for this call, without calling the function."""
         ...
 
@@ -36,7 +38,7 @@ class Cached(Protocol[P, R_co]):
         """Invalidate the result of this call."""
         ...
 
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function and replace what the cache has."""
         ...
 
@@ -87,9 +89,7 @@ class AsyncDecorator(Protocol):
         ...
 
 
-def decorator(
-    cache: Any, rules: Rules, check: Callable[[object], None], key: str | Callable[..., str] | None, policy: CachePolicy | None
-) -> Decorator:
+def decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: CachePolicy | None) -> Decorator:
     """The decorator of a sync cache. Raises `MisuseError` on a function that it cannot cache."""
     check_options(key, policy)
 
@@ -107,18 +107,18 @@ def decorator(
                 if rules.hooks:
                     rules.tell_hit()
                 return entry[0]
-            return cache.get_or_load(made, lambda _: function(*args, **kwargs), policy=policy)
+            return cache.get_or_load(made, _calling(function, *args, **kwargs), policy=policy)
 
         def refresh(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return cache.refresh(key_of(*args, **kwargs), lambda _: function(*args, **kwargs), policy=policy)
+            return cache.refresh(key_of(*args, **kwargs), _calling(function, *args, **kwargs), policy=policy)
 
-        return cast("Cached[P, R]", dressed(cached, cache, key_of, refresh))
+        return cast("Cached[P, R]", _dressed(cached, cache, key_of, refresh))
 
     return decorate
 
 
 def async_decorator(
-    cache: Any, rules: Rules, check: Callable[[object], None], key: str | Callable[..., str] | None, policy: CachePolicy | None
+    cache: Any, rules: Rules, check: Check, key: KeyOption, policy: CachePolicy | None
 ) -> AsyncDecorator:
     """The decorator of an async cache. Raises `MisuseError` on a function that it cannot cache."""
     check_options(key, policy)
@@ -137,12 +137,12 @@ def async_decorator(
                 if rules.hooks:
                     rules.tell_hit()
                 return entry[0]
-            return await cache.get_or_load(made, lambda _: function(*args, **kwargs), policy=policy)
+            return await cache.get_or_load(made, _awaiting(function, *args, **kwargs), policy=policy)
 
         async def refresh(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return await cache.refresh(key_of(*args, **kwargs), lambda _: function(*args, **kwargs), policy=policy)
+            return await cache.refresh(key_of(*args, **kwargs), _awaiting(function, *args, **kwargs), policy=policy)
 
-        return cast("AsyncCached[P, R]", dressed(cached, cache, key_of, refresh))
+        return cast("AsyncCached[P, R]", _dressed(cached, cache, key_of, refresh))
 
     return decorate
 
@@ -155,10 +155,26 @@ def check_options(key: object, policy: object) -> None:
         raise MisuseError(f"policy must be a CachePolicy or None, not {policy!r}")
 
 
-def dressed(cached: Any, cache: Any, key_of: Callable[..., str], refresh: Callable[..., Any]) -> Any:
-    """`cached` with the methods that a cached function has."""
-    cached.key = key_of
-    cached.lookup = lambda *args, **kwargs: cache.lookup(key_of(*args, **kwargs))
-    cached.invalidate = lambda *args, **kwargs: cache.invalidate(key_of(*args, **kwargs))
-    cached.refresh = refresh
+def _calling(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], R]:
+    def load(_: str) -> R:
+        return function(*args, **kwargs)
+
+    return load
+
+
+def _awaiting(function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], Awaitable[R]]:
+    async def load(_: str) -> R:
+        return await function(*args, **kwargs)
+
+    return load
+
+
+def _dressed(cached: Any, cache: Any, key_of: Callable[..., str], refresh: Callable[..., Any]) -> Any:
+    def lookup(*args: Any, **kwargs: Any) -> Any:
+        return cache.lookup(key_of(*args, **kwargs))
+
+    def invalidate(*args: Any, **kwargs: Any) -> Any:
+        return cache.invalidate(key_of(*args, **kwargs))
+
+    cached.key, cached.lookup, cached.invalidate, cached.refresh = key_of, lookup, invalidate, refresh
     return cached

@@ -28,19 +28,17 @@ SHORTEST: Final = HEAD.size + TAIL.size
 def seal(namespace: bytes, key: bytes, codec: bytes, entry: Stored) -> bytes:
     """The bytes to store for `entry`."""
     stamp, fresh_until, stale_until, node, payload = entry
-    head = HEAD.pack(
-        MAGIC, VERSION, stamp, fresh_until, stale_until, node, len(namespace), len(key), len(codec)
-    )
+    head = HEAD.pack(MAGIC, VERSION, stamp, fresh_until, stale_until, node, len(namespace), len(key), len(codec))
     sealed = head + namespace + key + codec + payload
     return sealed + TAIL.pack(crc32(sealed))
 
 
 def open_envelope(data: object, namespace: bytes, key: bytes, codec: bytes) -> Stored | Reason:
     """The entry in `data`, or why it is none for this key: `CORRUPT`, `VERSION`, `WRONG_KEY` or `CODEC`."""
+    if isinstance(data, bytearray | memoryview):
+        data = bytes(data)  # pyright: ignore[reportUnknownArgumentType] - a memoryview of whatever
     if not isinstance(data, bytes):
-        if not isinstance(data, bytearray | memoryview):
-            return Reason.CORRUPT
-        data = bytes(data)
+        return Reason.CORRUPT
     if len(data) < SHORTEST or data[:2] != MAGIC:
         return Reason.CORRUPT
     if crc32(memoryview(data)[: -TAIL.size]) != TAIL.unpack_from(data, len(data) - TAIL.size)[0]:

@@ -69,7 +69,7 @@ class Fallback:
         if close is not None:
             try:
                 close()
-            except Exception:
+            except Exception:  # noqa: BLE001 - around a store
                 self._reporter.count("close_errors")
 
 
@@ -116,7 +116,7 @@ class AsyncFallback:
         if close is not None:
             try:
                 await close()
-            except Exception:
+            except Exception:  # noqa: BLE001 - around a store
                 self._reporter.count("close_errors")
 
 
@@ -153,7 +153,14 @@ def fallback(
     """
     reporter = Reporter("fallback", hooks, clock.monotonic)
     limit = seconds("timeout", timeout, least=0.001, most=LONGEST)
-    guard = build_guard(limit, breaker, CachePolicy().max_store_calls, reporter, clock, random.random)
+    guard = build_guard(
+        timeout=limit,
+        breaker=breaker,
+        max_calls=CachePolicy().max_store_calls,
+        reporter=reporter,
+        clock=clock,
+        random=random.random,
+    )
     given: Any = adapter
     if _asyncio.is_async(getattr(adapter, "get", None)):
         _asyncio.check_adapter(adapter)

@@ -41,7 +41,7 @@ class Fences:
         """The stamp at or before which nothing of `key` may be served."""
         fence = self._fences.get(key, 0)
         floor = self.floor  # read after the fence: a fence that has gone meanwhile is in the floor already
-        return fence if fence > floor else floor
+        return max(fence, floor)
 
     def admits(self, key: str, stamp: int) -> bool:
         """Whether an entry or a flight stamped `stamp` may be served or shared."""

@@ -13,9 +13,9 @@ waiting is in the two twins, which bring their own kind of waiter.
 Waking all on a leader's departure lost: callers that time out one after another, in the order they came, are each the
 leader in turn, and n of them cost n * n wake-ups.
 
-A loader that asks for its own key, or for a key whose flight waits for one of its own, would wait for itself. `waits_for`
-walks from the flight to be joined along the flights that their leaders wait for: if the walk meets a flight of the
-asking context, joining is a deadlock.
+A loader that asks for its own key, or for a key whose flight waits for one of its own, would wait for itself.
+`waits_for` walks from the flight to be joined along the flights that their leaders wait for: if the walk meets a flight
+of the asking context, joining is a deadlock.
 """
 
 from __future__ import annotations

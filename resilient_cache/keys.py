@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable
 from string import Formatter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote
 
 from .errors import MisuseError
@@ -53,13 +53,16 @@ def _from_template(template: object, parameters: list[inspect.Parameter]) -> str
     between = [text for text, field, _, _ in pieces if field is not None][1:]
     if any(not re.search(r"[^\w.~%-]", text, re.ASCII) for text in between):
         raise MisuseError("key must have a separator such as ':' or '/' between two fields")
-    show = "_quoted" if len(fields) > 1 else "_text"
-    return " + ".join(f"{text!r}" + (f" + {show}({field})" if field else "") for text, field, _, _ in pieces) or "''"
+    show = "_quoted({0})" if len(fields) > 1 else "({0} if {0}.__class__ is str else _text({0}))"
+    return (
+        " + ".join(repr(text) + (" + " + show.format(field) if field else "") for text, field, _, _ in pieces) or "''"
+    )
 
 
 def _from_all(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> str:
     prefix = f"{function.__module__}.{function.__qualname__}("
-    shown = " + ',' + ".join(f"_exact({p.name})" for p in parameters)
+    show = "(repr({0}) if {0}.__class__ is str else _exact({0}))"
+    shown = " + ',' + ".join(show.format(p.name) for p in parameters)
     return f"{prefix!r} + {shown} + ')'" if shown else f"{prefix + ')'!r}"
 
 
@@ -100,5 +103,5 @@ def _exact(value: object) -> str:
     if type(value) in PLAIN:
         return repr(value)
     if type(value) is tuple:
-        return "(" + "".join(_exact(item) + "," for item in value) + ")"
+        return "(" + "".join(_exact(item) + "," for item in cast("tuple[object, ...]", value)) + ")"
     raise MisuseError(f"key cannot be made from a {type(value).__name__}: pass key= a template or a function")

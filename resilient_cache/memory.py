@@ -22,13 +22,14 @@ from typing_extensions import TypeVar
 
 from .entry import Slot
 
-__all__ = ["Memory"]
+__all__ = ["PLACE", "STAMP", "Memory"]
 
 V = TypeVar("V", default=Any)
 
 SMALL_SHARE: Final = 10
 WORD: Final = 2**64 - 1
-VALUE, FRESH_UNTIL, STALE_UNTIL, STAMP, PLACE = range(5)
+STAMP: Final = 3  # of a `Slot`
+PLACE: Final = 4
 
 
 @final

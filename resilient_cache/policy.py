@@ -131,4 +131,3 @@ def float_of(value: Duration) -> float:
     """A duration that validation has already turned into seconds."""
     assert isinstance(value, float)
     return value
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 try:
     import redis.asyncio.connection as aio
@@ -43,39 +43,6 @@ Answers: TypeAlias = Callable[[object], bool]
 """Whether a reply can be one to the command; if not, the connection is out of step and is dropped."""
 
 
-class Connection(Protocol):
-    """What is used of a connection."""
-
-    def send_packed_command(self, command: list[bytes]) -> None: ...
-    def read_response(self, disable_decoding: bool) -> object: ...
-    def disconnect(self) -> None: ...
-
-
-class Pool(Protocol):
-    """What is used of a pool."""
-
-    def get_connection(self) -> Connection: ...
-    def release(self, connection: Connection) -> None: ...
-    def disconnect(self, inuse_connections: bool) -> None: ...
-
-
-class AsyncConnection(Protocol):
-    """The same for asyncio."""
-
-    async def send_packed_command(self, command: list[bytes]) -> None: ...
-    async def read_response(self, disable_decoding: bool) -> object: ...
-    async def disconnect(self, nowait: bool = False) -> None: ...
-    def abort(self) -> None: ...
-
-
-class AsyncPool(Protocol):
-    """The same for asyncio."""
-
-    async def get_connection(self) -> AsyncConnection: ...
-    async def release(self, connection: AsyncConnection) -> None: ...
-    async def disconnect(self, inuse_connections: bool) -> None: ...
-
-
 @final
 class Client:
     """`get`, `set`, `delete` within `timeout` seconds in all, or what the current operation has left if less."""
@@ -84,7 +51,7 @@ class Client:
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         self._deadline = Deadline()
-        self._pool: Pool = _pool(sync, SYNC, url, options, {"deadline": self._deadline})
+        self._pool = _pool(sync, SYNC, url, options, {"deadline": self._deadline})
         self._timeout = timeout
         self._closed = False
 
@@ -134,7 +101,7 @@ class AsyncClient:
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
         limits = {"connect_timeout": timeout, "socket_connect_timeout": timeout, "socket_timeout": None}
-        self._pool: AsyncPool = _pool(aio, ASYNC, url, options, limits)
+        self._pool = _pool(aio, ASYNC, url, options, limits)
         self._timeout = timeout
         self._closed = False
 

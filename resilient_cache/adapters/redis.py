@@ -69,7 +69,7 @@ class RedisAdapter:
         A connection that the server closed while it was idle is replaced before use, so a restart costs nothing.
         Raises `MisuseError` for a URL or an option that cannot work and `ImportError` without redis-py.
         """
-        from ._redis_clients import Client
+        from ._redis_clients import Client  # noqa: PLC0415 - redis-py is optional
 
         adapter = object.__new__(cls)
         client = Client(url, _seconds(timeout), {"max_connections": max_connections, **options})
@@ -135,7 +135,7 @@ class AsyncRedisAdapter:
 
         Connecting, handshake included, takes at most `timeout` seconds in a cache as well.
         """
-        from ._redis_clients import AsyncClient
+        from ._redis_clients import AsyncClient  # noqa: PLC0415 - redis-py is optional
 
         adapter = object.__new__(cls)
         adapter._timeout = _seconds(timeout)

@@ -41,7 +41,7 @@ class _Work(Generic[R]):
     def run(self, permits: threading.Semaphore) -> None:
         try:
             self._result = self._call()
-        except BaseException as error:  # the caller's to judge, not this thread's
+        except BaseException as error:  # noqa: BLE001 - the caller's to judge, not this thread's
             self._error = error
         permits.release()  # before the caller wakes: its next call must find the permit
         self._done.set()
