@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager
-from dataclasses import replace
-from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, final, overload
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Generic, Self, final, overload
 
 from typing_extensions import TypeVar
 
 from . import _build
-from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, load
+from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load
 from ._guard import Answer
 from ._request import Request
 from ._switch import ModeSetting
-from .decorators import AsyncCached, AsyncDecorator, async_decorator
+from .decorators import MakeAsyncCached, make_async_cached
 from .entry import Duration, Entry
 from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight
@@ -30,8 +28,6 @@ __all__ = ["AsyncResilientCache"]
 K = TypeVar("K", bound=str, default=str)
 V = TypeVar("V", default=Any)
 D = TypeVar("D", default=None)
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @final
@@ -185,35 +181,14 @@ class AsyncResilientCache(Generic[K, V]):
 
     # Around it
 
-    @overload
-    def cached(self, function: Callable[P, Awaitable[R]], /) -> AsyncCached[P, R]: ...
-    @overload
-    def cached(
-        self,
-        /,
-        *,
-        key: str | Callable[..., str] | None = None,
-        ttl: Duration | None = None,
-        policy: CachePolicy | None = None,
-    ) -> AsyncDecorator: ...
-    def cached(
-        self,
-        function: Any = None,
-        /,
-        *,
-        key: str | Callable[..., str] | None = None,
-        ttl: Duration | None = None,
-        policy: CachePolicy | None = None,
-    ) -> Any:
-        """A function whose results are cached, with `.lookup`, `.invalidate`, `.refresh` and `.key`.
+    @property
+    def cached(self) -> MakeAsyncCached:
+        """`@cache.cached` or `@cache.cached(key=..., ttl=..., policy=...)`: a function whose results are cached.
 
-        `key`: a template of its arguments like "region:{host}", or a function of them; by default all of them. Raises
-        `MisuseError` for a method without a key.
+        `key`: a template of its arguments like "region:{host}", or a function of them; by default all of them. The
+        function gets `.lookup`, `.invalidate`, `.refresh` and `.key`. Raises `MisuseError` for a method without a key.
         """
-        if ttl is not None:
-            policy = replace(policy or self._rules.policy, ttl=ttl)
-        decorate: Any = async_decorator(self, self._rules, check_loader, key, policy)
-        return decorate if function is None else decorate(function)
+        return make_async_cached(self, self._rules, check_loader)
 
     @property
     def mode(self) -> Mode:
@@ -225,11 +200,9 @@ class AsyncResilientCache(Generic[K, V]):
         self._rules.switch.set(mode)
         self._rules.aim()
 
-    @contextmanager
-    def bypassed(self) -> Generator[None]:
+    def bypassed(self) -> AbstractContextManager[None]:
         """Within the block, for every user of this cache, `Mode.BYPASS`. Blocks nest and overlap."""
-        with self._rules.bypass():
-            yield
+        return self._rules.bypass()
 
     def stats(self) -> dict[str, int]:
         """The counters at one moment; requests = hits + stale + negative + loads + misses + errors."""
@@ -245,24 +218,15 @@ class AsyncResilientCache(Generic[K, V]):
 
     async def aclose(self) -> None:
         """Stop what runs behind and close the adapter. Later use is `MisuseError`; closing again is nothing."""
-        rules = self._rules
-        if rules.close():
-            return
-        await self._behind.close()
-        close = getattr(self._adapter, "aclose", None)
-        if close is not None:
-            try:
-                await close()
-            except Exception:  # noqa: BLE001 - around a store
-                rules.reporter.count("close_errors")
+        if not self._rules.close():
+            await self._behind.close()
+            await close(self._adapter, self._rules.reporter)
 
     async def __aenter__(self) -> Self:
         """The cache itself."""
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         """Close it."""
         await self.aclose()
 

@@ -23,11 +23,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar, final
 
 from ._guard import INFLIGHT_MAX, Answer, Call, Guard
+from ._reporting import Reporter
 from .deadline import CURRENT
 from .errors import MisuseError
 from .outcome import Operation, Reason
 
-__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "load"]
+__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "load"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -77,6 +78,16 @@ async def load(loader: Callable[[K], Awaitable[V]], key: K) -> V:
         raise MisuseError(f"loader must be a coroutine function here; {loader!r} gave a {type(loading).__name__}")
     value: V = await loading
     return value
+
+
+async def close(adapter: Any, reporter: Reporter) -> None:
+    """Close a store that can be closed; one that fails in it is counted."""
+    method = getattr(adapter, "aclose", None)
+    if method is not None:
+        try:
+            await method()
+        except Exception:  # noqa: BLE001 - around a store
+            reporter.count("close_errors")
 
 
 async def ask(

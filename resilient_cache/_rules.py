@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Final, cast, final
+from typing import Any, Final, final
 
 from ._guard import Answer, Guard
 from ._local import ABSENT, Local
@@ -234,7 +234,7 @@ class Rules:
 
     def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any], bytes | None]:
         """What the loader gave, as the flight's outcome, and the bytes to write for it, if any."""
-        entry = cast("Entry[Any]", given if isinstance(given, Entry) else Entry(given))
+        entry: Entry[Any] = given if isinstance(given, Entry) else Entry(given)  # pyright: ignore[reportUnknownVariableType]
         value, since, policy = entry.value, request.loading_since, request.policy
         try:
             ttl, stale_for = self._windows(policy, entry)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
-from dataclasses import replace
-from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, final, overload
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Generic, Self, final, overload
 
 from typing_extensions import TypeVar
 
@@ -15,8 +13,8 @@ from . import _build
 from ._guard import Answer
 from ._request import Request
 from ._switch import ModeSetting
-from ._threads import Behind, Seat, Spawn, ask, check_adapter, check_loader, load
-from .decorators import Cached, Decorator, decorator
+from ._threads import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load
+from .decorators import MakeCached, make_cached
 from .entry import Duration, Entry
 from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight
@@ -30,8 +28,6 @@ __all__ = ["ResilientCache"]
 K = TypeVar("K", bound=str, default=str)
 V = TypeVar("V", default=Any)
 D = TypeVar("D", default=None)
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @final
@@ -181,35 +177,14 @@ class ResilientCache(Generic[K, V]):
 
     # Around it
 
-    @overload
-    def cached(self, function: Callable[P, R], /) -> Cached[P, R]: ...
-    @overload
-    def cached(
-        self,
-        /,
-        *,
-        key: str | Callable[..., str] | None = None,
-        ttl: Duration | None = None,
-        policy: CachePolicy | None = None,
-    ) -> Decorator: ...
-    def cached(
-        self,
-        function: Any = None,
-        /,
-        *,
-        key: str | Callable[..., str] | None = None,
-        ttl: Duration | None = None,
-        policy: CachePolicy | None = None,
-    ) -> Any:
-        """A function whose results are cached, with `.lookup`, `.invalidate`, `.refresh` and `.key`.
+    @property
+    def cached(self) -> MakeCached:
+        """`@cache.cached` or `@cache.cached(key=..., ttl=..., policy=...)`: a function whose results are cached.
 
-        `key`: a template of its arguments like "region:{host}", or a function of them; by default all of them. Raises
-        `MisuseError` for a method without a key.
+        `key`: a template of its arguments like "region:{host}", or a function of them; by default all of them. The
+        function gets `.lookup`, `.invalidate`, `.refresh` and `.key`. Raises `MisuseError` for a method without a key.
         """
-        if ttl is not None:
-            policy = replace(policy or self._rules.policy, ttl=ttl)
-        decorate: Any = decorator(self, self._rules, check_loader, key, policy)
-        return decorate if function is None else decorate(function)
+        return make_cached(self, self._rules, check_loader)
 
     @property
     def mode(self) -> Mode:
@@ -221,11 +196,9 @@ class ResilientCache(Generic[K, V]):
         self._rules.switch.set(mode)
         self._rules.aim()
 
-    @contextmanager
-    def bypassed(self) -> Generator[None]:
+    def bypassed(self) -> AbstractContextManager[None]:
         """Within the block, for every user of this cache, `Mode.BYPASS`. Blocks nest and overlap."""
-        with self._rules.bypass():
-            yield
+        return self._rules.bypass()
 
     def stats(self) -> dict[str, int]:
         """The counters at one moment; requests = hits + stale + negative + loads + misses + errors."""
@@ -241,24 +214,15 @@ class ResilientCache(Generic[K, V]):
 
     def close(self) -> None:
         """Stop what runs behind and close the adapter. Later use is `MisuseError`; closing again is nothing."""
-        rules = self._rules
-        if rules.close():
-            return
-        self._behind.close()
-        close = getattr(self._adapter, "close", None)
-        if close is not None:
-            try:
-                close()
-            except Exception:  # noqa: BLE001 - around a store
-                rules.reporter.count("close_errors")
+        if not self._rules.close():
+            self._behind.close()
+            close(self._adapter, self._rules.reporter)
 
     def __enter__(self) -> Self:
         """The cache itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Close it."""
         self.close()
 

@@ -19,11 +19,12 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias, TypeVar, final
 
 from ._guard import Answer, Call, Guard
+from ._reporting import Reporter
 from .deadline import CURRENT
 from .errors import MisuseError
 from .outcome import Operation, Reason
 
-__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "load"]
+__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "load"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -56,6 +57,16 @@ def check_adapter(adapter: object) -> None:
 def load(loader: Callable[[K], V], key: K) -> V:
     """What the loader gives; its exceptions are its own."""
     return loader(key)
+
+
+def close(adapter: Any, reporter: Reporter) -> None:
+    """Close a store that can be closed; one that fails in it is counted."""
+    method = getattr(adapter, "close", None)
+    if method is not None:
+        try:
+            method()
+        except Exception:  # noqa: BLE001 - around a store
+            reporter.count("close_errors")
 
 
 def ask(

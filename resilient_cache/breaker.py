@@ -113,14 +113,14 @@ class Breaker:
         with self._lock:
             if ticket == self._ticket:
                 return self._count_failure_locked(now)
-            if ticket < 0 and ticket == self._probe:
+            if self._is_probe(ticket) and now < self._lease_until:
                 return self._open_locked(now)
             return None
 
     def neutral(self, ticket: int) -> None:
         """The call of `ticket` says nothing about the store: cancelled, or refused for its key only."""
         with self._lock:
-            if ticket < 0 and ticket == self._probe:
+            if self._is_probe(ticket):
                 self._probe = 0
 
     def force_open(self) -> Forced:
@@ -184,7 +184,7 @@ class Breaker:
         if ticket == self._ticket:
             self._bucket_locked(now)[1] += 1
             self._streak = 0
-        elif ticket < 0 and ticket == self._probe:
+        elif self._is_probe(ticket) and now < self._lease_until:
             self._probe = 0
             self._successes += 1
             if self._successes >= self._policy.probes:
@@ -192,6 +192,9 @@ class Breaker:
                 self._tilt = now
                 return Transition(CircuitState.HALF_OPEN, CircuitState.CLOSED, 0.0)
         return None
+
+    def _is_probe(self, ticket: int) -> bool:
+        return ticket < 0 and ticket == self._probe
 
     def _bucket_locked(self, now: float) -> list[int]:
         index = int(now / self._width)

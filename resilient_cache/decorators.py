@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from dataclasses import replace
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from ._rules import Rules
+from .entry import Duration
 from .errors import MisuseError
 from .keys import key_builder
 from .outcome import Invalidation, Lookup
 from .policy import CachePolicy
 
-__all__ = ["AsyncCached", "AsyncDecorator", "Cached", "Decorator", "async_decorator", "decorator"]
+__all__ = [
+    "AsyncCached",
+    "AsyncDecorator",
+    "Cached",
+    "Decorator",
+    "MakeAsyncCached",
+    "MakeCached",
+    "make_async_cached",
+    "make_cached",
+]
 
 Check: TypeAlias = Callable[[object], None]
 KeyOption: TypeAlias = str | Callable[..., str] | None
@@ -89,9 +100,56 @@ class AsyncDecorator(Protocol):
         ...
 
 
-def decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: CachePolicy | None) -> Decorator:
+class MakeCached(Protocol):
+    """`cache.cached`, with and without options."""
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
+    @overload
+    def __call__(
+        self, *, key: KeyOption = None, ttl: Duration | None = None, policy: CachePolicy | None = None
+    ) -> Decorator: ...
+
+
+class MakeAsyncCached(Protocol):
+    """`cache.cached` of an async cache, with and without options."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> AsyncCached[P, R]: ...
+    @overload
+    def __call__(
+        self, *, key: KeyOption = None, ttl: Duration | None = None, policy: CachePolicy | None = None
+    ) -> AsyncDecorator: ...
+
+
+def make_cached(cache: Any, rules: Rules, check: Check) -> MakeCached:
+    """`cached` of a sync cache."""
+
+    def cached(
+        function: Any = None, /, *, key: Any = None, ttl: Duration | None = None, policy: CachePolicy | None = None
+    ) -> Any:
+        decorate: Any = _decorator(cache, rules, check, key, _with_ttl(rules, policy, ttl))
+        return decorate if function is None else decorate(function)
+
+    return cached
+
+
+def make_async_cached(cache: Any, rules: Rules, check: Check) -> MakeAsyncCached:
+    """`cached` of an async cache."""
+
+    def cached(
+        function: Any = None, /, *, key: Any = None, ttl: Duration | None = None, policy: CachePolicy | None = None
+    ) -> Any:
+        decorate: Any = _async_decorator(cache, rules, check, key, _with_ttl(rules, policy, ttl))
+        return decorate if function is None else decorate(function)
+
+    return cached
+
+
+def _decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: CachePolicy | None) -> Decorator:
     """The decorator of a sync cache. Raises `MisuseError` on a function that it cannot cache."""
-    check_options(key, policy)
+    if key is not None and not isinstance(key, str) and not callable(key):
+        raise MisuseError(f"key must be a template like 'region:{{host}}' or a function, not {key!r}")
 
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
         check(function)
@@ -117,11 +175,12 @@ def decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: Ca
     return decorate
 
 
-def async_decorator(
+def _async_decorator(
     cache: Any, rules: Rules, check: Check, key: KeyOption, policy: CachePolicy | None
 ) -> AsyncDecorator:
     """The decorator of an async cache. Raises `MisuseError` on a function that it cannot cache."""
-    check_options(key, policy)
+    if key is not None and not isinstance(key, str) and not callable(key):
+        raise MisuseError(f"key must be a template like 'region:{{host}}' or a function, not {key!r}")
 
     def decorate(function: Callable[P, Awaitable[R]]) -> AsyncCached[P, R]:
         check(function)
@@ -147,12 +206,10 @@ def async_decorator(
     return decorate
 
 
-def check_options(key: object, policy: object) -> None:
-    """Raises `MisuseError` for an illegal `key` or `policy`, before there is a function."""
-    if key is not None and not isinstance(key, str) and not callable(key):
-        raise MisuseError(f"key must be a template like 'region:{{host}}' or a function, not {key!r}")
+def _with_ttl(rules: Rules, policy: object, ttl: Duration | None) -> CachePolicy | None:
     if policy is not None and not isinstance(policy, CachePolicy):
         raise MisuseError(f"policy must be a CachePolicy or None, not {policy!r}")
+    return policy if ttl is None else replace(policy or rules.policy, ttl=ttl)
 
 
 def _calling(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], R]:

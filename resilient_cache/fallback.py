@@ -65,12 +65,7 @@ class Fallback:
     def close(self) -> None:
         """Close the adapter, if it can be closed; never raises an `Exception`."""
         self._behind.close()
-        close = getattr(self._adapter, "close", None)
-        if close is not None:
-            try:
-                close()
-            except Exception:  # noqa: BLE001 - around a store
-                self._reporter.count("close_errors")
+        _threads.close(self._adapter, self._reporter)
 
 
 @final
@@ -112,12 +107,7 @@ class AsyncFallback:
     async def aclose(self) -> None:
         """Cancel what runs behind and close the adapter, if it can be closed; never raises an `Exception`."""
         await self._behind.close()
-        close = getattr(self._adapter, "aclose", None)
-        if close is not None:
-            try:
-                await close()
-            except Exception:  # noqa: BLE001 - around a store
-                self._reporter.count("close_errors")
+        await _asyncio.close(self._adapter, self._reporter)
 
 
 @overload

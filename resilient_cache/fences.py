@@ -17,6 +17,7 @@ Invariants.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final, final
 
 __all__ = ["CAPACITY", "Fences"]
@@ -33,7 +34,7 @@ class Fences:
     def __init__(self, life: int, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._life = life
-        self._fences: dict[str, int] = {}
+        self._fences: OrderedDict[str, int] = OrderedDict()
         self._pending: dict[str, int] = {}
         self.floor = 0
 
@@ -49,7 +50,8 @@ class Fences:
 
     def raise_locked(self, key: str, stamp: int) -> None:
         """Refuse everything of `key` stamped at or before `stamp`. A later fence stays."""
-        self._fences[key] = max(self._fences.pop(key, 0), stamp)
+        self._fences[key] = max(self._fences.get(key, 0), stamp)  # in place: a reader must not find it gone
+        self._fences.move_to_end(key)
         for oldest, fence in self._fences.items():  # the first only: one goes for one that comes
             if fence + self._life < stamp:
                 del self._fences[oldest]
@@ -60,7 +62,7 @@ class Fences:
 
     def pend_locked(self, key: str, stamp: int) -> None:
         """Remember that the store has not confirmed the invalidation of `key`; the oldest of too many is forgotten."""
-        self._pending[key] = max(self._pending.get(key, 0), stamp)
+        self._pending[key] = max(self._pending.pop(key, 0), stamp)
         if len(self._pending) > self._capacity:
             del self._pending[next(iter(self._pending))]
 

@@ -9,6 +9,8 @@ A read is one dict lookup and one byte set in `marks`: both atomic, so readers n
 by `bytearray.find`, at memory speed. Ghosts are a table of hashes, one place each: 8 bytes a key, and a collision only
 forgets a ghost.
 
+Nothing is evicted while there is room: a key takes any free place then, so the hands move over full rings only.
+
 Invariants: every entry in `entries` has its key in `_keys` at the entry's place, and no key stands twice; an older
 stamp never replaces a newer one.
 """
@@ -36,14 +38,27 @@ PLACE: Final = 4
 class Memory(Generic[V]):
     """At most `capacity` entries. Writers hold the cache's lock; `entries.get` and setting a mark need none."""
 
-    __slots__ = ("_ghosts", "_keys", "_main_hand", "_main_start", "_small_hand", "capacity", "entries", "marks")
+    __slots__ = (
+        "_free",
+        "_ghosts",
+        "_keys",
+        "_main_hand",
+        "_main_start",
+        "_small_hand",
+        "_unused",
+        "capacity",
+        "entries",
+        "marks",
+    )
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.entries: dict[str, Slot[V]] = {}
         self.marks = bytearray(capacity)
-        self._keys: list[str | None] = [None] * capacity
+        self._keys = [""] * capacity
         self._main_start = max(1, capacity // SMALL_SHARE) if capacity else 0
+        self._free: list[int] = []
+        self._unused = 0
         self._small_hand = 0
         self._main_hand = self._main_start
         self._ghosts = array("Q", bytes(8 * capacity))
@@ -71,19 +86,19 @@ class Memory(Generic[V]):
         """Forget `key`."""
         entry = self.entries.pop(key, None)
         if entry is not None:
-            self._keys[entry[PLACE]] = None
             self.marks[entry[PLACE]] = 0
-
-    def clear_locked(self) -> None:
-        """Forget everything."""
-        for key in list(self.entries):
-            self.drop_locked(key)
+            self._free.append(entry[PLACE])
 
     def __len__(self) -> int:
         """How many entries are kept, expired ones included."""
         return len(self.entries)
 
     def _place_for(self, key: str) -> int:
+        if self._free:
+            return self._free.pop()
+        if self._unused < self.capacity:
+            self._unused += 1
+            return self._unused - 1
         mark = hash(key) & WORD
         if self._ghosts[mark % self.capacity] == mark and self._main_start < self.capacity:
             return self._main_place()
@@ -93,11 +108,10 @@ class Memory(Generic[V]):
         place = self._small_hand
         self._small_hand = (place + 1) % self._main_start
         occupant = self._keys[place]
-        if occupant is not None:
-            if self.marks[place] and self._main_start < self.capacity:
-                self._move(occupant, self._main_place())
-            else:
-                self._evict(occupant)
+        if self.marks[place] and self._main_start < self.capacity:
+            self._move(occupant, self._main_place())
+        else:
+            self._evict(occupant)
         self.marks[place] = 0
         return place
 
@@ -107,12 +121,10 @@ class Memory(Generic[V]):
         if place < 0:
             self.marks[hand:end] = bytes(end - hand)
             hand = start
-            place = self.marks.find(0, start, end)
+            place = max(start, self.marks.find(0, start, end))  # -1 if readers have marked them all again since
         self.marks[hand:place] = bytes(place - hand)
         self._main_hand = place + 1 if place + 1 < end else start
-        occupant = self._keys[place]
-        if occupant is not None:
-            self._evict(occupant)
+        self._evict(self._keys[place])
         return place
 
     def _move(self, key: str, place: int) -> None:

@@ -8,6 +8,7 @@ and replaces one that the server has closed meanwhile, so a restart costs no cal
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, final
 
@@ -16,7 +17,6 @@ try:
     import redis.connection as sync
     from redis.backoff import NoBackoff
     from redis.exceptions import ResponseError
-    from redis.maint_notifications import MaintNotificationsConfig
     from redis.retry import Retry
 except ImportError as error:
     raise ImportError("Redis adapters need redis-py: pip install 'resilient-cache[redis]'") from error
@@ -32,10 +32,17 @@ FAIL_FAST: Final[dict[str, Any]] = {
     "retry_on_timeout": False,
     "retry_on_error": [],
     "health_check_interval": 0,
-    "protocol": 2,  # RESP3 with one reply sent twice gave another key's value in 194 of 400 reads, RESP2 in none
-    "driver_info": None,  # no CLIENT SETINFO: two round trips less for every connection
-    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    # RESP3 with one reply sent twice gave another key's value in 194 of 400 reads, RESP2 in none. It also switches
+    # redis-py's maintenance notifications and client-side cache off.
+    "protocol": 2,
 }
+
+# No CLIENT SETINFO: two round trips less for every connection. redis-py 7.2 renamed the option and warns of the old name.
+ANONYMOUS: Final[dict[str, Any]] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(sync.AbstractConnection).parameters
+    else {"lib_name": None, "lib_version": None}
+)
 
 SHORTEST_LEASE = 2.0
 
@@ -171,7 +178,7 @@ def _pool(module: Any, bounded: dict[type, type], url: str, options: dict[str, A
     if base not in bounded:
         raise MisuseError(f"connection_class must be left out: {base!r} cannot be given a deadline")
     try:
-        pool = module.ConnectionPool(**arguments | FAIL_FAST | forced | {"connection_class": bounded[base]})
+        pool = module.ConnectionPool(**arguments | FAIL_FAST | ANONYMOUS | forced | {"connection_class": bounded[base]})
         pool.connection_class(**pool.connection_kwargs)  # opens nothing, but knows its arguments
     except Exception as error:
         raise MisuseError(f"options cannot be used: {error}") from error

@@ -1,0 +1,250 @@
+"""Stores that fail on cue: a `FaultPlan` says which call meets which fault, an adapter makes it happen.
+
+Time passes on a `ManualClock` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final, NamedTuple, TypeAlias, final
+
+from .. import deadline
+from ..protocols import AsyncCacheAdapter, CacheAdapter
+from .clock import ManualClock
+from .faults import Fault, FaultKind, FaultPlan
+
+__all__ = ["AsyncFaultyAdapter", "DictStore", "FaultyAdapter", "StoreCall"]
+
+FOREVER: Final = float("inf")
+
+
+class StoreCall(NamedTuple):
+    """One call that reached the store: "get", "set" or "delete", its key, and the fault it met."""
+
+    operation: str
+    key: str
+    fault: Fault | None
+
+
+@final
+class DictStore:
+    """A well store: a dict whose entries expire on `clock`. `entries` holds (bytes, monotonic end of life)."""
+
+    __slots__ = ("_clock", "entries")
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.entries: dict[str, tuple[bytes, float]] = {}
+
+    def get(self, key: str, /) -> bytes | None:
+        """The bytes, None when there are none or their life is over."""
+        value, until = self.entries.get(key, (None, FOREVER))
+        return value if self._clock.monotonic() < until else None
+
+    def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Keep `value` for `ttl` seconds."""
+        self.entries[key] = (value, self._clock.monotonic() + ttl)
+
+    def delete(self, key: str, /) -> None:
+        """Remove `key`."""
+        self.entries.pop(key, None)
+
+
+class _Wait(NamedTuple):
+    seconds: float
+
+
+class _Ask(NamedTuple):
+    operation: str
+    args: tuple[Any, ...]
+
+
+Steps: TypeAlias = Generator[_Wait | _Ask, Any, Any]
+
+
+class _Faults:
+    """What both colours share: the course of a call as steps, which each runs in its own way."""
+
+    def __init__(self, clock: ManualClock, plan: FaultPlan | None) -> None:
+        self.plan = plan or FaultPlan()
+        self.calls: list[StoreCall] = []
+        self._clock = clock
+        self._late: list[tuple[float, _Ask]] = []
+        self._written: dict[str, None] = {}
+
+    def begin(self, operation: str, key: str) -> Fault | None:
+        fault = self.plan.draw(operation)
+        self.calls.append(StoreCall(operation, key, fault))
+        if fault is not None and fault.kind is FaultKind.JUMP:
+            self._clock.jump(fault.seconds)
+        return fault
+
+    def course(self, ask: _Ask, fault: Fault | None) -> Steps:
+        kind = fault.kind if fault is not None else None
+        yield from self._land()
+        if fault is None or kind is FaultKind.JUMP:
+            return (yield self._noted(ask))
+        if kind in (FaultKind.RAISE, FaultKind.RAISE_AT_CALL):
+            raise fault.error.with_traceback(None)
+        if kind is FaultKind.LATE:
+            self._put_off(ask, fault.seconds)
+            raise fault.error.with_traceback(None)
+        if kind in (FaultKind.HANG, FaultKind.SLOW):
+            yield from self._take_time(ask, fault)
+        answer = yield self._noted(ask)
+        if kind is FaultKind.LOST:
+            raise fault.error.with_traceback(None)
+        if ask.operation != "get":
+            return answer
+        if kind is FaultKind.WRONG_KEY:
+            others = [key for key in self._written if key != ask.args[0]]
+            return (yield _Ask("get", (others[-1],))) if others else None
+        return _spoilt(fault, answer)
+
+    def _noted(self, ask: _Ask) -> _Ask:
+        if ask.operation == "set":
+            self._written.pop(ask.args[0], None)
+            self._written[ask.args[0]] = None
+        return ask
+
+    def _take_time(self, ask: _Ask, fault: Fault) -> Steps:
+        began = self._clock.monotonic()
+        try:
+            yield _Wait(fault.seconds if fault.kind is FaultKind.SLOW else FOREVER)
+        except TimeoutError:
+            if fault.kind is FaultKind.SLOW:
+                self._put_off(ask, began + fault.seconds - self._clock.monotonic())
+            raise
+        yield from self._land()
+
+    def _put_off(self, ask: _Ask, seconds: float) -> None:
+        if ask.operation != "get":
+            self._late.append((self._clock.monotonic() + seconds, ask))
+
+    def _land(self) -> Steps:
+        """Let what is late and due take effect, in the order of its time."""
+        now = self._clock.monotonic()
+        due = sorted((late for late in self._late if late[0] <= now), key=lambda late: late[0])
+        self._late = [late for late in self._late if late[0] > now]
+        for _, ask in due:
+            yield self._noted(ask)
+
+
+def _spoilt(fault: Fault, answer: object) -> object:
+    if fault.kind is FaultKind.WRONG_TYPE:
+        return fault.value
+    if not isinstance(answer, bytes) or fault.kind not in (FaultKind.CORRUPT, FaultKind.TRUNCATE):
+        return answer
+    middle = len(answer) // 2
+    rest = b"" if fault.kind is FaultKind.TRUNCATE else bytes([answer[middle] ^ 1]) + answer[middle + 1 :]
+    return answer[:middle] + rest
+
+
+@final
+class FaultyAdapter(_Faults):
+    """A synchronous store in front of `inner` (a `DictStore` by default) that fails as `plan` says.
+
+    `calls` tells what reached it. A hang moves `clock` to the end of the operation's deadline and raises
+    `TimeoutError`, as a client does that is given `deadline.remaining()`; without a deadline it raises at once.
+    """
+
+    def __init__(self, clock: ManualClock, inner: CacheAdapter | None = None, *, plan: FaultPlan | None = None) -> None:
+        super().__init__(clock, plan)
+        self.inner = inner if inner is not None else DictStore(clock)
+
+    def get(self, key: str, /) -> bytes | None:
+        """The bytes under `key`, unless the plan has something else in mind."""
+        value: bytes | None = self._run("get", key)
+        return value
+
+    def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Store `value` for `ttl` seconds."""
+        self._run("set", key, value, ttl)
+
+    def delete(self, key: str, /) -> None:
+        """Remove `key`."""
+        self._run("delete", key)
+
+    def _run(self, operation: str, *args: Any) -> Any:
+        course = self.course(_Ask(operation, args), self.begin(operation, args[0]))
+        try:
+            step = next(course)
+            while True:
+                step = self._wait(course, step) if isinstance(step, _Wait) else course.send(self._ask(step))
+        except StopIteration as end:
+            return end.value
+
+    def _ask(self, ask: _Ask) -> Any:
+        return getattr(self.inner, ask.operation)(*ask.args)
+
+    def _wait(self, course: Steps, wait: _Wait) -> _Wait | _Ask:
+        left = deadline.remaining()
+        if left is None:
+            left = 0.0 if wait.seconds == FOREVER else wait.seconds
+        self._clock.advance(min(left, wait.seconds))
+        return course.send(None) if wait.seconds <= left else course.throw(TimeoutError("by plan"))
+
+
+@final
+class AsyncFaultyAdapter(_Faults):
+    """The same as `FaultyAdapter` with coroutines, for a `ManualLoop` over the same clock.
+
+    A hang awaits until it is cancelled; an operation that is slow goes on when nobody waits for it any more.
+    """
+
+    def __init__(
+        self, clock: ManualClock, inner: AsyncCacheAdapter | None = None, *, plan: FaultPlan | None = None
+    ) -> None:
+        super().__init__(clock, plan)
+        self.inner: Any = inner if inner is not None else _AsyncStore(DictStore(clock))
+        self.get: Callable[[str], Coroutine[Any, Any, bytes | None]] = _Method(self, "get")
+        self.set: Callable[[str, bytes, float], Coroutine[Any, Any, None]] = _Method(self, "set")
+        self.delete: Callable[[str], Coroutine[Any, Any, None]] = _Method(self, "delete")
+
+    async def run(self, course: Steps) -> Any:
+        """Carry out the steps of one call."""
+        try:
+            step = next(course)
+            while True:
+                step = course.send(await self._step(step))
+        except StopIteration as end:
+            return end.value
+
+    async def _step(self, step: _Wait | _Ask) -> Any:
+        if isinstance(step, _Ask):
+            return await getattr(self.inner, step.operation)(*step.args)
+        if step.seconds == FOREVER:
+            return await asyncio.get_running_loop().create_future()
+        return await asyncio.sleep(step.seconds)
+
+
+class _AsyncStore:
+    """A `DictStore` behind coroutines."""
+
+    def __init__(self, store: DictStore) -> None:
+        self.entries = store.entries
+        self._store = store
+
+    async def get(self, key: str, /) -> bytes | None:
+        return self._store.get(key)
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        self._store.set(key, value, ttl)
+
+    async def delete(self, key: str, /) -> None:
+        self._store.delete(key)
+
+
+class _Method:
+    """One method of an async adapter. Not a coroutine function, so that it can fail before it is awaited."""
+
+    def __init__(self, adapter: AsyncFaultyAdapter, operation: str) -> None:
+        self._adapter = adapter
+        self._operation = operation
+
+    def __call__(self, *args: Any) -> Coroutine[Any, Any, Any]:
+        fault = self._adapter.begin(self._operation, args[0])
+        if fault is not None and fault.kind is FaultKind.RAISE_AT_CALL:
+            raise fault.error.with_traceback(None)
+        return self._adapter.run(self._adapter.course(_Ask(self._operation, args), fault))

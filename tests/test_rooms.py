@@ -1,0 +1,78 @@
+"""The rooms of docs/explanation: imports point down only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import resilient_cache
+
+PACKAGE = Path(resilient_cache.__file__).parent
+
+# From the bottom up; a module may import from its own floor or from one below it.
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy"}),  # values
+    frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs"}),  # machines
+    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_rules"}),  # decisions
+    frozenset({"_threads", "_asyncio"}),  # waiting
+    frozenset({"_build", "keys", "decorators"}),
+    frozenset({"_sync", "_async", "fallback"}),  # flow
+    frozenset({"__init__"}),
+)
+EDGES = frozenset({"adapters", "metrics", "testing"})
+EDGES_MAY_KNOW = FLOORS[0]
+
+FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+
+
+def imported(source: str) -> set[str]:
+    """The first names of this package's modules that a source imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resilient_cache."):
+            found.add((node.module or "").split(".")[1])
+    return found
+
+
+def wrong_way(module: str, source: str) -> set[str]:
+    """Imports of `module` that point up, or into an edge."""
+    return {name for name in imported(source) if FLOOR_OF.get(name, len(FLOORS)) > FLOOR_OF[module]}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_a_module_imports_only_from_its_floor_and_below(path: Path) -> None:
+    assert path.stem in FLOOR_OF, "give the new module a floor"
+    assert not wrong_way(path.stem, path.read_text())
+
+
+@pytest.mark.parametrize("path", sorted(p for e in EDGES for p in (PACKAGE / e).glob("*.py")), ids=str)
+def test_an_edge_knows_values_and_itself_only(path: Path) -> None:
+    inside = {p.stem for p in path.parent.glob("*.py")}
+    assert imported(path.read_text()) <= EDGES_MAY_KNOW | inside
+
+
+def test_an_import_that_points_up_is_found() -> None:
+    assert wrong_way("breaker", "from ._rules import Rules") == {"_rules"}
+    assert wrong_way("_rules", "from .adapters import MappingAdapter") == {"adapters"}
+    assert wrong_way("_asyncio", "from . import _sync") == {"_sync"}
+    assert not wrong_way("_sync", "from ._rules import Rules\nimport asyncio")
+
+
+def test_no_file_is_too_full() -> None:
+    full = {path.name: count for path in PACKAGE.rglob("*.py") if (count := len(path.read_text().splitlines())) > 350}
+    assert not full
+
+
+def test_no_function_is_too_long() -> None:
+    long: dict[str, int] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "__init__":
+                lines = (node.end_lineno or 0) - node.body[0].lineno + 1
+                if lines > 40:
+                    long[f"{path.name}:{node.name}"] = lines
+    assert not long
