@@ -55,6 +55,9 @@ def _is_plain(function: object) -> bool:
 
 def check_loader(loader: object) -> None:
     """Raises `MisuseError` for a loader that can never work here. What a lambda gives shows when it is called."""
+    code = getattr(loader, "__code__", None)
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+        return  # a coroutine function: 0.1 us instead of 1
     if not callable(loader):
         raise MisuseError(f"loader must be a coroutine function of the key, not {type(loader).__name__}")
     if _is_plain(loader) and getattr(loader, "__name__", "") != "<lambda>":

@@ -150,11 +150,14 @@ class Local:
             if flight is not None and flight.waits_for(leading):
                 raise MisuseError("loader must not ask the cache, directly or in a circle, for the key it loads")
             if flight is not None and self._may_join_locked(request, flight):
-                if leading:
-                    leading[-1].blocked_on = flight
-                return flight, self._sit_locked(flight, make_waiter)
-            self.flights.detach_locked(request.key)
-            return self.flights.take_off_locked(request.key, self.stamps.next(), now, request.mode), None
+                seat = self._sit_locked(flight, make_waiter)
+            else:
+                self.flights.detach_locked(request.key)
+                flight = self.flights.take_off_locked(request.key, self.stamps.tick(), now, request.mode)
+                seat = None
+            if leading:
+                leading[-1].block(flight)
+            return flight, seat
 
     def sit(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
         """A seat in a flight that is led behind."""
@@ -179,9 +182,9 @@ class Local:
     def leave(self, flight: Flight[Any], waiter: Waiter | None, now: float) -> None:
         """One aboard goes; if it led, another leads."""
         leading = LEADING.get()
-        if leading and leading[-1].blocked_on is flight:
-            leading[-1].blocked_on = None
         with self._lock:
+            if leading:
+                leading[-1].unblock(flight)
             woken = self.flights.leave_locked(flight, waiter, self.stamps.next(), now)
         for heir in woken:
             heir.wake()

@@ -15,7 +15,7 @@ from ._reporting import Reporter
 from ._request import GATES, Candidate, Failure, Request
 from ._sealing import Sealing
 from ._switch import Switch
-from .entry import MICROS, Entry, Slot, seconds
+from .entry import LONGEST, MICROS, Entry, Slot, seconds
 from .errors import LoadTimeout, MisuseError, NoSafeValue, NotFound
 from .events import EntryRefused, Invalidated, Served
 from .flights import AGAIN, Flight
@@ -129,7 +129,7 @@ class Rules:
         if policy is not None and not isinstance(policy, CachePolicy):
             raise MisuseError(f"policy must be a CachePolicy or None, not {type(policy).__name__}")
         now = self.monotonic()
-        until = FOREVER if deadline is None else now + seconds("deadline", deadline, least=-FOREVER)
+        until = FOREVER if deadline is None else now + _patience(deadline)
         mode = self.switch.mode()
         request = Request(checked, policy or self.policy, mode, now, until, loads=loads, forced=forced)
         request.gates = self._gates[mode]
@@ -204,7 +204,8 @@ class Rules:
         if now < found.fresh_until:
             if request.gates.memory:
                 self.local.keep(request.key, found)
-            return Lookup(found.value, Source.STORE, Reason.HIT, self._age(found.stamp))
+            age = (self.local.stamps.latest - found.stamp) / MICROS
+            return Lookup(found.value, Source.STORE, Reason.HIT, age)
         request.reason = Reason.EXPIRED
         if now < found.stale_until:
             request.offer(found)
@@ -343,3 +344,10 @@ class Rules:
 
     def _age(self, stamp: int) -> float:
         return max(0, self.local.stamps.now() - stamp) / MICROS
+
+
+def _patience(deadline: object) -> float:
+    """What the caller has left, computed while it runs: nothing left or no limit are as good as any number."""
+    if isinstance(deadline, int | float) and not isinstance(deadline, bool) and abs(deadline) > LONGEST:
+        deadline = LONGEST if deadline > 0 else -LONGEST
+    return seconds("deadline", deadline, least=-LONGEST)

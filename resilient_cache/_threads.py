@@ -38,6 +38,9 @@ Spawn: TypeAlias = Callable[[Callable[[], object]], object]
 
 def check_loader(loader: object) -> None:
     """Raises `MisuseError` for a loader that can never work here."""
+    code = getattr(loader, "__code__", None)
+    if code is not None and not code.co_flags & inspect.CO_COROUTINE:
+        return  # a plain function: 0.1 us instead of 1
     if not callable(loader):
         raise MisuseError(f"loader must be a function of the key, not {type(loader).__name__}")
     if inspect.iscoroutinefunction(loader):

@@ -97,8 +97,8 @@ class Breaker:
 
     def success(self, ticket: int, now: float) -> Transition | None:
         """The call of `ticket` was answered. `now` may be the reading its admission was asked with."""
-        if ticket == self._ticket:
-            index = int(now / self._width)
+        if ticket and ticket == self._ticket:
+            index = int(now // self._width)
             bucket = self._buckets[index % BUCKETS]
             if bucket[0] == index:
                 bucket[1] += 1
@@ -111,7 +111,7 @@ class Breaker:
     def failure(self, ticket: int, now: float) -> Transition | None:
         """The call of `ticket` failed at `now`."""
         with self._lock:
-            if ticket == self._ticket:
+            if ticket and ticket == self._ticket:
                 return self._count_failure_locked(now)
             if self._is_probe(ticket) and now < self._lease_until:
                 return self._open_locked(now)
@@ -181,7 +181,7 @@ class Breaker:
             return self._probe
 
     def _success_locked(self, ticket: int, now: float) -> Transition | None:
-        if ticket == self._ticket:
+        if ticket and ticket == self._ticket:
             self._bucket_locked(now)[1] += 1
             self._streak = 0
         elif self._is_probe(ticket) and now < self._lease_until:
@@ -197,7 +197,7 @@ class Breaker:
         return ticket < 0 and ticket == self._probe
 
     def _bucket_locked(self, now: float) -> list[int]:
-        index = int(now / self._width)
+        index = int(now // self._width)
         bucket = self._buckets[index % BUCKETS]
         if bucket[0] < index:
             bucket[:] = [index, 0, 0]
@@ -216,7 +216,7 @@ class Breaker:
         return self._streak >= self._policy.consecutive and now - self._streak_since >= float_of(self._policy.span)
 
     def _too_often(self, now: float) -> bool:
-        oldest = int(now / self._width) - BUCKETS
+        oldest = int(now // self._width) - BUCKETS
         live = [bucket for bucket in self._buckets if bucket[0] > oldest]
         failures = sum(bucket[2] for bucket in live)
         calls = failures + sum(bucket[1] for bucket in live)
@@ -226,7 +226,7 @@ class Breaker:
         before = self._state
         if before is CircuitState.CLOSED:
             closed_for = now - self._tilt
-            self._openings = max(0, self._openings - int(closed_for / float_of(self._policy.decay)))
+            self._openings = max(0, self._openings - max(0, int(closed_for / float_of(self._policy.decay))))
         self._openings += 1
         longest = min(float_of(self._policy.max_hold), float_of(self._policy.hold) * 2.0 ** min(self._openings - 1, 60))
         hold = longest * (0.5 + 0.5 * self._random())

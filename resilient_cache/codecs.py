@@ -51,7 +51,7 @@ class JsonCodec(Generic[V]):
         self._fields: frozenset[str] = frozenset()
         if dataclasses.is_dataclass(type):
             self._make = type
-            self._fields = frozenset(field.name for field in dataclasses.fields(type))
+            self._fields = frozenset(field.name for field in dataclasses.fields(type) if field.init)
 
     def encode(self, value: V, /) -> bytes:
         """Compact UTF-8."""
@@ -60,6 +60,8 @@ class JsonCodec(Generic[V]):
             if type(value) is not self._make:
                 raise TypeError(f"a {type(value).__name__} is no {self._make.__name__}")
             plain = {name: getattr(value, name) for name in self._fields}
+            if self._make(**plain) != value:
+                raise ValueError(f"this {self._make.__name__} is not made of its fields alone")
         _check_plain(plain)
         return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -90,7 +92,8 @@ class MsgspecCodec(Generic[V]):
     def encode(self, value: V, /) -> bytes:
         """MessagePack. Raises `ValueError` for a value that would come back as another (costs one decode)."""
         data: bytes = self._encode(value)
-        if self._decode(data) != value:
+        back = self._decode(data)
+        if type(back) is not type(value) or back != value:
             raise ValueError("it would not come back equal to what it was")
         return data
 

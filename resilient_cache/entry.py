@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 
 from .errors import MisuseError
 
-__all__ = ["MICROS", "Duration", "Entry", "Slot", "Stored", "seconds"]
+__all__ = ["LONGEST", "MICROS", "Duration", "Entry", "Slot", "Stored", "seconds"]
 
 V = TypeVar("V")
 
@@ -24,17 +24,18 @@ Duration: TypeAlias = float | timedelta
 """Seconds, or a `timedelta`."""
 
 MICROS: Final = 1_000_000
+LONGEST: Final = 10 * 365 * 86_400.0
+"""Ten years: no duration is longer, so every stamp stays far inside 64 bits of microseconds."""
 
 
-def seconds(name: str, value: object, *, least: float = 0.0, most: float = float("inf")) -> float:
-    """`value` in seconds. Raises `MisuseError` naming the argument unless least <= value <= most and finite."""
+def seconds(name: str, value: object, *, least: float = 0.0, most: float = LONGEST) -> float:
+    """`value` in seconds. Raises `MisuseError` naming the argument unless it is a number from `least` to `most`."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MisuseError(f"{name} must be seconds or a timedelta, not {type(value).__name__}")
-    if not least <= value <= most or value == float("inf"):
-        limit = f"at least {least:g}" + (f" and at most {most:g}" if most != float("inf") else " and finite")
-        raise MisuseError(f"{name} must be {limit} seconds, not {value!r}")
+    if not least <= value <= most:
+        raise MisuseError(f"{name} must be at least {least:g} and at most {most:g} seconds, not {value!r}")
     return float(value)
 
 

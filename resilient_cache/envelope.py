@@ -10,7 +10,7 @@ sealed is a `Reason`, never an exception and never a value. Times are microsecon
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, cast
 from zlib import crc32
 
 from .entry import Stored
@@ -35,8 +35,11 @@ def seal(namespace: bytes, key: bytes, codec: bytes, entry: Stored) -> bytes:
 
 def open_envelope(data: object, namespace: bytes, key: bytes, codec: bytes) -> Stored | Reason:
     """The entry in `data`, or why it is none for this key: `CORRUPT`, `VERSION`, `WRONG_KEY` or `CODEC`."""
-    if type(data) is bytearray:
-        data = bytes(data)
+    if isinstance(data, bytearray | memoryview):
+        try:
+            data = bytes(cast("bytearray", data))
+        except ValueError:  # a view whose buffer has been released
+            return Reason.CORRUPT
     if type(data) is not bytes:  # a subclass may answer anything to anything
         return Reason.CORRUPT
     if len(data) < SHORTEST or data[:2] != MAGIC:

@@ -17,7 +17,7 @@ from ._reporting import Reporter
 from .entry import Duration, seconds
 from .events import Hook
 from .outcome import Operation
-from .policy import LONGEST, BreakerPolicy, CachePolicy
+from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncCacheAdapter, CacheAdapter, Clock
 from .stamps import SYSTEM_CLOCK
 
@@ -142,7 +142,7 @@ def fallback(
     Raises `MisuseError` for an adapter that lacks a method, or mixes coroutines with functions.
     """
     reporter = Reporter("fallback", hooks, clock.monotonic)
-    limit = seconds("timeout", timeout, least=0.001, most=LONGEST)
+    limit = seconds("timeout", timeout, least=0.001)
     guard = build_guard(
         timeout=limit,
         breaker=breaker,

@@ -20,7 +20,7 @@ of the asking context, joining is a deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any, Final, Generic, Protocol, final
 
@@ -62,18 +62,29 @@ class Flight(Generic[W]):
         self.stand_in: Any = None  # what the leader has found that may stand in for a failed load
         self.detached = False
         self.leader: W | None = None  # None: the caller that took off
-        self.blocked_on: Flight[W] | None = None
+        self.blocked_on: list[Flight[W]] = []
         self.waiters: dict[W, None] = {}
 
-    def waits_for(self, mine: Iterable[Flight[W]]) -> bool:
+    def waits_for(self, mine: Collection[Flight[W]]) -> bool:
         """Whether this flight cannot land before one of `mine` does."""
-        own = set(map(id, mine))
-        flight: Flight[W] | None = self
-        while flight is not None and flight.outcome is None:
-            if id(flight) in own:
+        ahead, seen = [self], {id(self)}
+        while ahead and mine:
+            flight = ahead.pop()
+            if flight in mine:
                 return True
-            flight = flight.blocked_on
+            further = [f for f in flight.blocked_on if f.outcome is None and id(f) not in seen]
+            seen.update(map(id, further))
+            ahead += further
         return False
+
+    def block(self, other: Flight[W]) -> None:
+        """This flight's leader now needs `other` to land first."""
+        self.blocked_on = [flight for flight in self.blocked_on if flight.outcome is None]
+        self.blocked_on.append(other)
+
+    def unblock(self, other: Flight[W]) -> None:
+        """It does not any more."""
+        self.blocked_on = [flight for flight in self.blocked_on if flight is not other]
 
 
 LEADING: ContextVar[tuple[Flight[Any], ...]] = ContextVar("resilient_cache.leading", default=())
@@ -100,7 +111,8 @@ class Flights(Generic[W]):
 
     def take_off_locked(self, key: str, stamp: int, now: float, mode: Mode) -> Flight[W]:
         """A new flight for `key`, led by the caller."""
-        flight = self._flights[key] = Flight[W](key, stamp, now, mode)
+        flight: Flight[W] = Flight(key, stamp, now, mode)  # not Flight[W](...), which costs 0.8 us more
+        self._flights[key] = flight
         return flight
 
     def detach_locked(self, key: str) -> None:

@@ -1,6 +1,7 @@
 """Keys from calls: worked out once, when a function is decorated, because `Signature.bind` costs 3.8 us a call.
 
-Two different calls never share a key. In a template of several fields every value is percent-quoted, and the text
+Without a template two different calls never share a key. In a template a value stands as its text, so a function that
+is called with 1 and with "1" needs another key; in one of several fields every value is percent-quoted, and the text
 between two fields must hold a character that quoting would not leave, so that ("a:b", "c") differs from ("a", "b:c").
 """
 
@@ -21,6 +22,7 @@ KeyOf: TypeAlias = Callable[..., str]
 
 POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+SEPARATOR: Final = re.compile(r"[^\w.~%-]", re.ASCII)
 PLAIN: Final = (str, int, float, bool, type(None))
 
 
@@ -28,11 +30,14 @@ def key_builder(function: Callable[..., Any], key: str | KeyOf | None) -> KeyOf:
     """A function from the arguments of `function` to the key. Raises `MisuseError` where none can be made."""
     if callable(key):
         return key
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        raise MisuseError(f"key must be a function of the arguments: {function!r} has no signature") from None
     if key is not None:
         return _compiled(parameters, _from_template(key, parameters))
     if parameters and parameters[0].name in ("self", "cls"):
-        raise MisuseError(f"key must be given for a method: @cached(key=...) on {function.__qualname__}")
+        raise MisuseError(f"key must be given for a method: @cached(key=...) on {function!r}")
     return _compiled(parameters, _from_all(function, parameters))
 
 
@@ -50,29 +55,50 @@ def _from_template(template: object, parameters: list[inspect.Parameter]) -> str
             raise MisuseError(f"key names {{{field}}}, but the arguments are {', '.join(sorted(names)) or 'none'}")
     if any(spec or conversion for _, _, spec, conversion in pieces):
         raise MisuseError("key must hold plain {name} fields, without format or conversion")
-    between = [text for text, field, _, _ in pieces if field is not None][1:]
-    if any(not re.search(r"[^\w.~%-]", text, re.ASCII) for text in between):
+    if any(not SEPARATOR.search(text) for text in _between(pieces)):
         raise MisuseError("key must have a separator such as ':' or '/' between two fields")
-    show = "_quoted({0})" if len(fields) > 1 else "({0} if {0}.__class__ is str else _text({0}))"
+    show = "quoted{1}({0})" if len(fields) > 1 else "({0} if {0}.__class__ is str else text{1}({0}))"
     return (
-        " + ".join(repr(text) + (" + " + show.format(field) if field else "") for text, field, _, _ in pieces) or "''"
+        " + ".join(
+            repr(text) + (" + " + show.format(field, _tag(parameters)) if field else "") for text, field, _, _ in pieces
+        )
+        or "''"
     )
 
 
+def _between(pieces: list[tuple[str, str | None, str | None, str | None]]) -> list[str]:
+    """The text between each two fields; a doubled brace makes a piece of its own."""
+    texts = [""]
+    for text, field, _, _ in pieces:
+        texts[-1] += text
+        if field is not None:
+            texts.append("")
+    return texts[1:-1]
+
+
 def _from_all(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> str:
-    prefix = f"{function.__module__}.{function.__qualname__}("
-    show = "(repr({0}) if {0}.__class__ is str else _exact({0}))"
-    shown = " + ',' + ".join(show.format(p.name) for p in parameters)
+    name = getattr(function, "__qualname__", None)
+    if name is None:
+        raise MisuseError(f"key must be given for what has no name of its own, as {function!r}")
+    prefix = f"{function.__module__}.{name}("
+    show = "(repr({0}) if {0}.__class__ is str else exact{1}({0}))"
+    shown = " + ',' + ".join(show.format(p.name, _tag(parameters)) for p in parameters)
     return f"{prefix!r} + {shown} + ')'" if shown else f"{prefix + ')'!r}"
 
 
+def _tag(parameters: list[inspect.Parameter]) -> str:
+    """Makes the helpers' names longer than any parameter's, so that none hides them."""
+    return "_" * (1 + max((len(parameter.name) for parameter in parameters), default=0))
+
+
 def _compiled(parameters: list[inspect.Parameter], body: str) -> KeyOf:
-    scope: dict[str, Any] = {"_text": _text, "_quoted": _quoted, "_exact": _exact}
+    tag = _tag(parameters)
+    scope: dict[str, Any] = {f"text{tag}": _text, f"quoted{tag}": _quoted, f"exact{tag}": _exact}
     plain = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
     for place, parameter in enumerate(plain):
         if parameter.default is not inspect.Parameter.empty:
-            scope[f"_default{place}"] = parameter.default
-            plain[place] = parameter.replace(default=_Name(f"_default{place}"))
+            scope[f"default{tag}{place}"] = parameter.default
+            plain[place] = parameter.replace(default=_Name(f"default{tag}{place}"))
     made: KeyOf = eval(f"lambda {str(inspect.Signature(plain))[1:-1]}: {body}", scope)  # noqa: S307 - from a signature
     return made
 
@@ -96,7 +122,7 @@ def _text(value: object) -> str:
 
 
 def _quoted(value: object) -> str:
-    return quote(_text(value), safe="")
+    return quote(_text(value), safe="", errors="surrogatepass")
 
 
 def _exact(value: object) -> str:

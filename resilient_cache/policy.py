@@ -14,12 +14,10 @@ from .errors import MisuseError
 
 __all__ = ["BreakerPolicy", "CachePolicy"]
 
-LONGEST = 10 * 365 * 86_400.0  # keeps every stamp far inside 64 bits of microseconds
-
 
 def _as_seconds(policy: object, least: dict[str, float]) -> None:
     for name, low in least.items():
-        object.__setattr__(policy, name, seconds(name, getattr(policy, name), least=low, most=LONGEST))
+        object.__setattr__(policy, name, seconds(name, getattr(policy, name), least=low))
 
 
 def _whole(name: str, value: object, least: int) -> None:

@@ -33,12 +33,12 @@ SYSTEM_CLOCK: Final = SystemClock()
 class Stamps:
     """One process's stamps. Invariants: each `next()` is greater than every stamp given before; `now()` never falls."""
 
-    __slots__ = ("_clock", "_last", "_lock", "_since")
+    __slots__ = ("_clock", "_lock", "_since", "latest")
 
     def __init__(self, clock: Clock, lock: RLock) -> None:
         self._clock = clock
         self._lock = lock
-        self._last = 0
+        self.latest = 0
         self._since = 0.0
 
     def now(self) -> int:
@@ -49,11 +49,17 @@ class Stamps:
     def next(self) -> int:
         """A stamp of its own: later than every one before it."""
         with self._lock:
-            self._last = self._advance() + 1
-            return self._last
+            self.latest = self._advance() + 1
+            return self.latest
+
+    def tick(self) -> int:
+        """Later than every stamp before it and earlier than every one after, but no reading of the time."""
+        with self._lock:
+            self.latest += 1
+            return self.latest
 
     def _advance(self) -> int:
         wall, monotonic = self._clock.time(), self._clock.monotonic()
-        carried = self._last + int((monotonic - self._since) * MICROS) if self._last else 0
-        self._last, self._since = max(self._last, carried, int(wall * MICROS)), monotonic
-        return self._last
+        carried = self.latest + int((monotonic - self._since) * MICROS) if self.latest else 0
+        self.latest, self._since = max(self.latest, carried, int(wall * MICROS)), monotonic
+        return self.latest

@@ -37,7 +37,7 @@ FAIL_FAST: Final[dict[str, Any]] = {
     "protocol": 2,
 }
 
-# No CLIENT SETINFO: two round trips less for every connection. redis-py 7.2 renamed the option and warns of the old name.
+# No CLIENT SETINFO: two round trips less for every connection. redis-py 8 renamed the option and warns of the old name.
 ANONYMOUS: Final[dict[str, Any]] = (
     {"driver_info": None}
     if "driver_info" in inspect.signature(sync.AbstractConnection).parameters

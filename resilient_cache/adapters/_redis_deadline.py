@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     class _Connection:
         """What the mixins use of a redis-py connection."""
 
-        is_connected: bool
+        _sock: object
 
         def __init__(self, **options: object) -> None: ...
         def _connect(self) -> socket: ...
@@ -122,7 +122,7 @@ class _Bounded(_Connection):
 
     def connect(self) -> None:
         """Connect unless connected. A handshake cut short leaves no connection without its AUTH or SELECT behind."""
-        if self.is_connected:  # spares redis-py's retry machinery, 1 us a call
+        if self._sock is not None:  # spares redis-py's retry machinery, 1 us a call
             return
         try:
             super().connect()

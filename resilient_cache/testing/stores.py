@@ -20,11 +20,12 @@ FOREVER: Final = float("inf")
 
 
 class StoreCall(NamedTuple):
-    """One call that reached the store: "get", "set" or "delete", its key, and the fault it met."""
+    """One call that reached the store: "get", "set" or "delete", its key, the fault it met, the monotonic moment."""
 
     operation: str
     key: str
     fault: Fault | None
+    at: float
 
 
 @final
@@ -75,7 +76,7 @@ class _Faults:
 
     def begin(self, operation: str, key: str) -> Fault | None:
         fault = self.plan.draw(operation)
-        self.calls.append(StoreCall(operation, key, fault))
+        self.calls.append(StoreCall(operation, key, fault, self._clock.monotonic()))
         if fault is not None and fault.kind is FaultKind.JUMP:
             self._clock.jump(fault.seconds)
         return fault
