@@ -109,11 +109,10 @@ async def _perform(
     guard: Guard, behind: Behind, call: Call, function: Callable[..., Any], args: tuple[object, ...]
 ) -> Answer:
     loop = asyncio.get_running_loop()
-    token = CURRENT.set((call.until, guard.monotonic))
-    task = loop.create_task(_run(function, args))
-    CURRENT.reset(token)
     seat = Seat()
-    task.add_done_callback(seat.rise)
+    token = CURRENT.set((call.until, guard.monotonic))
+    task = loop.create_task(_run(seat, function, args))
+    CURRENT.reset(token)
     try:
         await seat.wait(call.until - guard.monotonic())
     except BaseException:
@@ -130,8 +129,11 @@ async def _perform(
     raise error
 
 
-async def _run(function: Callable[..., Any], args: tuple[object, ...]) -> object:
-    return await function(*args)
+async def _run(seat: Seat, function: Callable[..., Any], args: tuple[object, ...]) -> object:
+    try:
+        return await function(*args)
+    finally:
+        seat.rise()  # from within: a done callback would wake the caller one turn of the loop later
 
 
 @final
@@ -153,7 +155,7 @@ class Seat:
             with contextlib.suppress(RuntimeError):  # closed since
                 loop.call_soon_threadsafe(self.rise)
 
-    def rise(self, _: object = None) -> None:
+    def rise(self) -> None:
         """Let the waiting task go on; to be called in its loop."""
         if not self._future.done():
             self._future.set_result(None)

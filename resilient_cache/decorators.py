@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from ._rules import Rules
 from .entry import Duration
@@ -29,17 +29,24 @@ Check: TypeAlias = Callable[[object], None]
 KeyOption: TypeAlias = str | Callable[..., str] | None
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class Cached(Protocol[P, R]):
-    """A cached function. Each method takes the arguments of the function itself."""
+    """A cached function. Each method takes the arguments of the function itself, for a method the instance first."""
 
     __wrapped__: Callable[..., Any]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The result, from the cache or by calling the function."""
         ...
+
+    @overload
+    def __get__(self, instance: None, owner: object = None, /) -> Self: ...
+    @overload
+    def __get__(self: Cached[Concatenate[S, Q], R], instance: S, owner: object = None, /) -> Callable[Q, R]: ...
 
     def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R]:
         """What the cache has for this call, without calling the function."""
@@ -59,13 +66,20 @@ class Cached(Protocol[P, R]):
 
 
 class AsyncCached(Protocol[P, R]):
-    """A cached coroutine function. Each method takes the arguments of the function itself."""
+    """A cached coroutine function. Each method takes the arguments of the function itself, the instance included."""
 
     __wrapped__: Callable[..., Any]
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The result, from the cache or by calling the function."""
         ...
+
+    @overload
+    def __get__(self, instance: None, owner: object = None, /) -> Self: ...
+    @overload
+    def __get__(
+        self: AsyncCached[Concatenate[S, Q], R], instance: S, owner: object = None, /
+    ) -> Callable[Q, Awaitable[R]]: ...
 
     async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R]:
         """What the cache has for this call, without calling the function."""

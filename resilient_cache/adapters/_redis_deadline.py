@@ -3,8 +3,7 @@
 redis-py's `socket_timeout` starts anew with every receive: a server that sends a byte every 50 ms holds a call with a
 timeout of 0.25 s for as long as it likes. Here the socket is given the time that is left before each send and each
 receive, so connecting, the handshake (TLS, AUTH, SELECT), sending and every byte of the reply share one deadline. It
-is the socket and not the parser that is wrapped, because all of redis-py's parsers, the one in C included, go through
-its `recv` or `recv_into`. Cost: 0.3 us for each `settimeout`, one before sending and one for each receive.
+costs 0.3 us for each `settimeout`, one before sending and one for each receive.
 
 Resolving a host name cannot be bounded: `getaddrinfo` takes no timeout. Use an address, or a local resolver, where a
 slow name server must not be felt.
@@ -66,11 +65,6 @@ class DeadlineSocket:
         if not self._polls:
             self._socket.settimeout(self._deadline.left())
         return self._socket.recv(size)
-
-    def recv_into(self, buffer: bytearray) -> int:
-        if not self._polls:
-            self._socket.settimeout(self._deadline.left())
-        return self._socket.recv_into(buffer)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)

@@ -1,0 +1,127 @@
+"""`@cache.cached`, in both colours."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from resilient_cache import AsyncResilientCache, CachePolicy, Invalidation, MisuseError, ResilientCache, Source
+
+
+def test_a_cached_function_has_its_result_and_its_methods() -> None:
+    cache: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
+    calls: list[tuple[str, int]] = []
+
+    @cache.cached
+    def greet(name: str, *, times: int = 1) -> str:
+        """Greets."""
+        calls.append((name, times))
+        return f"hello {name}" * times
+
+    assert greet("a") == greet(name="a") == greet("a", times=1) == "hello a"
+    assert greet("a", times=2) == "hello ahello a"
+    assert calls == [("a", 1), ("a", 2)]
+    assert greet.__doc__ == "Greets."
+    assert greet.lookup("a").source is Source.MEMORY
+    assert not greet.lookup("b")
+    assert greet.key("a").endswith("greet('a',1)")
+    assert greet.invalidate("a") is Invalidation.CONFIRMED
+    assert not greet.lookup("a")
+    assert greet.refresh("a") == greet.refresh("a") == "hello a"
+    assert calls == [("a", 1), ("a", 2), ("a", 1), ("a", 1)]
+
+
+def test_a_cached_coroutine_function_has_its_result_and_its_methods() -> None:
+    async def main() -> None:
+        cache: AsyncResilientCache[str, str] = AsyncResilientCache(None, name="c", memory=10)
+        calls: list[str] = []
+
+        @cache.cached(key="greeting:{name}", ttl=5)
+        async def greet(name: str) -> str:
+            calls.append(name)
+            return f"hello {name}"
+
+        together = await asyncio.gather(greet("a"), greet("a"), greet(name="a"))
+        assert set(together) == {"hello a"}
+        assert calls == ["a"]
+        assert greet.key("a") == "greeting:a"
+        assert (await greet.lookup("a")).source is Source.MEMORY
+        assert await greet.invalidate("a") is Invalidation.CONFIRMED
+        assert await greet.refresh("a") == await greet("a") == "hello a"
+        assert calls == ["a", "a"]
+
+    asyncio.run(main())
+
+
+def test_a_hit_of_a_cached_function_is_told_to_hooks_and_counted() -> None:
+    told: list[Any] = []
+    cache: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10, hooks=[told.append])
+
+    @cache.cached(key="k:{x}")
+    def f(x: str) -> str:
+        return x
+
+    assert [f("a"), f("a")] == ["a", "a"]
+    assert [event.source for event in told] == [Source.LOADER, Source.MEMORY]
+
+    async def main() -> None:
+        other: AsyncResilientCache[str, str] = AsyncResilientCache(None, name="c", memory=10, hooks=[told.append])
+
+        @other.cached(key="k:{x}", policy=CachePolicy(ttl=1))
+        async def g(x: str) -> str:
+            return x
+
+        assert [await g("a"), await g("a")] == ["a", "a"]
+
+    asyncio.run(main())
+    assert [event.source for event in told] == [Source.LOADER, Source.MEMORY] * 2
+    assert cache.stats()["requests"] == 2
+
+
+class Directory:
+    cache: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+
+    @cache.cached(key="region:{host}")
+    def find(self, host: str) -> str:
+        return f"{host} is in {self.region}"
+
+
+def test_a_method_with_a_key_is_cached_and_one_without_asks_for_it() -> None:
+    directory = Directory("eu")
+    assert directory.find("a") == directory.find("a") == "a is in eu"
+    assert Directory.find.key(directory, "a") == "region:a"
+    with pytest.raises(MisuseError, match=r"key must be given for a method: @cached\(key=...\)"):
+
+        class Forgetful:
+            @Directory.cache.cached
+            def find(self, host: str) -> str:
+                return host
+
+
+def test_misuse_of_the_decorator_is_loud() -> None:
+    cache: Any = ResilientCache(None, name="c")
+    other: Any = AsyncResilientCache(None, name="c")
+
+    def plain(host: str) -> str:
+        return host
+
+    async def awaited(host: str) -> str:
+        return host
+
+    for made, function in ((cache, awaited), (other, plain)):
+        with pytest.raises(MisuseError, match="loader must be"):
+            made.cached(function)
+    for made in (cache, other):
+        with pytest.raises(MisuseError, match="key must be a template"):
+            made.cached(key=5)
+        with pytest.raises(MisuseError, match="policy must be a CachePolicy"):
+            made.cached(policy=5)
+        with pytest.raises(MisuseError, match="ttl must be at least 0"):
+            made.cached(ttl=-5)
+    with pytest.raises(MisuseError, match=r"names {tenant}, but the arguments are host"):
+        cache.cached(key="x:{tenant}")(plain)

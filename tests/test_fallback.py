@@ -1,0 +1,171 @@
+"""`fallback(adapter)`: the same adapter, whose failures are misses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from resilient_cache import BreakerPolicy, FailureKind, StoreError, fallback
+from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
+from resilient_cache.events import CircuitChanged, CircuitState, StoreCalled
+
+
+class Failing:
+    """A store that does what it is told to."""
+
+    def __init__(self) -> None:
+        self.inner = MappingAdapter()
+        self.error: BaseException | None = None
+        self.calls = 0
+        self.closed = 0
+
+    def _step(self) -> None:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+
+    def get(self, key: str, /) -> bytes | None:
+        self._step()
+        return self.inner.get(key)
+
+    def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        self._step()
+        self.inner.set(key, value, ttl)
+
+    def delete(self, key: str, /) -> None:
+        self._step()
+        self.inner.delete(key)
+
+    def close(self) -> None:
+        self.closed += 1
+        self._step()
+
+
+class AsyncFailing:
+    """The same with coroutines."""
+
+    def __init__(self) -> None:
+        self.plain = Failing()
+
+    async def get(self, key: str, /) -> bytes | None:
+        return self.plain.get(key)
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        self.plain.set(key, value, ttl)
+
+    async def delete(self, key: str, /) -> None:
+        self.plain.delete(key)
+
+    async def aclose(self) -> None:
+        self.plain.close()
+
+
+class Colour:
+    """A guarded store of either colour, called synchronously."""
+
+    def __init__(self, *, is_async: bool, **options: Any) -> None:
+        self.runner = asyncio.Runner() if is_async else None
+        adapter: Any = AsyncFailing() if is_async else Failing()
+        self.store: Failing = adapter.plain if is_async else adapter
+        self.guarded: Any = fallback(adapter, **options)
+
+    def __call__(self, name: str, *args: Any) -> Any:
+        if self.runner is None:
+            return getattr(self.guarded, name)(*args)
+        return self.runner.run(getattr(self.guarded, {"close": "aclose"}.get(name, name))(*args))
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def make(request: pytest.FixtureRequest) -> Any:
+    made: list[Colour] = []
+
+    def make_one(**options: Any) -> Colour:
+        made.append(Colour(is_async=request.param, **options))
+        return made[-1]
+
+    yield make_one
+    for colour in made:
+        if colour.runner is not None:
+            colour.runner.close()
+
+
+Make = Callable[..., Colour]
+
+
+def test_a_store_that_works_is_as_it_was(make: Make) -> None:
+    call = make()
+    assert call("get", "k") is None
+    assert call("set", "k", b"v", 60.0) is True
+    assert call("get", "k") == b"v"
+    assert call("delete", "k") is True
+    assert call("get", "k") is None
+    assert call.guarded.stats() == {"store_get": 3, "store_set": 1, "store_delete": 1}
+
+
+@pytest.mark.parametrize("error", [OSError(), TimeoutError(), ValueError(), StoreError(FailureKind.AUTH)])
+def test_a_store_that_fails_is_a_miss(make: Make, error: Exception) -> None:
+    call = make()
+    call.store.error = error
+    assert call("get", "k") is None
+    assert call("set", "k", b"v", 60.0) is False
+    assert call("delete", "k") is False
+
+
+def test_what_is_no_exception_gets_out(make: Make) -> None:
+    call = make()
+    call.store.error = asyncio.CancelledError()
+    for operation in (("get", "k"), ("set", "k", b"v", 1.0), ("delete", "k")):
+        with pytest.raises(asyncio.CancelledError):
+            call(*operation)
+    assert call.guarded.stats() == {}
+
+
+def test_the_circuit_opens_and_spares_the_store(make: Make) -> None:
+    told: list[Any] = []
+    call = make(breaker=BreakerPolicy(consecutive=3, span=0, hold=60, max_hold=60), hooks=[told.append])
+    call.store.error = OSError()
+    for _ in range(10):
+        assert call("get", "k") is None
+    assert call.store.calls == 3
+    assert call.guarded.health()["read"]["state"] == "open"
+    assert call.guarded.health()["write"]["state"] == "closed"
+    assert [event.failure for event in told if isinstance(event, StoreCalled)] == [FailureKind.CONNECTION] * 3
+    changes = [event for event in told if isinstance(event, CircuitChanged)]
+    assert [(change.before, change.after) for change in changes] == [(CircuitState.CLOSED, CircuitState.OPEN)]
+    assert 30 <= changes[0].retry_in <= 60
+
+
+def test_closing_closes_the_store_and_its_failure_is_counted(make: Make) -> None:
+    call = make()
+    call("close")
+    assert call.store.closed == 1
+    call.store.error = OSError()
+    call("close")
+    assert call.store.closed == 2
+    assert call.guarded.stats() == {"close_errors": 1}
+
+
+def test_a_store_without_close_is_let_go() -> None:
+    class Bare:
+        get = Failing.get
+        set = Failing.set
+        delete = Failing.delete
+
+    bare: Any = Bare()
+    fallback(bare).close()
+
+    class AsyncBare:
+        get = AsyncFailing.get
+        set = AsyncFailing.set
+        delete = AsyncFailing.delete
+
+    bare = AsyncBare()
+    asyncio.run(fallback(bare).aclose())
+
+
+def test_the_mapping_adapters_can_be_guarded() -> None:
+    assert fallback(MappingAdapter()).get("k") is None
+    assert asyncio.run(fallback(AsyncMappingAdapter()).get("k")) is None

@@ -1,0 +1,85 @@
+"""A forked child can use the cache, whatever its parent's other threads were doing at that moment (real processes)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable
+
+import pytest
+
+from resilient_cache import Invalidation, ResilientCache
+from resilient_cache.adapters import MappingAdapter
+
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+]
+
+
+def in_child(work: Callable[[], bool]) -> bool:
+    """Whether `work` is true in a forked child that ends at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of forking with threads: the point of the test
+        child = os.fork()
+    if child == 0:
+        done = False
+        try:
+            done = work()
+        finally:
+            os._exit(0 if done else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_a_child_uses_the_cache_of_its_parent() -> None:
+    cache: ResilientCache[str, str] = ResilientCache(MappingAdapter(), name="forked", memory=10)
+    assert cache.get_or_load("k", lambda _: "parent") == "parent"
+
+    def work() -> bool:
+        seen = cache.get("k") == "parent" and cache.invalidate("k") is Invalidation.CONFIRMED
+        return seen and cache.get_or_load("k", lambda _: "child") == "child"
+
+    assert in_child(work)
+    assert cache.get("k") == "parent"
+
+
+def test_a_flight_of_a_thread_that_is_not_forked_holds_up_nobody_in_the_child() -> None:
+    cache: ResilientCache[str, str] = ResilientCache(MappingAdapter(), name="forked", memory=10)
+    loading, done = threading.Event(), threading.Event()
+
+    def slow(_: str) -> str:
+        loading.set()
+        done.wait()
+        return "parent"
+
+    thread = threading.Thread(target=cache.get_or_load, args=("k", slow))
+    thread.start()
+    assert loading.wait(10)
+    try:
+        assert in_child(lambda: cache.get_or_load("k", lambda _: "child") == "child")
+    finally:
+        done.set()
+        thread.join()
+    assert cache.get("k") == "parent"
+
+
+def test_the_lock_of_the_cache_is_free_in_the_child() -> None:
+    cache: ResilientCache[str, int] = ResilientCache(MappingAdapter(), name="forked", memory=10)
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            cache.set("busy", 1)
+            cache.invalidate("busy")
+
+    threads = [threading.Thread(target=churn) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for n in range(20):
+            assert in_child(lambda n=n: cache.get_or_load(f"k{n}", lambda _: n) == n)  # type: ignore[misc]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
