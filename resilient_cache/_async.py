@@ -90,10 +90,7 @@ class AsyncResilientCache(Generic[K, V]):
     async def get(self, key: K, default: Any = None) -> Any:
         """A fresh value, else `default`. Never raises for a store; costs at most `timeout`."""
         rules = self._rules
-        try:
-            entry = rules.peek(key)
-        except TypeError:
-            entry = None
+        entry = rules.peek(key) if type(key) is str else None
         if entry is not None and rules.monotonic() < entry[1]:
             rules.marks[entry[4]] = 1
             rules.memory_hits += 1
@@ -133,10 +130,7 @@ class AsyncResilientCache(Generic[K, V]):
         as it is, unless a stale entry stands in; `LoadTimeout`, `NotFound`, `NoSafeValue`. Never raises for a store.
         """
         rules = self._rules
-        try:
-            entry = rules.peek(key)
-        except TypeError:
-            entry = None
+        entry = rules.peek(key) if type(key) is str else None
         if entry is not None and rules.monotonic() < entry[1]:
             rules.marks[entry[4]] = 1
             rules.memory_hits += 1
@@ -272,21 +266,25 @@ class AsyncResilientCache(Generic[K, V]):
 
     async def _lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
         local = self._rules.local
-        leading = LEADING.set((*LEADING.get(), flight))
+        leading = LEADING.get()
+        LEADING.set((*leading, flight))
         try:
             outcome = await self._answer(request, flight, loader)
         except BaseException:
             local.leave(flight, seat, self._rules.monotonic())
             raise
         finally:
-            LEADING.reset(leading)
+            LEADING.set(leading)  # not reset: what is closed may be closed in another context
         local.land(flight, outcome)
         return outcome
 
     def _lead_behind(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
-        seat = self._rules.local.sit(flight, Seat)
-        led = self._behind.spawn(lambda: self._lead(request, flight, None, loader))
-        return seat if led else None
+        local = self._rules.local
+        seat = local.sit(flight, Seat)
+        if self._behind.spawn(lambda: self._lead(request, flight, None, loader)):
+            return seat
+        local.leave(flight, seat, self._rules.monotonic())
+        return None
 
     async def _follow(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
         rules = self._rules
@@ -321,12 +319,12 @@ class AsyncResilientCache(Generic[K, V]):
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        return self._rules.judge(request, await self._ask(request, Operation.GET, self._adapter.get))
+        return self._rules.judge(request, await self._ask(request, Operation.GET, self._store_get))
 
     async def _write(self, request: Request, data: bytes | None) -> Answer | None:
         if data is None:
             return None
-        return await self._ask(request, Operation.SET, self._adapter.set, data, request.life)
+        return await self._ask(request, Operation.SET, self._store_set, data, request.life)
 
     async def _delete(self, request: Request) -> Answer | None:
         if not request.gates.write:
@@ -338,6 +336,12 @@ class AsyncResilientCache(Generic[K, V]):
             self._rules.local.confirm(request.key, stamp)
 
         return await self._ask(request, Operation.DELETE, delete)
+
+    def _store_get(self, store_key: str) -> Any:
+        return self._adapter.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
+
+    def _store_set(self, store_key: str, data: bytes, life: float) -> Any:
+        return self._adapter.set(store_key, data, life)
 
     async def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
         rules = self._rules

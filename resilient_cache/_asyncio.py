@@ -25,7 +25,7 @@ from typing import Any, Final, TypeAlias, TypeVar, final
 from ._guard import INFLIGHT_MAX, Answer, Call, Guard
 from ._reporting import Reporter
 from .deadline import CURRENT
-from .errors import MisuseError
+from .errors import FailureKind, MisuseError, StoreError
 from .outcome import Operation, Reason
 
 __all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "load"]
@@ -67,7 +67,10 @@ def check_loader(loader: object) -> None:
 def check_adapter(adapter: object) -> None:
     """Raises `MisuseError` for an adapter that lacks a method or blocks."""
     for name in ("get", "set", "delete"):
-        method = getattr(adapter, name, None)
+        try:
+            method: object = getattr(adapter, name, None)
+        except Exception:  # noqa: BLE001, S112 - around a store: a lazy client may fail to connect
+            continue
         if not callable(method):
             raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")
         if _is_plain(method):
@@ -116,11 +119,13 @@ async def _perform(
     try:
         await seat.wait(call.until - guard.monotonic())
     except BaseException:
-        guard.cancelled(call, running=behind.abandon(task, guard, call))
+        guard.cancelled(call, running=not loop.is_closed() and behind.abandon(task, guard, call))
         raise
     if behind.abandon(task, guard, call):
         return guard.failed(call, TimeoutError(), running=True)
-    error = task.exception()  # raises CancelledError if the store's own task was cancelled
+    if task.cancelled():  # not by our caller, who would not be here: the client cancelled its own work
+        return guard.failed(call, StoreError(FailureKind.UNKNOWN, "the client cancelled the call"))
+    error = task.exception()
     if error is None:
         return guard.answered(call, task.result())
     if isinstance(error, Exception):
@@ -156,8 +161,8 @@ class Seat:
                 loop.call_soon_threadsafe(self.rise)
 
     def rise(self) -> None:
-        """Let the waiting task go on; to be called in its loop."""
-        if not self._future.done():
+        """Let the waiting task go on; to be called in its loop, or after it."""
+        if not self._future.done() and not self._future.get_loop().is_closed():
             self._future.set_result(None)
 
     async def wait(self, seconds: float) -> None:
@@ -180,8 +185,13 @@ class Behind:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, object]]) -> bool:
-        """Run `work` behind."""
-        self._spawn(work())
+        """Run `work` behind; False when nothing can run there, and then it has not begun."""
+        coroutine = work()
+        try:
+            self._spawn(coroutine)
+        except Exception:  # noqa: BLE001 - around the caller's spawn
+            coroutine.close()
+            return False
         return True
 
     def abandon(self, task: asyncio.Task[Any], guard: Guard, call: Call) -> bool:

@@ -6,8 +6,6 @@ Layers, from the store outwards: deadline, then circuit, then swallow. The waiti
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from threading import RLock
@@ -17,6 +15,7 @@ from ._reporting import Reporter
 from .breaker import REJECTED, Breaker, Transition
 from .errors import FailureKind, StoreError
 from .events import CircuitChanged, StoreCalled
+from .forking import protect
 from .leases import Leases
 from .outcome import Direction, Operation, Reason
 from .policy import BreakerPolicy, float_of
@@ -77,7 +76,7 @@ class Guard:
         self.circuits = {direction: Breaker(leased, random, self.lock) for direction in Direction}
         self._leases = Leases(max_calls, max(INFLIGHT_MAX, 4 * timeout), self.lock)
         self.on_fork: Callable[[], None] | None = None
-        GUARDS.add(self)
+        protect(self)
 
     def admit(self, operation: Operation, time_left: float) -> Call | Reason:
         """A call to make, a probe if its ticket is negative, or why not to make one. Never waits."""
@@ -167,32 +166,8 @@ def direction_of(operation: Operation) -> Direction:
 def kind_of(error: Exception) -> FailureKind:
     """What kind of failure an adapter's exception is."""
     if isinstance(error, StoreError):
-        return error.kind
+        kind: object = getattr(error, "kind", None)  # a subclass may have left it out, or put in anything
+        return kind if isinstance(kind, FailureKind) else FailureKind.UNKNOWN
     if isinstance(error, TimeoutError):
         return FailureKind.TIMEOUT
     return FailureKind.CONNECTION if isinstance(error, OSError) else FailureKind.UNKNOWN
-
-
-GUARDS: weakref.WeakSet[Guard] = weakref.WeakSet()
-HELD: list[Guard] = []
-
-
-def _before_fork() -> None:
-    HELD.extend(GUARDS)
-    for guard in HELD:
-        guard.lock.acquire()
-
-
-def _after_fork_in_parent() -> None:
-    while HELD:
-        HELD.pop().lock.release()
-
-
-def _after_fork_in_child() -> None:
-    for guard in HELD:
-        guard.forked()
-    _after_fork_in_parent()
-
-
-if hasattr(os, "register_at_fork"):  # not where there are no processes
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -85,10 +85,9 @@ class Local:
         with self._lock:
             if not self._current_locked(key, found.stamp, flight):
                 return False
-            self.memory.put_locked(key, found.value, found.fresh_until, found.stale_until, found.stamp)
             self.negatives.drop_locked(key)
             self.stand_ins.drop_locked(key)
-            return True
+            return self._put_locked(self.memory, key, found, found.fresh_until)
 
     def keep_negative(self, request: Request, value: object, until: float, flight: Flight[Any]) -> None:
         """Remember until `until` that the origin has none, and that what it had before is no more."""
@@ -101,14 +100,15 @@ class Local:
             self.memory.drop_locked(key)
             self.stand_ins.drop_locked(key)
             self.negatives.put_locked(key, value, until, until, stamp)
+            if self.fences.at(key) > stamp:  # see _put_locked
+                self.negatives.drop_locked(key)
 
     def rest(self, key: str, found: Candidate, until: float) -> bool:
         """Let `found` stand in for `key`, until `until` without asking the loader; False when it may not."""
         with self._lock:
             if not self.fences.admits(key, found.stamp):
                 return False
-            self.stand_ins.put_locked(key, found.value, until, found.stale_until, found.stamp)
-            return True
+            return self._put_locked(self.stand_ins, key, found, until)
 
     def replace(self, key: str, found: Candidate) -> None:
         """Remember `found` in place of whatever there was, flights included."""
@@ -193,6 +193,14 @@ class Local:
         """Start over in a child process: no flight of the parent lands here, and its entries are another's."""
         self.flights.clear_locked()
         self._node = 0
+
+    def _put_locked(self, tier: Memory[Any], key: str, found: Candidate, fresh_until: float) -> bool:
+        tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp)
+        if self.fences.admits(key, found.stamp):
+            return True
+        # What it pushed out had a finalizer, or a signal came, that invalidated the key in this very thread.
+        tier.drop_locked(key)
+        return False
 
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
         alike = flight.mode is request.mode and not request.forced

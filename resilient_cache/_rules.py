@@ -54,6 +54,7 @@ class Rules:
         "memory_hits",
         "monotonic",
         "name",
+        "named",
         "peek",
         "policy",
         "reporter",
@@ -81,6 +82,7 @@ class Rules:
         self.monotonic = guard.monotonic
         self.hooks = reporter.hooks
         self.memory_hits = 0
+        self.named: set[str] = set()  # the functions cached without a key of their own
         self.marks = local.memory.marks
         self._gates = GATES if has_store else {m: g._replace(read=False, write=False) for m, g in GATES.items()}
         self.has_store = has_store
@@ -145,7 +147,7 @@ class Rules:
             key.encode()
         except UnicodeEncodeError:
             raise MisuseError("key must be text that can be encoded: it holds a lone surrogate") from None
-        return key
+        return key if type(key) is str else str.__str__(key)  # a subclass may have a hash and an equality of its own
 
     def recall(self, request: Request) -> Lookup[Any] | Failure | None:
         """What this process can answer by itself."""
@@ -239,7 +241,7 @@ class Rules:
         value, since, policy = entry.value, request.loading_since, request.policy
         try:
             ttl, stale_for = self._windows(policy, entry)
-            negative = policy.negative is not None and policy.negative(value)
+            negative = policy.negative is not None and bool(policy.negative(value))
         except Exception:  # noqa: BLE001 - the policy's own functions, as hooks
             self._sealing.cannot_keep(value, "its ttl or negative function failed")
             return Lookup(value, Source.LOADER, request.reason, 0.0), None
@@ -266,6 +268,13 @@ class Rules:
         longest = float_of(policy.max_ttl)
         fresh = min(seconds("ttl", ttl), longest) * (1.0 - policy.jitter * self._random())
         return fresh, min(float_of(policy.stale_for if stale_for is None else stale_for), longest)
+
+    def _windows_or_none(self, policy: CachePolicy, entry: Entry[Any]) -> tuple[float, float]:
+        try:
+            return self._windows(policy, entry)
+        except Exception:  # noqa: BLE001 - the policy's own function, as a hook
+            self._sealing.cannot_keep(entry.value, "its ttl function failed")
+            return 0.0, 0.0
 
     def written(self, request: Request, answer: Answer | None) -> bool:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""
@@ -326,7 +335,7 @@ class Rules:
         Raises `MisuseError` for an illegal ttl.
         """
         entry = Entry(value, seconds("ttl", ttl, most=float_of(self.policy.max_ttl)) if ttl is not None else None)
-        fresh, stale_for = self._windows(request.policy, entry)
+        fresh, stale_for = self._windows_or_none(request.policy, entry)
         request.stamp = self.local.stamps.next()
         found = Candidate(value, request.since + fresh, request.since + fresh + stale_for, request.stamp)
         self.local.replace(request.key, found)

@@ -59,6 +59,8 @@ class Sealing:
             return None
         try:
             payload = self._codec.encode(value)
+            if type(payload) is not bytes:
+                raise TypeError(f"encode must give bytes, not {type(payload).__name__}")
         except Exception as error:  # noqa: BLE001 - around a codec
             self.cannot_keep(value, f"the codec cannot encode it: {type(error).__name__}")
             return None

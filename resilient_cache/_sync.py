@@ -88,10 +88,7 @@ class ResilientCache(Generic[K, V]):
     def get(self, key: K, default: Any = None) -> Any:
         """A fresh value, else `default`. Never raises for a store; costs at most `timeout`."""
         rules = self._rules
-        try:
-            entry = rules.peek(key)
-        except TypeError:
-            entry = None
+        entry = rules.peek(key) if type(key) is str else None
         if entry is not None and rules.monotonic() < entry[1]:
             rules.marks[entry[4]] = 1
             rules.memory_hits += 1
@@ -131,10 +128,7 @@ class ResilientCache(Generic[K, V]):
         as it is, unless a stale entry stands in; `LoadTimeout`, `NotFound`, `NoSafeValue`. Never raises for a store.
         """
         rules = self._rules
-        try:
-            entry = rules.peek(key)
-        except TypeError:
-            entry = None
+        entry = rules.peek(key) if type(key) is str else None
         if entry is not None and rules.monotonic() < entry[1]:
             rules.marks[entry[4]] = 1
             rules.memory_hits += 1
@@ -266,21 +260,25 @@ class ResilientCache(Generic[K, V]):
 
     def _lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
         local = self._rules.local
-        leading = LEADING.set((*LEADING.get(), flight))
+        leading = LEADING.get()
+        LEADING.set((*leading, flight))
         try:
             outcome = self._answer(request, flight, loader)
         except BaseException:
             local.leave(flight, seat, self._rules.monotonic())
             raise
         finally:
-            LEADING.reset(leading)
+            LEADING.set(leading)  # not reset: what is closed may be closed in another context
         local.land(flight, outcome)
         return outcome
 
     def _lead_behind(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
-        seat = self._rules.local.sit(flight, Seat)
-        led = self._behind.spawn(lambda: self._lead(request, flight, None, loader))
-        return seat if led else None
+        local = self._rules.local
+        seat = local.sit(flight, Seat)
+        if self._behind.spawn(lambda: self._lead(request, flight, None, loader)):
+            return seat
+        local.leave(flight, seat, self._rules.monotonic())
+        return None
 
     def _follow(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
         rules = self._rules
@@ -315,12 +313,12 @@ class ResilientCache(Generic[K, V]):
 
     def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        return self._rules.judge(request, self._ask(request, Operation.GET, self._adapter.get))
+        return self._rules.judge(request, self._ask(request, Operation.GET, self._store_get))
 
     def _write(self, request: Request, data: bytes | None) -> Answer | None:
         if data is None:
             return None
-        return self._ask(request, Operation.SET, self._adapter.set, data, request.life)
+        return self._ask(request, Operation.SET, self._store_set, data, request.life)
 
     def _delete(self, request: Request) -> Answer | None:
         if not request.gates.write:
@@ -332,6 +330,12 @@ class ResilientCache(Generic[K, V]):
             self._rules.local.confirm(request.key, stamp)
 
         return self._ask(request, Operation.DELETE, delete)
+
+    def _store_get(self, store_key: str) -> Any:
+        return self._adapter.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
+
+    def _store_set(self, store_key: str, data: bytes, life: float) -> Any:
+        return self._adapter.set(store_key, data, life)
 
     def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
         rules = self._rules

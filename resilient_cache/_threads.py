@@ -50,7 +50,10 @@ def check_loader(loader: object) -> None:
 def check_adapter(adapter: object) -> None:
     """Raises `MisuseError` for an adapter that lacks a method or has coroutines."""
     for name in ("get", "set", "delete"):
-        method = getattr(adapter, name, None)
+        try:
+            method: object = getattr(adapter, name, None)
+        except Exception:  # noqa: BLE001, S112 - around a store: a lazy client may fail to connect
+            continue
         if not callable(method):
             raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")
         if inspect.iscoroutinefunction(method):
@@ -133,7 +136,7 @@ class Behind:
         context = contextvars.copy_context()
         try:
             self._spawn(lambda: context.run(work))
-        except RuntimeError:  # no more threads to be had, or the interpreter is shutting down
+        except Exception:  # noqa: BLE001 - around the caller's spawn, or no more threads can be started
             return False
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
@@ -167,12 +168,12 @@ def _decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: C
 
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
         check(function)
-        key_of, now, marks = key_builder(function, key), rules.monotonic, rules.marks
+        key_of, now, marks = _key_of(rules, function, key), rules.monotonic, rules.marks
 
         @functools.wraps(function)
         def cached(*args: P.args, **kwargs: P.kwargs) -> Any:
             made = key_of(*args, **kwargs)
-            entry = rules.peek(made)
+            entry = rules.peek(made) if type(made) is str else None
             if entry is not None and now() < entry[1]:
                 marks[entry[4]] = 1
                 rules.memory_hits += 1
@@ -198,12 +199,12 @@ def _async_decorator(
 
     def decorate(function: Callable[P, Awaitable[R]]) -> AsyncCached[P, R]:
         check(function)
-        key_of, now, marks = key_builder(function, key), rules.monotonic, rules.marks
+        key_of, now, marks = _key_of(rules, function, key), rules.monotonic, rules.marks
 
         @functools.wraps(function)
         async def cached(*args: P.args, **kwargs: P.kwargs) -> Any:
             made = key_of(*args, **kwargs)
-            entry = rules.peek(made)
+            entry = rules.peek(made) if type(made) is str else None
             if entry is not None and now() < entry[1]:
                 marks[entry[4]] = 1
                 rules.memory_hits += 1
@@ -224,6 +225,18 @@ def _with_ttl(rules: Rules, policy: object, ttl: Duration | None) -> CachePolicy
     if policy is not None and not isinstance(policy, CachePolicy):
         raise MisuseError(f"policy must be a CachePolicy or None, not {policy!r}")
     return policy if ttl is None else replace(policy or rules.policy, ttl=ttl)
+
+
+def _key_of(rules: Rules, function: Callable[..., Any], key: KeyOption) -> Callable[..., str]:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise MisuseError(f"function must return its result, not yield it: {function!r}")
+    made = key_builder(function, key)
+    if key is None:
+        name = f"{function.__module__}.{function.__qualname__}"
+        if name in rules.named:  # two closures or lambdas: their calls would share keys
+            raise MisuseError(f"key must be given: another {name} has this cache already")
+        rules.named.add(name)
+    return made
 
 
 def _calling(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], R]:

@@ -40,19 +40,20 @@ class Fallback:
 
     def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        answer = _threads.ask(self._guard, self._behind, Operation.GET, FOREVER, self._adapter.get, key)
+        guard, behind, store = self._guard, self._behind, lambda: self._adapter.get(key)
+        answer = _threads.ask(guard, behind, Operation.GET, FOREVER, store)
         value: Any = answer.value
         return value  # type: ignore[no-any-return]
 
     def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, self._adapter.set
-        return _threads.ask(guard, behind, Operation.SET, FOREVER, store, key, value, ttl).failed is None
+        guard, behind, store = self._guard, self._behind, lambda: self._adapter.set(key, value, ttl)
+        return _threads.ask(guard, behind, Operation.SET, FOREVER, store).failed is None
 
     def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, delete = self._guard, self._behind, self._adapter.delete
-        return _threads.ask(guard, behind, Operation.DELETE, FOREVER, delete, key).failed is None
+        guard, behind, store = self._guard, self._behind, lambda: self._adapter.delete(key)
+        return _threads.ask(guard, behind, Operation.DELETE, FOREVER, store).failed is None
 
     def health(self) -> dict[str, dict[str, object]]:
         """The circuits as plain data. Never touches the store."""
@@ -82,19 +83,20 @@ class AsyncFallback:
 
     async def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        answer = await _asyncio.ask(self._guard, self._behind, Operation.GET, FOREVER, self._adapter.get, key)
+        guard, behind, store = self._guard, self._behind, lambda: self._adapter.get(key)
+        answer = await _asyncio.ask(guard, behind, Operation.GET, FOREVER, store)
         value: Any = answer.value
         return value  # type: ignore[no-any-return]
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, self._adapter.set
-        return (await _asyncio.ask(guard, behind, Operation.SET, FOREVER, store, key, value, ttl)).failed is None
+        guard, behind, store = self._guard, self._behind, lambda: self._adapter.set(key, value, ttl)
+        return (await _asyncio.ask(guard, behind, Operation.SET, FOREVER, store)).failed is None
 
     async def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, delete = self._guard, self._behind, self._adapter.delete
-        return (await _asyncio.ask(guard, behind, Operation.DELETE, FOREVER, delete, key)).failed is None
+        guard, behind, store = self._guard, self._behind, lambda: self._adapter.delete(key)
+        return (await _asyncio.ask(guard, behind, Operation.DELETE, FOREVER, store)).failed is None
 
     def health(self) -> dict[str, dict[str, object]]:
         """The circuits as plain data. Never touches the store."""

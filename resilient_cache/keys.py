@@ -53,11 +53,13 @@ def _from_template(template: object, parameters: list[inspect.Parameter]) -> str
     for field in fields:
         if field not in names:
             raise MisuseError(f"key names {{{field}}}, but the arguments are {', '.join(sorted(names)) or 'none'}")
+    if parameters and not fields:
+        raise MisuseError(f"key must name an argument in braces, or every call has the same: {template!r}")
     if any(spec or conversion for _, _, spec, conversion in pieces):
         raise MisuseError("key must hold plain {name} fields, without format or conversion")
     if any(not SEPARATOR.search(text) for text in _between(pieces)):
         raise MisuseError("key must have a separator such as ':' or '/' between two fields")
-    show = "quoted{1}({0})" if len(fields) > 1 else "({0} if {0}.__class__ is str else text{1}({0}))"
+    show = "quoted{1}({0})" if len(fields) > 1 else "({0} if type{1}({0}) is str{1} else text{1}({0}))"
     return (
         " + ".join(
             repr(text) + (" + " + show.format(field, _tag(parameters)) if field else "") for text, field, _, _ in pieces
@@ -81,7 +83,7 @@ def _from_all(function: Callable[..., Any], parameters: list[inspect.Parameter])
     if name is None:
         raise MisuseError(f"key must be given for what has no name of its own, as {function!r}")
     prefix = f"{function.__module__}.{name}("
-    show = "(repr({0}) if {0}.__class__ is str else exact{1}({0}))"
+    show = "(repr{1}({0}) if type{1}({0}) is str{1} else exact{1}({0}))"
     shown = " + ',' + ".join(show.format(p.name, _tag(parameters)) for p in parameters)
     return f"{prefix!r} + {shown} + ')'" if shown else f"{prefix + ')'!r}"
 
@@ -93,7 +95,8 @@ def _tag(parameters: list[inspect.Parameter]) -> str:
 
 def _compiled(parameters: list[inspect.Parameter], body: str) -> KeyOf:
     tag = _tag(parameters)
-    scope: dict[str, Any] = {f"text{tag}": _text, f"quoted{tag}": _quoted, f"exact{tag}": _exact}
+    helpers = {"text": _text, "quoted": _quoted, "exact": _exact, "type": type, "str": str, "repr": repr}
+    scope: dict[str, Any] = {f"{name}{tag}": helper for name, helper in helpers.items()}
     plain = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
     for place, parameter in enumerate(plain):
         if parameter.default is not inspect.Parameter.empty:
@@ -114,8 +117,8 @@ class _Name:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, str):
-        return str(value)
+    if issubclass(type(value), str):  # isinstance would believe an object that claims to be one
+        return str.__str__(cast("str", value))
     if type(value) in PLAIN:
         return repr(value)
     raise MisuseError(f"key cannot be made from a {type(value).__name__}: pass key= a function of the arguments")

@@ -39,7 +39,7 @@ class Stamps:
         self._clock = clock
         self._lock = lock
         self.latest = 0
-        self._since = 0.0
+        self._since: float | None = None
 
     def now(self) -> int:
         """The present moment, without claiming it."""
@@ -60,6 +60,6 @@ class Stamps:
 
     def _advance(self) -> int:
         wall, monotonic = self._clock.time(), self._clock.monotonic()
-        carried = self.latest + int((monotonic - self._since) * MICROS) if self.latest else 0
+        carried = 0 if self._since is None else self.latest + int((monotonic - self._since) * MICROS)
         self.latest, self._since = max(self.latest, carried, int(wall * MICROS)), monotonic
         return self.latest

@@ -114,13 +114,28 @@ def test_a_store_that_fails_is_a_miss(make: Make, error: Exception) -> None:
     assert call("delete", "k") is False
 
 
+class Gone(BaseException):
+    """As `SystemExit` is, but unknown to asyncio, which lets that one through the loop at once."""
+
+
 def test_what_is_no_exception_gets_out(make: Make) -> None:
     call = make()
-    call.store.error = asyncio.CancelledError()
+    call.store.error = Gone()
     for operation in (("get", "k"), ("set", "k", b"v", 1.0), ("delete", "k")):
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(Gone) as caught:
             call(*operation)
+        assert caught.value is call.store.error
     assert call.guarded.stats() == {}
+
+
+def test_a_client_that_cancels_its_own_work_has_failed() -> None:
+    call = Colour(is_async=True)
+    call.store.error = asyncio.CancelledError()
+    assert call("get", "k") is None
+    assert call("set", "k", b"v", 1.0) is False
+    assert call.guarded.stats()["store_get_unknown"] == 1
+    assert call.runner is not None
+    call.runner.close()
 
 
 def test_the_circuit_opens_and_spares_the_store(make: Make) -> None:

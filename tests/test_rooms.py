@@ -13,7 +13,7 @@ PACKAGE = Path(resilient_cache.__file__).parent
 
 # From the bottom up; a module may import from its own floor or from one below it.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy"}),  # values
+    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking"}),  # values
     frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs"}),  # machines
     frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_rules"}),  # decisions
     frozenset({"_threads", "_asyncio"}),  # waiting

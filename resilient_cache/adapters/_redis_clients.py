@@ -81,9 +81,9 @@ class Client:
         self._pool.disconnect(inuse_connections=False)
 
     def _run(self, answers: Answers, *words: bytes) -> object:
-        command = _packed(words)
         left = remaining()
         self._deadline.start(self._timeout if left is None else min(self._timeout, left))
+        command = _packed(words)
         connection = self._pool.get_connection()
         try:
             connection.send_packed_command(command)
@@ -152,7 +152,7 @@ class AsyncClient:
 
 def _packed(words: tuple[bytes, ...]) -> list[bytes]:
     """The command as RESP, in 0.4 us; redis-py's own takes 2.5, and its `encoding` option has no business here."""
-    return [b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])]
+    return [b"".join([b"*%d\r\n" % len(words), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in words]])]
 
 
 def _in_step(reply: object, answers: Answers) -> object:

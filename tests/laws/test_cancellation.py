@@ -1,0 +1,214 @@
+"""L2: what is no `Exception` gets out, from wherever it strikes, and leaves everything as if that call had not been."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from resilient_cache.testing import Fault, FaultKind
+
+from .stage import Stage
+from .tasks import POLICY, Cancelling, Room
+
+Make = Callable[..., Stage]
+
+
+class Interrupt(BaseException):
+    """Like KeyboardInterrupt, but left alone by event loops."""
+
+
+CALLS: dict[str, Callable[[Room], Any]] = {
+    "get": lambda room: room.cache.get("k"),
+    "get_or_load": lambda room: room.load("k"),
+    "get_or_load, load_timeout": lambda room: room.load("k"),
+    "refresh": lambda room: room.cache.refresh("k", lambda _: asyncio.sleep(1.0, "v")),
+    "set": lambda room: room.cache.set("k", "v"),
+    "invalidate": lambda room: room.cache.invalidate("k"),
+    "garbage": lambda room: room.cache.get("k"),
+}
+FAULTS = {"well": None, "slow": Fault.slow(0.125), "hang": Fault(FaultKind.HANG), "error": Fault(FaultKind.RAISE)}
+
+
+def prepared(call: str, fault: Fault | None) -> Room:
+    """A room in which the store has `fault` for every call."""
+    room = Room(memory=0, policy=replace(POLICY, load_timeout=5) if "timeout" in call else POLICY)
+    if call == "garbage":
+        room.store.inner.entries["laws:k"] = (b"garbage", float("inf"))
+    if fault is not None:
+        room.plan.during(fault)
+    return room
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_can_be_cancelled_wherever_it_waits(call: str, fault: str) -> None:
+    """L2: cancelled at its n-th suspension point, for every n, a call ends cancelled and was never counted."""
+    at, cancelled = 1, True
+    while cancelled:
+        room = prepared(call, FAULTS[fault])
+
+        async def main(room: Room = room, at: int = at) -> bool:
+            course = Cancelling(CALLS[call](room), at)
+            task = asyncio.create_task(course.run())
+            await asyncio.wait([task])
+            assert task.cancelled() == (course.points >= at), "the cancellation was swallowed"
+            if task.cancelled():
+                assert room.requests() == 0
+                counted = any(name.startswith("store_") for name in room.cache.stats())
+                assert not counted or call not in ("get", "set", "invalidate")
+            return task.cancelled()
+
+        cancelled = room.run(main)
+        room.plan.calm()
+        assert {c["state"] for c in room.cache.health()["circuits"].values()} == {"closed"}
+        assert room.run(functools.partial(room.load, "other", 0.0)) == room.started
+        at += 1
+    assert at > 2
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_leader_that_is_cancelled_hands_over_to_exactly_one(fault: str) -> None:
+    """L14: wherever a flight's leader is cancelled, one waiter leads on, none is disturbed, no two loads overlap."""
+    at, cancelled = 1, True
+    while cancelled:
+        room = prepared("get_or_load", FAULTS[fault])
+
+        async def main(room: Room = room, at: int = at) -> bool:
+            leader = asyncio.create_task(Cancelling(room.load("k"), at).run())
+            await asyncio.sleep(0)
+            waiters = [asyncio.create_task(room.load("k")) for _ in range(4)]
+            await asyncio.wait([leader, *waiters])
+            values = {waiter.result() for waiter in waiters}
+            assert len(values) == 1
+            assert room.most["k"] == 1
+            assert room.started <= (2 if leader.cancelled() else 1)
+            assert room.requests() == 4 + (not leader.cancelled())
+            return leader.cancelled()
+
+        cancelled = room.run(main)
+        at += 1
+    assert at > 2
+
+
+def test_heirs_that_are_cancelled_hand_over_in_turn() -> None:
+    """L14: when leader after leader is cancelled, each hands over to the next, and the last one gets the value."""
+    room = Room(memory=0)
+
+    async def main() -> None:
+        calls = [asyncio.create_task(room.load("k")) for _ in range(5)]
+        for call in calls[:-1]:
+            await asyncio.sleep(0.5)
+            call.cancel()
+        assert await calls[-1] == 5
+        assert [call.cancelled() for call in calls] == [True] * 4 + [False]
+        assert room.most["k"] == 1
+        assert room.requests() == 1
+
+    room.run(main)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_waiter_that_leaves_harms_nobody(together: bool) -> None:
+    """L14: waiters that are cancelled, also in the moment they inherit the lead, change nothing for the others."""
+    room = Room(memory=0)
+
+    async def main() -> None:
+        calls = [asyncio.create_task(room.load("k")) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        if together:
+            calls[0].cancel()
+            await asyncio.sleep(0)  # the heir is woken, but has not run yet
+        for call in calls[1:3]:
+            call.cancel()
+        values = [await call for call in calls[3:]]
+        assert len(set(values)) == 1
+        assert room.most["k"] == 1
+        assert room.started == (2 if together else 1)
+
+    room.run(main)
+
+
+@pytest.mark.parametrize("operation", ["get", "set", "delete"])
+def test_what_is_no_exception_gets_out_of_a_store(stage: Make, operation: str) -> None:
+    """L2: an interrupt from inside a store call reaches the caller as the same object, and no counter heard of it."""
+    cache = stage()
+    interrupt = Interrupt()
+    cache.plan.then(operation, Fault.raising(interrupt))
+    calls = {
+        "get": lambda: cache.load("k", 1),
+        "set": lambda: cache.load("k", 1),
+        "delete": lambda: cache.invalidate("k"),
+    }
+    before = {name: count for name, count in cache.cache.stats().items() if count}
+    with pytest.raises(Interrupt) as caught:
+        calls[operation]()
+    assert caught.value is interrupt
+    after = {name: count for name, count in cache.cache.stats().items() if count}
+    if operation != "set":  # there a read and a load came before
+        assert after == before
+    assert cache.cache.stats()["requests"] == 0
+    assert (cache.cache.health()["flights"], cache.cache.health()["store_calls_in_flight"]) == (0, 0)
+    assert cache.load("k", 2) == 2
+
+
+def test_what_is_no_exception_gets_out_of_a_loader(stage: Make) -> None:
+    """L2: an interrupt from inside a loader reaches the caller as the same object; the flight is over."""
+    cache = stage()
+    interrupt = Interrupt()
+    with pytest.raises(Interrupt) as caught:
+        cache.load("k", interrupt)
+    assert caught.value is interrupt
+    assert cache.cache.stats()["requests"] == 0
+    assert cache.cache.health()["flights"] == 0
+    assert cache.load("k", 2) == 2
+
+
+def test_an_interrupted_probe_is_neutral(stage: Make) -> None:
+    """L2, L16: an interrupt during a probe neither opens nor closes the circuit, and the next probe may go at once."""
+    cache = stage(spawn=None)
+    cache.plan.during(Fault(FaultKind.RAISE), "get")
+    for _ in range(3):
+        cache.get("k")
+    cache.plan.calm()
+    guard = cache.cache._rules.guard
+    from resilient_cache._guard import Call
+    from resilient_cache.outcome import Operation
+
+    cache.clock.advance(1)
+    probe = guard.admit(Operation.GET, 9.0)
+    assert isinstance(probe, Call)
+    assert probe.ticket < 0
+    guard.cancelled(probe)
+    again = guard.admit(Operation.GET, 9.0)
+    assert isinstance(again, Call)
+    assert again.ticket < 0
+
+
+@pytest.mark.parametrize("call", ["probe", "load"])
+def test_nothing_runs_on_after_the_cache_is_closed(call: str) -> None:
+    """L17: when `aclose` has returned, no store call and no load that ran behind is left over."""
+    room = Room(memory=0, policy=replace(POLICY, load_timeout=1))
+
+    async def main() -> None:
+        if call == "probe":
+            room.plan.during(Fault(FaultKind.RAISE))
+            for _ in range(3):
+                await room.cache.get("k")
+            await asyncio.sleep(1)
+            room.plan.during(Fault(FaultKind.HANG))
+            await room.cache.get("k")
+        else:
+            room.plan.during(Fault(FaultKind.HANG))
+            asked = asyncio.create_task(room.load("k"))
+            await asyncio.sleep(0.125)
+            asked.cancel()
+        await asyncio.sleep(0)
+        await room.cache.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    room.run(main)

@@ -1,0 +1,163 @@
+"""Values to sealed bytes and back to what may be believed of them, on clocks that are numbers."""
+
+from __future__ import annotations
+
+import logging
+from threading import RLock
+from typing import Any
+
+import pytest
+
+from resilient_cache._local import Local
+from resilient_cache._reporting import Reporter
+from resilient_cache._request import Candidate, Request
+from resilient_cache._sealing import Sealing
+from resilient_cache.codecs import JsonCodec
+from resilient_cache.entry import Stored
+from resilient_cache.envelope import seal
+from resilient_cache.events import Event, NotStored
+from resilient_cache.outcome import Mode, Reason
+from resilient_cache.policy import CachePolicy
+
+
+class Clocks:
+    def __init__(self) -> None:
+        self.wall = 1_000_000.0
+        self.steady = 500.0
+
+    def time(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+
+class Sealed:
+    """A sealing with its clocks and what it told."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.clocks = Clocks()
+        self.told: list[Event] = []
+        self.policy = CachePolicy(max_ttl=100.0, **{"stale_for": 50.0, **policy})
+        self.reporter = Reporter("space", [self.told.append], self.clocks.monotonic)
+        self.local = Local(10, self.policy, self.clocks, RLock())
+        self.sealing = Sealing(JsonCodec(), self.policy, self.reporter, self.local)
+
+    def request(self, stamp: int = 0) -> Request:
+        request = Request("k", self.policy, Mode.ON, 500.0, 999.0, loads=True, forced=False)
+        request.stamp = stamp or self.local.stamps.next()
+        return request
+
+    def opened(self, data: object) -> Candidate | Reason:
+        return self.sealing.open("k", data, self.clocks.steady)
+
+    def of_age(self, age: float, *, node: int = 0, fresh: float = 1e3, stale: float = 1e4) -> Candidate | Reason:
+        """What becomes of an entry whose load began `age` seconds ago, as another process (or `node`) wrote it."""
+        stamp = self.local.stamps.now() - round(age * 1_000_000)
+        times = stamp, stamp + round(fresh * 1_000_000), stamp + round(stale * 1_000_000)
+        return self.opened(seal(b"space", b"k", b"json", Stored(*times, node or 2, b'"v"')))
+
+
+def test_what_is_sealed_opens_with_its_windows_on_the_monotonic_clock() -> None:
+    sealed = Sealed()
+    request = sealed.request()
+    data = sealed.sealing.seal(request, {"a": 1}, 4.0, 8.0)
+    assert data is not None
+    assert request.life == 12.0
+    sealed.clocks.steady += 1.0
+    sealed.clocks.wall += 1.0
+    opened = sealed.opened(data)
+    assert isinstance(opened, Candidate)
+    assert (opened.value, opened.stamp) == ({"a": 1}, request.stamp)
+    assert opened.fresh_until == pytest.approx(504.0, abs=1e-3)
+    assert opened.stale_until == pytest.approx(512.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(("ttl", "stale_for", "kept"), [(0.0, 0.0, False), (0.0, 1.0, True), (1.0, 0.0, True)])
+def test_what_has_no_life_is_not_sealed(ttl: float, stale_for: float, kept: bool) -> None:
+    sealed = Sealed()
+    assert (sealed.sealing.seal(sealed.request(), 1, ttl, stale_for) is not None) is kept
+    assert sealed.told == []
+
+
+def test_a_value_no_codec_can_take_is_told_each_time_and_logged_once_a_type(caplog: pytest.LogCaptureFixture) -> None:
+    sealed = Sealed()
+    with caplog.at_level(logging.WARNING, "resilient_cache"):
+        for value in ((1,), (2,), {3}):
+            assert sealed.sealing.seal(sealed.request(), value, 1.0, 1.0) is None
+    assert sealed.told == [NotStored("space", "tuple"), NotStored("space", "tuple"), NotStored("space", "set")]
+    assert sealed.reporter.counts["not_stored"] == 3
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"cache space: a {kind} is not stored: the codec cannot encode it: TypeError" for kind in ("tuple", "set")
+    ]
+
+
+def test_what_the_envelope_or_the_codec_refuses_is_its_reason() -> None:
+    sealed = Sealed()
+    stamp = sealed.local.stamps.now()
+    entry = Stored(stamp, stamp + 10**6, stamp + 10**6, 1, b"no json")
+    assert sealed.opened(None) is Reason.CORRUPT
+    assert sealed.opened(seal(b"space", b"k", b"json", entry)) is Reason.CODEC
+    assert sealed.opened(seal(b"space", b"l", b"json", entry)) is Reason.WRONG_KEY
+    assert sealed.opened(seal(b"spade", b"k", b"json", entry)) is Reason.WRONG_KEY
+    assert sealed.opened(seal(b"space", b"k", b"other", entry)) is Reason.CODEC
+
+
+@pytest.mark.parametrize(
+    ("age", "told"), [(200.0, "opens"), (200.000_001, "overage"), (-1.0, "opens"), (-1.000_001, "overage")]
+)
+def test_an_entry_older_than_any_may_be_or_from_the_future_is_refused(age: float, told: str) -> None:
+    opened = Sealed().of_age(age)
+    assert ("overage" if opened is Reason.OVERAGE else "opens") == told
+
+
+def test_another_process_cannot_make_an_entry_last_longer_than_the_policy_does() -> None:
+    opened = Sealed().of_age(10.0)
+    assert isinstance(opened, Candidate)
+    assert opened.fresh_until == pytest.approx(500.0 + 90.0)
+    assert opened.stale_until == pytest.approx(500.0 + 190.0)
+    opened = Sealed().of_age(10.0, fresh=20.0, stale=30.0)
+    assert isinstance(opened, Candidate)
+    assert opened.fresh_until == pytest.approx(510.0)
+    assert opened.stale_until == pytest.approx(520.0)
+
+
+@pytest.mark.parametrize(("own", "age", "fenced"), [(True, -0.000_001, False), (True, 0.0, True), (False, -1.0, True)])
+def test_a_fence_stops_what_is_older_or_may_be_older(own: bool, age: float, fenced: bool) -> None:
+    sealed = Sealed()
+    sealed.local.fences.raise_locked("k", sealed.local.stamps.now())
+    opened = sealed.of_age(age, node=sealed.local.node if own else 2)
+    assert (opened is Reason.FENCED) is fenced
+
+
+def test_the_stamp_of_another_process_is_taken_as_older_by_twice_the_skew() -> None:
+    sealed = Sealed()
+    own, other = sealed.of_age(5.0, node=sealed.local.node), sealed.of_age(5.0)
+    assert isinstance(own, Candidate)
+    assert isinstance(other, Candidate)
+    assert own.stamp - other.stamp == 1_000_000
+    sealed.local.fences.raise_locked("k", sealed.local.stamps.now() - 6_000_000)
+    assert sealed.of_age(5.0) is Reason.FENCED
+    assert isinstance(sealed.of_age(4.999_999), Candidate)
+
+
+class Careless:
+    """A codec that gives whatever it was given."""
+
+    id = "careless"
+
+    def encode(self, value: Any, /) -> Any:
+        return value
+
+    def decode(self, data: bytes, /) -> Any:
+        return data
+
+
+@pytest.mark.parametrize("value", ["text", None, bytearray(b"x"), 5])
+def test_a_codec_that_gives_no_bytes_is_a_value_not_stored(value: object) -> None:
+    sealed = Sealed()
+    sealing = Sealing(Careless(), sealed.policy, sealed.reporter, sealed.local)
+    assert sealing.seal(sealed.request(), value, 1.0, 1.0) is None
+    assert sealed.told == [NotStored("space", type(value).__name__)]
+    assert sealing.seal(sealed.request(), b"bytes", 1.0, 1.0) is not None
