@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
 from typing import Any, Generic, Self, final, overload
 
 from typing_extensions import TypeVar
 
 from . import _build
 from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load
+from ._face import Face
 from ._guard import Answer
 from ._request import Request
 from ._switch import ModeSetting
 from .decorators import MakeAsyncCached, make_async_cached
 from .entry import Duration, Entry
 from .events import Hook
-from .flights import AGAIN, LEAD, LEADING, Flight
+from .flights import AGAIN, LEAD, LEADING, Flight, lead
 from .outcome import Invalidation, Lookup, Mode, Operation
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncCacheAdapter, Clock, Codec
@@ -31,7 +31,7 @@ D = TypeVar("D", default=None)
 
 
 @final
-class AsyncResilientCache(Generic[K, V]):
+class AsyncResilientCache(Face, Generic[K, V]):
     """A cache whose store may fail in any way at the cost of a miss.
 
     Safe to share between tasks, and between event loops in several threads.
@@ -44,7 +44,7 @@ class AsyncResilientCache(Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_prefix", "_rules")
+    __slots__ = ("_adapter", "_behind", "_prefix")
 
     def __init__(
         self,
@@ -184,28 +184,6 @@ class AsyncResilientCache(Generic[K, V]):
         """
         return make_async_cached(self, self._rules, check_loader)
 
-    @property
-    def mode(self) -> Mode:
-        """The mode in force. Assign a `Mode`, or a function asked at every request; it holds from the next one on."""
-        return self._rules.switch.mode()
-
-    @mode.setter
-    def mode(self, mode: ModeSetting) -> None:
-        self._rules.switch.set(mode)
-        self._rules.aim()
-
-    def bypassed(self) -> AbstractContextManager[None]:
-        """Within the block, for every user of this cache, `Mode.BYPASS`. Blocks nest and overlap."""
-        return self._rules.bypass()
-
-    def stats(self) -> dict[str, int]:
-        """The counters at one moment; requests = hits + stale + negative + loads + misses + errors."""
-        return _build.stats(self._rules)
-
-    def health(self) -> dict[str, object]:
-        """Circuits, pending invalidations, stuck flights and mode, as plain data. Never touches the store."""
-        return _build.health(self._rules)
-
     async def explain(self, key: K) -> dict[str, object]:
         """Why `key` answers as it does; looks into the store as `lookup` does. Never holds the value."""
         return _build.explain(self._rules, key, await self._look_up(key))
@@ -237,7 +215,7 @@ class AsyncResilientCache(Generic[K, V]):
             if request.refused:
                 await self._delete(request)
         if result is None:
-            result = rules.leftover(request)
+            result = rules.loads.leftover(request)
         return rules.finish(result, request.reason)
 
     async def _resolve(
@@ -246,58 +224,62 @@ class AsyncResilientCache(Generic[K, V]):
         check_loader(loader)
         rules = self._rules
         request = rules.begin(key, policy, deadline, loads=True, forced=forced)
-        result = rules.recall(request)
-        if result is None:
-            result = rules.settle(request, await self._fly(request, loader))
-        return rules.finish(result, request.reason)
+        recalled = rules.recall(request)
+        if recalled is not None:
+            return rules.finish(recalled, request.reason)
+        return rules.finish(rules.loads.settle(request, await self._fly(request, loader)), request.reason)
 
     async def _fly(self, request: Request, loader: Any) -> Any:
-        local = self._rules.local
         while True:
-            flight, seat = local.board(request, Seat, self._rules.monotonic())
-            if seat is None and request.policy.load_timeout is not None:
-                seat = self._lead_behind(request, flight, loader)
+            flight, seat = self._rules.local.board(request, Seat, self._rules.monotonic())
             if seat is None:
-                outcome = await self._lead(request, flight, None, loader)
+                outcome = await self._take_lead(request, flight, None, loader)
             else:
                 outcome = await self._follow(request, flight, seat, loader)
             if outcome is not AGAIN:
                 return outcome
 
-    async def _lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
-        local = self._rules.local
-        leading = LEADING.get()
-        LEADING.set((*leading, flight))
+    async def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
+        local, monotonic = self._rules.local, self._rules.monotonic
+        if request.policy.load_timeout is not None:  # the load is to go on when its callers have lost patience
+            behind = local.sit(flight, Seat)
+            if self._behind.spawn(
+                lambda: self._lead(request, flight, seat, loader, behind=True),
+                lambda: local.leave(flight, seat, monotonic()),
+            ):
+                return await self._follow(request, flight, behind, loader)
+            local.leave(flight, behind, monotonic())
+        return await self._lead(request, flight, seat, loader)
+
+    async def _lead(
+        self, request: Request, flight: Flight[Any], seat: Any, loader: Any, *, behind: bool = False
+    ) -> Any:
+        local, leading = self._rules.local, LEADING.get()
         try:
+            lead(flight)
             outcome = await self._answer(request, flight, loader)
-        except BaseException:
-            local.leave(flight, seat, self._rules.monotonic())
-            raise
+        except BaseException as error:
+            if not behind or not self._behind.strikes(error):
+                local.leave(flight, seat, self._rules.monotonic())
+                raise
+            outcome = self._rules.loads.failed(request, flight, error)
         finally:
-            LEADING.set(leading)  # not reset: what is closed may be closed in another context
+            LEADING.set(leading)  # not reset by token: what is closed may be closed in another context
         local.land(flight, outcome)
         return outcome
-
-    def _lead_behind(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
-        local = self._rules.local
-        seat = local.sit(flight, Seat)
-        if self._behind.spawn(lambda: self._lead(request, flight, None, loader)):
-            return seat
-        local.leave(flight, seat, self._rules.monotonic())
-        return None
 
     async def _follow(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
         rules = self._rules
         try:
-            await seat.wait(rules.patience(request, flight))
+            await seat.wait(rules.loads.patience(request, flight))
         except BaseException:
             rules.local.leave(flight, seat, rules.monotonic())
             raise
         if seat.verdict == LEAD:
-            return await self._lead(request, flight, seat, loader)
+            return await self._take_lead(request, flight, seat, loader)
         if flight.outcome is None:
             rules.local.leave(flight, seat, rules.monotonic())
-            return rules.timed_out(request, flight) or AGAIN
+            return rules.loads.timed_out(request, flight) or AGAIN
         return flight.outcome
 
     async def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
@@ -306,14 +288,14 @@ class AsyncResilientCache(Generic[K, V]):
             found = await self._read(request)
             if found is not None:
                 return found
-        instead = rules.begin_load(request, flight)
+        instead = rules.loads.begin(request, flight)
         if instead is not None:
             return instead
         try:
-            value = await load(loader, request.key)
+            value = await load(loader, request.given)
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
-            return rules.load_failed(request, flight, error)
-        outcome, data = rules.loaded(request, flight, value)
+            return rules.loads.failed(request, flight, error)
+        outcome, data = rules.loads.loaded(request, flight, value)
         rules.written(request, await self._write(request, data))
         return outcome
 

@@ -16,12 +16,13 @@ Twin of `_threads.py`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar, final
 
+from . import _colours
+from ._colours import is_plain
 from ._guard import INFLIGHT_MAX, Answer, Call, Guard
 from ._reporting import Reporter
 from .deadline import CURRENT
@@ -36,21 +37,14 @@ V = TypeVar("V")
 PROBING: Final = Answer(Reason.OPEN)
 """For the caller whose call became the probe: a miss at once, while the probe runs behind."""
 
+ROUNDS: Final = 3
+"""How often closing asks again: a task that is cancelled may abandon another; one may refuse to end."""
+
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, object]], object]
 """Runs a coroutine behind: takes it and returns at once."""
 
-
-def is_async(function: object) -> bool:
-    """Whether calling `function` is known to give a coroutine; sees through `functools.partial` and `wraps`."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not callable(function):
-        return False
-    return any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function), type(function).__call__)))
-
-
-def _is_plain(function: object) -> bool:
-    return inspect.isroutine(function) and not is_async(function)
+check_adapter: Final = functools.partial(_colours.check_adapter, awaited=True)
+"""Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
 
 
 def check_loader(loader: object) -> None:
@@ -60,21 +54,8 @@ def check_loader(loader: object) -> None:
         return  # a coroutine function: 0.1 us instead of 1
     if not callable(loader):
         raise MisuseError(f"loader must be a coroutine function of the key, not {type(loader).__name__}")
-    if _is_plain(loader) and getattr(loader, "__name__", "") != "<lambda>":
+    if is_plain(loader) and getattr(loader, "__name__", "") != "<lambda>":
         raise MisuseError(f"loader must be a coroutine function (async def) here; {loader!r} is a plain function")
-
-
-def check_adapter(adapter: object) -> None:
-    """Raises `MisuseError` for an adapter that lacks a method or blocks."""
-    for name in ("get", "set", "delete"):
-        try:
-            method: object = getattr(adapter, name, None)
-        except Exception:  # noqa: BLE001, S112 - around a store: a lazy client may fail to connect
-            continue
-        if not callable(method):
-            raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")
-        if _is_plain(method):
-            raise MisuseError(f"adapter must have coroutine methods here (its {name} is none); use ResilientCache")
 
 
 async def load(loader: Callable[[K], Awaitable[V]], key: K) -> V:
@@ -103,7 +84,9 @@ async def ask(
     call = guard.admit(operation, time_left)
     if not isinstance(call, Call):
         return Answer(call)
-    if call.ticket < 0 and behind.spawn(lambda: _perform(guard, behind, call, function, args)):
+    if call.ticket < 0 and behind.spawn(
+        lambda: _perform(guard, behind, call, function, args), lambda: guard.ended(call)
+    ):
         return PROBING
     return await _perform(guard, behind, call, function, args)
 
@@ -119,9 +102,10 @@ async def _perform(
     try:
         await seat.wait(call.until - guard.monotonic())
     except BaseException:
-        guard.cancelled(call, running=not loop.is_closed() and behind.abandon(task, guard, call))
+        if loop.is_closed() or not behind.abandon(task, guard, call, unheard=True):
+            guard.ended(call)
         raise
-    if behind.abandon(task, guard, call):
+    if behind.abandon(task, guard, call, unheard=call.short):
         return guard.failed(call, TimeoutError(), running=True)
     if task.cancelled():  # not by our caller, who would not be here: the client cancelled its own work
         return guard.failed(call, StoreError(FailureKind.UNKNOWN, "the client cancelled the call"))
@@ -130,7 +114,7 @@ async def _perform(
         return guard.answered(call, task.result())
     if isinstance(error, Exception):
         return guard.failed(call, error)
-    guard.cancelled(call)
+    guard.ended(call)
     raise error
 
 
@@ -151,14 +135,17 @@ class Seat:
         self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.verdict: str | None = None
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
         """Let the waiting task go on; it may wait in another thread's loop, or that loop may be gone."""
         loop = self._future.get_loop()
         if loop is _running_loop():
             self.rise()
-        elif not loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # closed since
-                loop.call_soon_threadsafe(self.rise)
+            return True
+        try:
+            loop.call_soon_threadsafe(self.rise)
+        except RuntimeError:  # closed
+            return False
+        return True
 
     def rise(self) -> None:
         """Let the waiting task go on; to be called in its loop, or after it."""
@@ -178,30 +165,52 @@ class Seat:
 class Behind:
     """What runs behind the callers: tasks, and store calls that nobody waits for any more."""
 
-    __slots__ = ("_spawn", "_tasks")
+    __slots__ = ("_closed", "_spawn", "_tasks")
 
     def __init__(self, spawn: Spawn | None) -> None:
-        self._spawn = spawn or self._task
+        self._closed = False
+        self._spawn = spawn
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, object]]) -> bool:
-        """Run `work` behind; False when nothing can run there, and then it has not begun."""
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, object]], gone: Callable[[], object]) -> bool:
+        """Run `work` behind; False when nothing can run there, and then it has not begun.
+
+        `gone` is called when the task is cancelled, perhaps before it has begun.
+        """
+        if self._closed:
+            return False
         coroutine = work()
         try:
-            self._spawn(coroutine)
+            if self._spawn is not None:
+                self._spawn(coroutine)
+            else:
+                self._task(coroutine, gone)
         except Exception:  # noqa: BLE001 - around the caller's spawn
             coroutine.close()
             return False
         return True
 
-    def abandon(self, task: asyncio.Task[Any], guard: Guard, call: Call) -> bool:
-        """Leave a store call to itself if it still runs, for `INFLIGHT_MAX` seconds at most."""
+    def strikes(self, error: BaseException) -> bool:
+        """Whether `error` ended only the work behind that it came from, and not somebody who is to be taken away."""
+        return not isinstance(error, Exception | asyncio.CancelledError | GeneratorExit)
+
+    def abandon(self, task: asyncio.Task[Any], guard: Guard, call: Call, *, unheard: bool) -> bool:
+        """Leave a store call to itself if it still runs, for `INFLIGHT_MAX` seconds at most.
+
+        `unheard`: the circuit has not been told of it, and is if the call outlives the whole timeout.
+        """
         if task.done():
+            self._forget(task)
             return False
-        timer = task.get_loop().call_later(INFLIGHT_MAX, task.cancel)
+        loop = task.get_loop()
+        timers = [loop.call_later(INFLIGHT_MAX, task.cancel)]
+        if unheard:
+            left = call.began + guard.timeout - guard.monotonic()
+            timers.append(loop.call_later(max(0.0, left), guard.overdue, call))
 
         def end(ended: asyncio.Task[Any]) -> None:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             guard.ended(call)
             self._forget(ended)
 
@@ -210,17 +219,27 @@ class Behind:
         return True
 
     async def close(self) -> None:
-        """Cancel what runs behind in this loop, and wait for it to end."""
-        here = asyncio.get_running_loop()
-        mine = [task for task in self._tasks if task.get_loop() is here]
-        for task in mine:
-            task.cancel()
-        await asyncio.gather(*mine, return_exceptions=True)
+        """Cancel what runs behind in this loop, and what that leaves behind, and wait for it to end."""
+        self._closed = True
+        here, me = asyncio.get_running_loop(), asyncio.current_task()
+        for _ in range(ROUNDS):
+            mine = [task for task in list(self._tasks) if task.get_loop() is here and task is not me]
+            if not mine:
+                return
+            for task in mine:
+                task.cancel()
+            await asyncio.wait(mine, timeout=1.0)
 
-    def _task(self, work: Coroutine[Any, Any, object]) -> None:
+    def _task(self, work: Coroutine[Any, Any, object], gone: Callable[[], object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
+
+        def end(ended: asyncio.Task[Any]) -> None:
+            if ended.cancelled():
+                gone()
+            self._forget(ended)
+
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(end)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -45,6 +45,9 @@ def build(
         raise MisuseError(f"name must be 1 to 64 letters, digits or _ . - (it starts every key), not {name!r}")
     if isinstance(memory, bool) or not is_a(memory, int) or not 0 <= memory <= MOST_MEMORY:
         raise MisuseError(f"memory must be a number of entries, 0 to {MOST_MEMORY}, not {memory!r}")
+    for what, parts in ((clock, ("monotonic", "time")), (random, ("__call__",))):
+        if not all(callable(getattr(what, part, None)) for part in parts):
+            raise MisuseError(f"clock must have monotonic() and time(), random must be callable; {what!r} is not")
     policy = policy if policy is not None else CachePolicy()
     if not is_a(policy, CachePolicy):
         raise MisuseError(f"policy must be a CachePolicy, not {policy!r}")
@@ -124,7 +127,8 @@ def stats(rules: Rules) -> dict[str, int]:
 def health(rules: Rules) -> dict[str, object]:
     """The state at one moment, as plain data; touches no store."""
     local = rules.local
-    pending, oldest = local.fences.pending()
+    with rules.guard.lock:
+        pending, oldest = local.fences.pending()
     return {
         "name": rules.name,
         "mode": str(rules.switch.mode()),

@@ -1,7 +1,7 @@
 """One store, guarded: whether to call it, and what to make of how the call ended. No I/O and no waiting.
 
 Layers, from the store outwards: deadline, then circuit, then swallow. The waiting twins run the call and its deadline;
-`admit` and the three endings are the circuit; what they give back instead of an exception is the swallowing.
+`admit` and the endings are the circuit; what they give back instead of an exception is the swallowing.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Call(NamedTuple):
     lease: int
     began: float
     until: float
+    short: bool  # its caller gave it less than the timeout: that it ran out of time says nothing about the store
 
 
 @final
@@ -91,7 +92,9 @@ class Guard:
         if not lease:
             circuit.neutral(ticket)
             return Reason.BUSY
-        return Call(operation, ticket, lease, now, now + min(self.timeout, time_left))
+        if ticket < 0:  # a probe runs behind, and its verdict counts for everyone
+            time_left = self.timeout
+        return Call(operation, ticket, lease, now, now + min(self.timeout, time_left), time_left < 0.9 * self.timeout)
 
     def answered(self, call: Call, value: object) -> Answer:
         """The store answered; an answer after the deadline is a timeout, as it is where the call was cut off."""
@@ -109,30 +112,31 @@ class Guard:
     def failed(self, call: Call, error: Exception, *, running: bool = False) -> Answer:
         """The store failed; `running` says that the work goes on without us, and keeps its permit."""
         now = self.monotonic()
-        kind = kind_of(error)
         if not running:
             self._leases.release(call.lease)
+        kind = kind_of(error)
         direction = direction_of(call.operation)
-        circuit = self.circuits[direction]
-        if kind in NOT_HEARD[direction]:
-            circuit.neutral(call.ticket)
+        if running and call.short:
+            pass  # `overdue` or `ended` will tell
+        elif kind in NOT_HEARD[direction] or (call.short and kind is FailureKind.TIMEOUT):
+            self.circuits[direction].neutral(call.ticket)
         else:
-            self._changed(direction, circuit.failure(call.ticket, now))
+            self._changed(direction, self.circuits[direction].failure(call.ticket, now))
         self.reporter.count(f"store_{call.operation}")
         self.reporter.count(f"store_{call.operation}_{kind}")
         if self.reporter.hooks:
             self.reporter.tell(StoreCalled(self.reporter.name, call.operation, now - call.began, kind))
         return Answer(Reason.TIMEOUT if kind is FailureKind.TIMEOUT else Reason.ERROR)
 
-    def cancelled(self, call: Call, *, running: bool = False) -> None:
-        """The caller was taken away: as if the call had never been made."""
-        self.circuits[direction_of(call.operation)].neutral(call.ticket)
-        if not running:
-            self._leases.release(call.lease)
-
     def ended(self, call: Call) -> None:
-        """Work that ran on after its call was settled has ended."""
+        """The caller was taken away, or left before the work did: this says nothing about the store."""
+        self.circuits[direction_of(call.operation)].neutral(call.ticket)
         self._leases.release(call.lease)
+
+    def overdue(self, call: Call) -> None:
+        """Work whose caller has left is still running when the whole timeout is over: the store is silent."""
+        direction = direction_of(call.operation)
+        self._changed(direction, self.circuits[direction].failure(call.ticket, self.monotonic()))
 
     def in_flight(self) -> int:
         """Store calls that hold a permit."""
@@ -165,9 +169,10 @@ def direction_of(operation: Operation) -> Direction:
 
 def kind_of(error: Exception) -> FailureKind:
     """What kind of failure an adapter's exception is."""
-    if isinstance(error, StoreError):
+    family = type(error)  # not isinstance: that asks the error, and it may be anything
+    if issubclass(family, StoreError):
         kind: object = getattr(error, "kind", None)  # a subclass may have left it out, or put in anything
         return kind if isinstance(kind, FailureKind) else FailureKind.UNKNOWN
-    if isinstance(error, TimeoutError):
+    if issubclass(family, TimeoutError):
         return FailureKind.TIMEOUT
-    return FailureKind.CONNECTION if isinstance(error, OSError) else FailureKind.UNKNOWN
+    return FailureKind.CONNECTION if issubclass(family, OSError) else FailureKind.UNKNOWN

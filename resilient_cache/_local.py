@@ -41,9 +41,21 @@ ABSENT: Final = Absent()
 class Local:
     """The in-process side of one cache. Times are monotonic seconds, stamps microseconds."""
 
-    __slots__ = ("_lock", "_node", "fences", "flights", "margin", "memory", "negatives", "stamps", "stand_ins")
+    __slots__ = (
+        "_clock",
+        "_lock",
+        "_node",
+        "fences",
+        "flights",
+        "margin",
+        "memory",
+        "negatives",
+        "stamps",
+        "stand_ins",
+    )
 
     def __init__(self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock) -> None:
+        self._clock = clock
         self._lock = lock
         self._node = 0
         self.memory = Memory[Any](capacity)
@@ -75,7 +87,7 @@ class Local:
             request.stamp = negative[STAMP]
             return Source.NEGATIVE, negative[0]
         resting = self.stand_ins.get(key)
-        if resting is not None and request.loads and now < resting[1] and now < resting[2]:
+        if resting is not None and request.allows_stale and now < resting[1] and now < resting[2]:
             request.stamp = resting[STAMP]
             return Source.STALE, resting[0]
         return None
@@ -95,7 +107,7 @@ class Local:
         with self._lock:
             if not self._current_locked(key, stamp, flight):
                 return
-            if request.stand_in is not None:  # only then: unknown keys must not use up the fences
+            if request.stand_in is not None or request.forced:  # only then: unknown keys must not use up the fences
                 self.fences.raise_locked(key, stamp)
             self.memory.drop_locked(key)
             self.stand_ins.drop_locked(key)
@@ -113,13 +125,18 @@ class Local:
     def replace(self, key: str, found: Candidate) -> None:
         """Remember `found` in place of whatever there was, flights included."""
         with self._lock:
-            self.flights.detach_locked(key)
+            if self.flights.detach_locked(key):  # its load may be on its way into the store this very moment
+                self.fences.raise_locked(key, found.stamp - 1)
             self.keep(key, found)
 
     def suspect(self, key: str, stamp: int) -> None:
         """The store may not have taken the value of `stamp`: what it held before must not come back."""
         with self._lock:
             self.fences.raise_locked(key, stamp - 1)
+            for tier in (self.memory, self.negatives, self.stand_ins):
+                entry = tier.entries.get(key)
+                if entry is not None and entry[STAMP] < stamp:
+                    tier.drop_locked(key)
 
     def invalidate(self, key: str) -> int:
         """Fence, drop and detach, in one step; the stamp of it."""
@@ -131,6 +148,14 @@ class Local:
             self.flights.detach_locked(key)
             self.fences.pend_locked(key, stamp)
             return stamp
+
+    def may_serve(self, key: str, found: Candidate) -> bool:
+        """Whether `found` is inside its stale window and not fenced, now."""
+        return self._clock.monotonic() < found.stale_until and self.fences.admits(key, found.stamp)
+
+    def age(self, stamp: int) -> float:
+        """Seconds since `stamp`."""
+        return max(0, self.stamps.now() - stamp) / MICROS
 
     def confirm(self, key: str, stamp: int) -> None:
         """The store has acknowledged a delete or a value of `stamp`."""
@@ -146,14 +171,13 @@ class Local:
         """
         leading = LEADING.get()
         with self._lock:
-            flight = self.flights.find_locked(request.key, now)
+            flight = self.flights.find_locked(request.key, request.mode, now)
             if flight is not None and flight.waits_for(leading):
                 raise MisuseError("loader must not ask the cache, directly or in a circle, for the key it loads")
             if flight is not None and self._may_join_locked(request, flight):
                 seat = self._sit_locked(flight, make_waiter)
             else:
-                self.flights.detach_locked(request.key)
-                flight = self.flights.take_off_locked(request.key, self.stamps.tick(), now, request.mode)
+                flight = self.flights.take_off_locked(request.key, request.mode, self.stamps.tick(), now)
                 seat = None
             if leading:
                 leading[-1].block(flight)
@@ -187,7 +211,8 @@ class Local:
                 leading[-1].unblock(flight)
             woken = self.flights.leave_locked(flight, waiter, self.stamps.next(), now)
         for heir in woken:
-            heir.wake()
+            if not heir.wake():  # its loop is gone: the next one
+                self.leave(flight, heir, now)
 
     def forked(self) -> None:
         """Start over in a child process: no flight of the parent lands here, and its entries are another's."""
@@ -203,8 +228,7 @@ class Local:
         return False
 
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
-        alike = flight.mode is request.mode and not request.forced
-        return alike and self.fences.admits(request.key, flight.stamp)
+        return not request.forced and self.fences.admits(request.key, flight.stamp)
 
     def _sit_locked(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
         waiter = make_waiter()

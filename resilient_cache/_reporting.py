@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from typing import Final, final
 
 from .errors import MisuseError
 from .events import Event, Hook
+from .flights import LEADING
 
 __all__ = ["LOGGER", "Reporter", "Seldom"]
 
 LOGGER: Final = logging.getLogger("resilient_cache")
 
-TELLING: ContextVar[bool] = ContextVar("resilient_cache.telling", default=False)
-"""Set while hooks run: what a hook does with the cache is not told to hooks, or one that reads would never end."""
+
+class _Telling(threading.local):
+    """Set while hooks run in this thread: what a hook does with the cache is not told, or one that reads never ends.
+
+    Of the thread, not of the context: a task that a hook starts would inherit that for ever.
+    """
+
+    now = False
+
+
+TELLING: Final = _Telling()
 
 
 @final
@@ -45,7 +55,10 @@ class Reporter:
 
     def __init__(self, name: str, hooks: Iterable[Hook], monotonic: Callable[[], float]) -> None:
         self.name = name
-        self.hooks = tuple(hooks)
+        try:
+            self.hooks = tuple(hooks)
+        except TypeError:
+            raise MisuseError(f"hooks must be a list of callables, not {type(hooks).__name__}") from None
         given: tuple[object, ...] = self.hooks
         for hook in given:
             if not callable(hook) or inspect.iscoroutinefunction(hook):
@@ -64,14 +77,17 @@ class Reporter:
 
     def tell(self, event: Event) -> None:
         """Hand `event` to every hook. Not to be called under a lock."""
-        if not self.hooks or TELLING.get():
+        if not self.hooks or TELLING.now:
             return
-        token = TELLING.set(True)
+        leading = LEADING.get()
+        TELLING.now = True
+        LEADING.set(())
         try:
             for hook in self.hooks:
                 self._hand_over(hook, event)
         finally:
-            TELLING.reset(token)
+            TELLING.now = False
+            LEADING.set(leading)
 
     def _hand_over(self, hook: Hook, event: Event) -> None:
         try:

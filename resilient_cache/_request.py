@@ -48,7 +48,7 @@ class Failure(NamedTuple):
     `source` is `NEGATIVE` when the error is the origin's answer, else `NONE`.
     """
 
-    error: Exception
+    error: BaseException
     trace: TracebackType | None
     source: Source
     stand_in: Candidate | None
@@ -62,6 +62,7 @@ class Request:
         "answered",
         "asked",
         "forced",
+        "given",
         "gates",
         "key",
         "life",
@@ -81,6 +82,7 @@ class Request:
         self, key: str, policy: CachePolicy, mode: Mode, since: float, until: float, *, loads: bool, forced: bool
     ) -> None:
         self.key = key
+        self.given: Any = key  # as the caller gave it: what the loader is called with
         self.policy = policy
         self.mode = mode
         self.gates = GATES[mode]
@@ -96,6 +98,11 @@ class Request:
         self.stamp = 0
         self.life = 0.0  # seconds for which the store is to keep what is written
         self.loading_since = since
+
+    @property
+    def allows_stale(self) -> bool:
+        """Whether a stale entry may answer in place of a failed load."""
+        return self.loads and not self.forced and self.policy.stale_for != 0
 
     def offer(self, candidate: Candidate) -> None:
         """Keep the newest entry that could stand in for a failed load."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Final, final
 
 from ._local import Local
 from ._reporting import LOGGER, Reporter
@@ -15,6 +15,8 @@ from .policy import CachePolicy, float_of
 from .protocols import Codec
 
 __all__ = ["Sealing"]
+
+MOST_TYPES: Final = 100  # logged, each once
 
 
 @final
@@ -72,7 +74,7 @@ class Sealing:
         """Count and report a value that is not stored; logged once per type."""
         kind = type(value)
         self._reporter.count("not_stored")
-        if kind not in self._refused:
+        if kind not in self._refused and len(self._refused) < MOST_TYPES:
             self._refused.add(kind)
             LOGGER.warning("cache %s: a %s is not stored: %s", self._reporter.name, kind.__qualname__, why)
-        self._reporter.tell(NotStored(self._reporter.name, kind.__qualname__))
+        self._reporter.tell(NotStored(self._reporter.name))

@@ -13,11 +13,14 @@ Twin of `_asyncio.py`.
 from __future__ import annotations
 
 import contextvars
+import functools
 import inspect
 import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, TypeVar, final
 
+from . import _colours
+from ._colours import is_async
 from ._guard import Answer, Call, Guard
 from ._reporting import Reporter
 from .deadline import CURRENT
@@ -35,6 +38,9 @@ PROBING: Final = Answer(Reason.OPEN)
 Spawn: TypeAlias = Callable[[Callable[[], object]], object]
 """Runs a function behind: takes it and returns at once."""
 
+check_adapter: Final = functools.partial(_colours.check_adapter, awaited=False)
+"""Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
+
 
 def check_loader(loader: object) -> None:
     """Raises `MisuseError` for a loader that can never work here."""
@@ -43,26 +49,16 @@ def check_loader(loader: object) -> None:
         return  # a plain function: 0.1 us instead of 1
     if not callable(loader):
         raise MisuseError(f"loader must be a function of the key, not {type(loader).__name__}")
-    if inspect.iscoroutinefunction(loader):
+    if is_async(loader):
         raise MisuseError("loader must be a plain function here; use AsyncResilientCache for a coroutine function")
 
 
-def check_adapter(adapter: object) -> None:
-    """Raises `MisuseError` for an adapter that lacks a method or has coroutines."""
-    for name in ("get", "set", "delete"):
-        try:
-            method: object = getattr(adapter, name, None)
-        except Exception:  # noqa: BLE001, S112 - around a store: a lazy client may fail to connect
-            continue
-        if not callable(method):
-            raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")
-        if inspect.iscoroutinefunction(method):
-            raise MisuseError(f"adapter must not be asynchronous here (its {name} is); use AsyncResilientCache")
-
-
 def load(loader: Callable[[K], V], key: K) -> V:
-    """What the loader gives; its exceptions are its own."""
-    return loader(key)
+    """What the loader gives; its exceptions are its own. Raises `MisuseError` when that is yet to be awaited."""
+    value = loader(key)
+    if _to_be_awaited(value):
+        raise MisuseError(f"loader must give its value, not something to await; use AsyncResilientCache: {loader!r}")
+    return value
 
 
 def close(adapter: Any, reporter: Reporter) -> None:
@@ -82,7 +78,9 @@ def ask(
     call = guard.admit(operation, time_left)
     if not isinstance(call, Call):
         return Answer(call)
-    if call.ticket < 0 and behind.spawn(lambda: _perform(guard, behind, call, function, args)):
+    if call.ticket < 0 and behind.spawn(
+        lambda: _perform(guard, behind, call, function, args), lambda: guard.ended(call)
+    ):
         return PROBING
     return _perform(guard, behind, call, function, args)
 
@@ -94,11 +92,21 @@ def _perform(guard: Guard, _: Behind, call: Call, function: Callable[..., Any], 
     except Exception as error:  # noqa: BLE001 - around a store
         return guard.failed(call, error)
     except BaseException:
-        guard.cancelled(call)
+        guard.ended(call)
         raise
     finally:
         CURRENT.reset(token)
+    if _to_be_awaited(value):  # nothing has been done yet, and nobody here can wait for it
+        return guard.failed(call, TypeError("the store's methods are asynchronous; use AsyncResilientCache"))
     return guard.answered(call, value)
+
+
+def _to_be_awaited(value: object) -> bool:
+    if not inspect.isawaitable(value):
+        return False
+    if inspect.iscoroutine(value):
+        value.close()  # or Python warns that it was never awaited
+    return True
 
 
 @final
@@ -112,9 +120,10 @@ class Seat:
         self._lock.acquire()
         self.verdict: str | None = None
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
         """Let the waiting thread go on."""
         self._lock.release()
+        return True
 
     def wait(self, seconds: float) -> None:
         """Until woken, at most `seconds`."""
@@ -131,14 +140,21 @@ class Behind:
         self._spawn = spawn or _daemon
         self._closed = False
 
-    def spawn(self, work: Callable[[], object]) -> bool:
-        """Run `work` behind; False when nothing can run there, and then it has not begun."""
+    def spawn(self, work: Callable[[], object], gone: Callable[[], object]) -> bool:
+        """Run `work` behind; False when nothing can run there, and then it has not begun.
+
+        `gone` is for work that is cancelled before it has begun, which cannot happen to a thread.
+        """
         context = contextvars.copy_context()
         try:
             self._spawn(lambda: context.run(work))
         except Exception:  # noqa: BLE001 - around the caller's spawn, or no more threads can be started
             return False
         return True
+
+    def strikes(self, error: BaseException) -> bool:
+        """Whether `error` ended only the work behind that it came from, and not somebody who is to be taken away."""
+        return not isinstance(error, Exception)  # no thread of ours is ever cancelled: it is the loader's own
 
     def close(self) -> None:
         """Nothing to wait for: daemon threads end with their work or the process."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
@@ -168,7 +167,7 @@ def _decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: C
 
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
         check(function)
-        key_of, now, marks = _key_of(rules, function, key), rules.monotonic, rules.marks
+        key_of, now, marks = key_builder(function, key), rules.monotonic, rules.marks
 
         @functools.wraps(function)
         def cached(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -185,7 +184,7 @@ def _decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: C
         def refresh(*args: P.args, **kwargs: P.kwargs) -> Any:
             return cache.refresh(key_of(*args, **kwargs), _calling(function, *args, **kwargs), policy=policy)
 
-        return cast("Cached[P, R]", _dressed(cached, cache, key_of, refresh))
+        return cast("Cached[P, R]", _dressed(cached, cache, key_of, refresh, policy))
 
     return decorate
 
@@ -199,7 +198,7 @@ def _async_decorator(
 
     def decorate(function: Callable[P, Awaitable[R]]) -> AsyncCached[P, R]:
         check(function)
-        key_of, now, marks = _key_of(rules, function, key), rules.monotonic, rules.marks
+        key_of, now, marks = key_builder(function, key), rules.monotonic, rules.marks
 
         @functools.wraps(function)
         async def cached(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -216,7 +215,7 @@ def _async_decorator(
         async def refresh(*args: P.args, **kwargs: P.kwargs) -> Any:
             return await cache.refresh(key_of(*args, **kwargs), _awaiting(function, *args, **kwargs), policy=policy)
 
-        return cast("AsyncCached[P, R]", _dressed(cached, cache, key_of, refresh))
+        return cast("AsyncCached[P, R]", _dressed(cached, cache, key_of, refresh, policy))
 
     return decorate
 
@@ -225,18 +224,6 @@ def _with_ttl(rules: Rules, policy: object, ttl: Duration | None) -> CachePolicy
     if policy is not None and not isinstance(policy, CachePolicy):
         raise MisuseError(f"policy must be a CachePolicy or None, not {policy!r}")
     return policy if ttl is None else replace(policy or rules.policy, ttl=ttl)
-
-
-def _key_of(rules: Rules, function: Callable[..., Any], key: KeyOption) -> Callable[..., str]:
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise MisuseError(f"function must return its result, not yield it: {function!r}")
-    made = key_builder(function, key)
-    if key is None:
-        name = f"{function.__module__}.{function.__qualname__}"
-        if name in rules.named:  # two closures or lambdas: their calls would share keys
-            raise MisuseError(f"key must be given: another {name} has this cache already")
-        rules.named.add(name)
-    return made
 
 
 def _calling(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], R]:
@@ -253,9 +240,11 @@ def _awaiting(function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kw
     return load
 
 
-def _dressed(cached: Any, cache: Any, key_of: Callable[..., str], refresh: Callable[..., Any]) -> Any:
+def _dressed(
+    cached: Any, cache: Any, key_of: Callable[..., str], refresh: Callable[..., Any], policy: CachePolicy | None
+) -> Any:
     def lookup(*args: Any, **kwargs: Any) -> Any:
-        return cache.lookup(key_of(*args, **kwargs))
+        return cache.lookup(key_of(*args, **kwargs), policy=policy)
 
     def invalidate(*args: Any, **kwargs: Any) -> Any:
         return cache.invalidate(key_of(*args, **kwargs))

@@ -57,8 +57,12 @@ class StoreError(ResilientCacheError):
     """
 
     def __init__(self, kind: FailureKind, message: str = "") -> None:
-        super().__init__(message or kind.value)
+        super().__init__(kind, message)
         self.kind = kind
+
+    def __str__(self) -> str:
+        """The message, or the kind where there is none."""
+        return str(self.args[1] or self.args[0])
 
 
 class LoadTimeout(ResilientCacheError, TimeoutError):

@@ -84,10 +84,9 @@ class Invalidated:
 
 @dataclass(frozen=True, slots=True)
 class NotStored:
-    """A value was not written: it cannot be encoded. `type_name` is the name of its class."""
+    """A value was not written: it cannot be encoded. The log says of which type, once per type."""
 
     cache: str
-    type_name: str
 
 
 Event: TypeAlias = Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | NotStored

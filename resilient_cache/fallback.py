@@ -12,6 +12,7 @@ from typing import Any, final, overload
 
 from . import _asyncio, _threads
 from ._build import build_guard
+from ._colours import is_async
 from ._guard import Guard
 from ._reporting import Reporter
 from .entry import Duration, seconds
@@ -154,7 +155,7 @@ def fallback(
         random=random.random,
     )
     given: Any = adapter
-    if _asyncio.is_async(getattr(adapter, "get", None)):
+    if is_async(getattr(adapter, "get", None)):
         _asyncio.check_adapter(adapter)
         return AsyncFallback(given, guard, reporter)
     _threads.check_adapter(adapter)

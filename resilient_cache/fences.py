@@ -52,13 +52,12 @@ class Fences:
         """Refuse everything of `key` stamped at or before `stamp`. A later fence stays."""
         self._fences[key] = max(self._fences.get(key, 0), stamp)  # in place: a reader must not find it gone
         self._fences.move_to_end(key)
-        for oldest, fence in self._fences.items():  # the first only: one goes for one that comes
-            if fence + self._life < stamp:
-                del self._fences[oldest]
-            elif len(self._fences) > self._capacity:
-                self.floor = max(self.floor, fence)
-                del self._fences[oldest]
-            return
+        oldest, fence = next(iter(self._fences.items()))  # one goes for one that comes
+        if fence + self._life < stamp:
+            del self._fences[oldest]
+        elif len(self._fences) > self._capacity:
+            self.floor = max(self.floor, fence)
+            del self._fences[oldest]
 
     def pend_locked(self, key: str, stamp: int) -> None:
         """Remember that the store has not confirmed the invalidation of `key`; the oldest of too many is forgotten."""

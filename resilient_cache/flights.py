@@ -20,6 +20,7 @@ of the asking context, joining is a deadlock.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any, Final, Generic, Protocol, final
@@ -28,19 +29,19 @@ from typing_extensions import TypeVar
 
 from .outcome import Mode
 
-__all__ = ["AGAIN", "LEAD", "LEADING", "Flight", "Flights", "Waiter"]
+__all__ = ["AGAIN", "LEAD", "LEADING", "Flight", "Flights", "Waiter", "lead"]
 
 LEAD: Final = "lead"
 AGAIN: Final = "again"
 
 
 class Waiter(Protocol):
-    """Somebody who waits. `wake` is called at most once, under no promise that anyone still listens."""
+    """Somebody who waits. `wake` is called at most once."""
 
     verdict: str | None
 
-    def wake(self) -> None:
-        """Let the waiting side go on."""
+    def wake(self) -> bool:
+        """Let the waiting side go on; False when it is known that nobody listens any more."""
         ...
 
 
@@ -51,19 +52,32 @@ W = TypeVar("W", bound=Waiter)
 class Flight(Generic[W]):
     """One load in progress. `outcome` is whatever the flow landed, None while in the air."""
 
-    __slots__ = ("blocked_on", "detached", "key", "leader", "mode", "outcome", "since", "stamp", "stand_in", "waiters")
+    __slots__ = (
+        "blocked_on",
+        "detached",
+        "key",
+        "leader",
+        "mode",
+        "outcome",
+        "ready",
+        "since",
+        "stamp",
+        "stand_in",
+        "waiters",
+    )
 
-    def __init__(self, key: str, stamp: int, since: float, mode: Mode) -> None:
+    def __init__(self, key: str, mode: Mode, stamp: int, since: float) -> None:
         self.key = key
-        self.mode = mode  # joined only by requests of the same mode: they may not share what a switch has ended
+        self.mode = mode
         self.stamp = stamp
         self.since = since
         self.outcome: Any = None
+        self.ready: Any = None  # the outcome as soon as it is known, before it is written to the store
         self.stand_in: Any = None  # what the leader has found that may stand in for a failed load
         self.detached = False
         self.leader: W | None = None  # None: the caller that took off
         self.blocked_on: list[Flight[W]] = []
-        self.waiters: dict[W, None] = {}
+        self.waiters: OrderedDict[W, None] = OrderedDict()
 
     def waits_for(self, mine: Collection[Flight[W]]) -> bool:
         """Whether this flight cannot land before one of `mine` does."""
@@ -91,35 +105,47 @@ LEADING: ContextVar[tuple[Flight[Any], ...]] = ContextVar("resilient_cache.leadi
 """The flights that the running context leads, outermost first; tasks that a loader starts inherit them."""
 
 
+def lead(flight: Flight[Any]) -> None:
+    """Note that the running context leads `flight`. Landed ones are let go of: a task may inherit them for ever."""
+    LEADING.set((*(led for led in LEADING.get() if led.outcome is None), flight))
+
+
 @final
 class Flights(Generic[W]):
-    """The flights of one cache. Every method is called under the cache's lock; those woken are woken outside it."""
+    """The flights of one cache. Every method is called under the cache's lock; those woken are woken outside it.
+
+    Requests of different modes fly apart: they may not share what a switch has ended, nor end each other's flights.
+    """
 
     __slots__ = ("_age", "_flights")
 
     def __init__(self, age: float) -> None:
         self._age = age
-        self._flights: dict[str, Flight[W]] = {}
+        self._flights: dict[tuple[str, Mode], Flight[W]] = {}
 
-    def find_locked(self, key: str, now: float) -> Flight[W] | None:
-        """The flight to join for `key`; one that is stuck is detached and not given."""
-        flight = self._flights.get(key)
+    def find_locked(self, key: str, mode: Mode, now: float) -> Flight[W] | None:
+        """The flight to join; one that is stuck is detached and not given."""
+        flight = self._flights.get((key, mode))
         if flight is not None and now - flight.since >= self._age:
-            self.detach_locked(key)
+            self.detach_locked(key, mode)
             return None
         return flight
 
-    def take_off_locked(self, key: str, stamp: int, now: float, mode: Mode) -> Flight[W]:
-        """A new flight for `key`, led by the caller."""
-        flight: Flight[W] = Flight(key, stamp, now, mode)  # not Flight[W](...), which costs 0.8 us more
-        self._flights[key] = flight
+    def take_off_locked(self, key: str, mode: Mode, stamp: int, now: float) -> Flight[W]:
+        """A new flight, led by the caller, in place of one that is there."""
+        self.detach_locked(key, mode)
+        flight: Flight[W] = Flight(key, mode, stamp, now)  # not Flight[W](...), which costs 0.8 us more
+        self._flights[key, mode] = flight
         return flight
 
-    def detach_locked(self, key: str) -> None:
-        """Let no one else join the flight of `key`; what it brings is for those aboard only."""
-        flight = self._flights.pop(key, None)
-        if flight is not None:
-            flight.detached = True
+    def detach_locked(self, key: str, *modes: Mode) -> bool:
+        """Let no one else join the flights of `key`, which are for those aboard then; whether there were any."""
+        detached = False
+        for mode in modes or Mode:
+            flight = self._flights.pop((key, mode), None)
+            if flight is not None:
+                flight.detached = detached = True
+        return detached
 
     def land_locked(self, flight: Flight[W], outcome: object) -> list[W]:
         """End `flight` with `outcome`; gives the waiters to wake."""
@@ -133,12 +159,13 @@ class Flights(Generic[W]):
             if waiter is not None:
                 flight.waiters.pop(waiter, None)
             return []
+        if flight.ready is not None:  # taken away while it wrote to the store: the load is done
+            return self.land_locked(flight, flight.ready)
         if flight.detached or not flight.waiters:
             self._remove(flight)
             flight.outcome = AGAIN
             return self._all_aboard(flight, AGAIN)
-        heir = next(iter(flight.waiters))
-        del flight.waiters[heir]
+        heir, _ = flight.waiters.popitem(last=False)
         flight.leader, flight.stamp, flight.since = heir, stamp, now
         heir.verdict = LEAD
         return [heir]
@@ -156,8 +183,9 @@ class Flights(Generic[W]):
         return len(self._flights)
 
     def _remove(self, flight: Flight[W]) -> None:
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        if not flight.detached:
+            self._flights.pop((flight.key, flight.mode), None)
+            flight.detached = True
 
     def _all_aboard(self, flight: Flight[W], verdict: str | None = None) -> list[W]:
         woken = list(flight.waiters)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from threading import RLock
+from threading import Lock, RLock
 from typing import Protocol
 
 __all__ = ["Forkable", "protect"]
@@ -24,17 +24,20 @@ class Forkable(Protocol):
         ...
 
 
+FORKING = Lock()  # held from before until after: one fork at a time, or two would share `HELD`
 PROTECTED: weakref.WeakSet[Forkable] = weakref.WeakSet()
 HELD: list[Forkable] = []
 
 
 def protect(thing: Forkable) -> None:
     """Keep `thing` usable in forked children for as long as it lives."""
-    PROTECTED.add(thing)
+    with FORKING:
+        PROTECTED.add(thing)
 
 
 def _before() -> None:
-    for thing in list(PROTECTED):
+    FORKING.acquire()
+    for thing in sorted(PROTECTED.copy(), key=id):
         thing.lock.acquire()
         HELD.append(thing)
 
@@ -42,6 +45,7 @@ def _before() -> None:
 def _after_in_parent() -> None:
     while HELD:
         HELD.pop().lock.release()
+    FORKING.release()
 
 
 def _after_in_child() -> None:

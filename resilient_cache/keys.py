@@ -28,6 +28,8 @@ PLAIN: Final = (str, int, float, bool, type(None))
 
 def key_builder(function: Callable[..., Any], key: str | KeyOf | None) -> KeyOf:
     """A function from the arguments of `function` to the key. Raises `MisuseError` where none can be made."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise MisuseError(f"function must return its result, not yield it: {function!r}")
     if callable(key):
         return key
     try:
@@ -82,6 +84,8 @@ def _from_all(function: Callable[..., Any], parameters: list[inspect.Parameter])
     name = getattr(function, "__qualname__", None)
     if name is None:
         raise MisuseError(f"key must be given for what has no name of its own, as {function!r}")
+    if "<" in name:  # <locals> or <lambda>: others of that name may compute something else, here or elsewhere
+        raise MisuseError(f"key must be given for a function that is not defined by a module or a class: {name}")
     prefix = f"{function.__module__}.{name}("
     show = "(repr{1}({0}) if type{1}({0}) is str{1} else exact{1}({0}))"
     shown = " + ',' + ".join(show.format(p.name, _tag(parameters)) for p in parameters)

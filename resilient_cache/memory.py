@@ -9,10 +9,11 @@ A read is one dict lookup and one byte set in `marks`: both atomic, so readers n
 by `bytearray.find`, at memory speed. Ghosts are a table of hashes, one place each: 8 bytes a key, and a collision only
 forgets a ghost.
 
-Nothing is evicted while there is room: a key takes any free place then, so the hands move over full rings only.
+Nothing is evicted while there is room: a key takes any free place then, and the hands move over full rings only.
 
-Invariants: every entry in `entries` has its key in `_keys` at the entry's place, and no key stands twice; an older
-stamp never replaces a newer one.
+Invariants: every entry in `entries` has its key in `_keys` at the entry's place; an older stamp never replaces a newer
+one. A writer may be interrupted anywhere, by a signal handler or a finalizer that writes too: then `_keys` is a hint,
+and a place whose entry does not own up to it counts as empty.
 """
 
 from __future__ import annotations
@@ -72,12 +73,12 @@ class Memory(Generic[V]):
 
     def put_locked(self, key: str, value: V, fresh_until: float, stale_until: float, stamp: int) -> bool:
         """Keep an entry; False when there is no room at all or a newer one is there already."""
-        if not self.capacity:
-            return False
         old = self.entries.get(key)
-        if old is not None and old[STAMP] > stamp:
+        if not self.capacity or (old is not None and old[STAMP] > stamp):
             return False
-        place = self._place_for(key) if old is None else old[PLACE]
+        gone: list[Slot[V]] = []  # dies when all is in order again: a finalizer may call the cache
+        place = self._place_for(key, gone) if old is None else old[PLACE]
+        self._vacate(place, gone, heir=key)
         self._keys[place] = key
         self.entries[key] = (value, fresh_until, stale_until, stamp, place)
         return True
@@ -93,7 +94,7 @@ class Memory(Generic[V]):
         """How many entries are kept, expired ones included."""
         return len(self.entries)
 
-    def _place_for(self, key: str) -> int:
+    def _place_for(self, key: str, gone: list[Slot[V]]) -> int:
         if self._free:
             return self._free.pop()
         if self._unused < self.capacity:
@@ -102,16 +103,13 @@ class Memory(Generic[V]):
         mark = hash(key) & WORD
         if self._ghosts[mark % self.capacity] == mark and self._main_start < self.capacity:
             return self._main_place()
-        return self._small_place()
+        return self._small_place(gone)
 
-    def _small_place(self) -> int:
+    def _small_place(self, gone: list[Slot[V]]) -> int:
         place = self._small_hand
         self._small_hand = (place + 1) % self._main_start
-        occupant = self._keys[place]
         if self.marks[place] and self._main_start < self.capacity:
-            self._move(occupant, self._main_place())
-        else:
-            self._evict(occupant)
+            self._move(place, self._main_place(), gone)
         self.marks[place] = 0
         return place
 
@@ -124,15 +122,21 @@ class Memory(Generic[V]):
             place = max(start, self.marks.find(0, start, end))  # -1 if readers have marked them all again since
         self.marks[hand:place] = bytes(place - hand)
         self._main_hand = place + 1 if place + 1 < end else start
-        self._evict(self._keys[place])
         return place
 
-    def _move(self, key: str, place: int) -> None:
-        value, fresh_until, stale_until, stamp, _ = self.entries[key]
-        self._keys[place] = key
-        self.entries[key] = (value, fresh_until, stale_until, stamp, place)
+    def _move(self, place: int, to: int, gone: list[Slot[V]]) -> None:
+        key = self._keys[place]
+        entry = self.entries.get(key)
+        if entry is not None and entry[PLACE] == place:
+            self._vacate(to, gone, heir=key)
+            self._keys[to] = key
+            self.entries[key] = (*entry[:PLACE], to)
 
-    def _evict(self, key: str) -> None:
-        mark = hash(key) & WORD
-        self._ghosts[mark % self.capacity] = mark
-        del self.entries[key]
+    def _vacate(self, place: int, gone: list[Slot[V]], *, heir: str) -> None:
+        """Evict whoever really is at `place`: only the entry's own word counts for that, and `heir` may stay."""
+        key = self._keys[place]
+        entry = self.entries.get(key)
+        if entry is not None and entry[PLACE] == place and key != heir:
+            gone.append(self.entries.pop(key))
+            mark = hash(key) & WORD
+            self._ghosts[mark % self.capacity] = mark

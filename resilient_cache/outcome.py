@@ -42,7 +42,7 @@ class Reason(StrEnum):
     VERSION = "version"  # written in a format of another version
     CODEC = "codec"  # written by another codec, or bytes this one cannot decode
     OVERAGE = "overage"  # older than an entry may ever be, or from the future
-    OFF = "off"  # the mode, or a cache without a store
+    OFF = "off"  # the mode lets nothing be read
 
 
 class Operation(StrEnum):

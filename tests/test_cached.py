@@ -10,16 +10,18 @@ import pytest
 from resilient_cache import AsyncResilientCache, CachePolicy, Invalidation, MisuseError, ResilientCache, Source
 
 
+greetings: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
+calls: list[tuple[str, int]] = []
+
+
+@greetings.cached
+def greet(name: str, *, times: int = 1) -> str:
+    """Greets."""
+    calls.append((name, times))
+    return f"hello {name}" * times
+
+
 def test_a_cached_function_has_its_result_and_its_methods() -> None:
-    cache: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
-    calls: list[tuple[str, int]] = []
-
-    @cache.cached
-    def greet(name: str, *, times: int = 1) -> str:
-        """Greets."""
-        calls.append((name, times))
-        return f"hello {name}" * times
-
     assert greet("a") == greet(name="a") == greet("a", times=1) == "hello a"
     assert greet("a", times=2) == "hello ahello a"
     assert calls == [("a", 1), ("a", 2)]

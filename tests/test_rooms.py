@@ -15,9 +15,9 @@ PACKAGE = Path(resilient_cache.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking"}),  # values
     frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs"}),  # machines
-    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_rules"}),  # decisions
-    frozenset({"_threads", "_asyncio"}),  # waiting
-    frozenset({"_build", "keys", "decorators"}),
+    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_rules"}),  # decisions
+    frozenset({"_colours", "_threads", "_asyncio"}),  # waiting
+    frozenset({"_build", "_face", "keys", "decorators"}),
     frozenset({"_sync", "_async", "fallback"}),  # flow
     frozenset({"__init__"}),
 )

@@ -1,0 +1,39 @@
+"""Telling functions from coroutine functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+from .errors import MisuseError
+
+__all__ = ["check_adapter", "is_async", "is_plain"]
+
+
+def is_async(function: object) -> bool:
+    """Whether calling `function` is known to give a coroutine; sees through `functools.partial` and `wraps`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not callable(function):
+        return False
+    return any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function), type(function).__call__)))
+
+
+def is_plain(function: object) -> bool:
+    """Whether `function` is one that is known to give no coroutine, as far as its definition tells."""
+    return inspect.isroutine(function) and not is_async(function)
+
+
+def check_adapter(adapter: object, *, awaited: bool) -> None:
+    """Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
+    for name in ("get", "set", "delete"):
+        try:
+            method: object = getattr(adapter, name, None)
+        except Exception:  # noqa: BLE001, S112 - around a store: a lazy client may fail to connect
+            continue
+        if not callable(method):
+            raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")
+        if is_async(method) and not awaited:
+            raise MisuseError(f"adapter must not be asynchronous here (its {name} is); use AsyncResilientCache")
+        if awaited and is_plain(method):
+            raise MisuseError(f"adapter must have coroutine methods here (its {name} is none); use ResilientCache")

@@ -1,0 +1,47 @@
+"""What both colours have that never waits."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from . import _build
+from ._rules import Rules
+from ._switch import ModeSetting
+from .breaker import Breaker
+from .outcome import Direction, Mode
+
+__all__ = ["Face"]
+
+
+class Face:
+    """The part of a cache's face that touches no store."""
+
+    __slots__ = ("_rules",)
+
+    _rules: Rules
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in force. Assign a `Mode`, or a function asked at every request; it holds from the next one on."""
+        return self._rules.switch.mode()
+
+    @mode.setter
+    def mode(self, mode: ModeSetting) -> None:
+        self._rules.set_mode(mode)
+
+    def bypassed(self) -> AbstractContextManager[None]:
+        """Within the block, for every user of this cache, `Mode.BYPASS`. Blocks nest and overlap."""
+        return self._rules.bypass()
+
+    @property
+    def circuits(self) -> dict[Direction, Breaker]:
+        """The circuits by direction, to be held open or closed by hand: `force_open()`, `force_closed()`."""
+        return dict(self._rules.guard.circuits)
+
+    def stats(self) -> dict[str, int]:
+        """The counters at one moment; requests = hits + stale + negative + loads + misses + errors."""
+        return _build.stats(self._rules)
+
+    def health(self) -> dict[str, object]:
+        """Circuits, pending invalidations, stuck flights and mode, as plain data. Never touches the store."""
+        return _build.health(self._rules)

@@ -1,0 +1,141 @@
+"""The decisions about a load: whether it starts, what its end is worth, and who may be given something stale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from ._guard import Guard
+from ._local import ABSENT, Local
+from ._request import Candidate, Failure, Request
+from ._sealing import Sealing
+from .entry import Entry, seconds
+from .errors import LoadTimeout, NoSafeValue, NotFound
+from .flights import AGAIN, Flight
+from .outcome import Lookup, Reason, Source
+from .policy import CachePolicy, float_of
+
+__all__ = ["Loads"]
+
+
+@final
+class Loads:
+    """The loads of one cache."""
+
+    __slots__ = ("_guard", "_local", "_monotonic", "_policy", "_random", "_sealing")
+
+    def __init__(
+        self, policy: CachePolicy, guard: Guard, local: Local, sealing: Sealing, random: Callable[[], float]
+    ) -> None:
+        self._policy = policy
+        self._guard = guard
+        self._local = local
+        self._monotonic = guard.monotonic
+        self._sealing = sealing
+        self._random = random
+
+    def begin(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
+        """None to start the load now; else what to land instead of it."""
+        if not request.gates.load:
+            left = self.leftover(request)
+            return left or Failure(NoSafeValue("nothing to serve, and this mode never loads"), None, left.source, None)
+        flight.stand_in = request.stand_in
+        request.stamp = self._local.begin_load(flight)
+        request.loading_since = self._monotonic()
+        if not request.stamp:
+            return AGAIN
+        self._guard.reporter.count("loader_calls")
+        return None
+
+    def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any], bytes | None]:
+        """What the loader gave, as the flight's outcome, and the bytes to write for it, if any."""
+        entry: Entry[Any] = given if isinstance(given, Entry) else Entry(given)  # pyright: ignore[reportUnknownVariableType]
+        value, since, policy = entry.value, request.loading_since, request.policy
+        if self._is_negative(policy, value):
+            if request.gates.memory:
+                self._local.keep_negative(request, value, since + float_of(policy.negative_ttl), flight)
+            return Lookup(value, Source.NEGATIVE, Reason.NEGATIVE, 0.0), None
+        outcome = flight.ready = Lookup(value, Source.LOADER, request.reason, self._local.age(request.stamp))
+        windows = self.windows(policy, entry)
+        if windows is None:
+            return outcome, None
+        ttl, stale_for = windows
+        found = Candidate(value, since + ttl, since + ttl + stale_for, request.stamp)
+        if not self._keep(request, found, flight):
+            return outcome, None
+        writes = request.gates.write and request.answered
+        return outcome, self._sealing.seal(request, value, ttl, stale_for) if writes else None
+
+    def _keep(self, request: Request, found: Candidate, flight: Flight[Any]) -> bool:
+        if request.gates.memory:
+            return self._local.keep(request.key, found, flight)
+        return not flight.detached
+
+    def failed(self, request: Request, flight: Flight[Any], error: BaseException) -> Failure:
+        """The loader raised `error`: the flight's outcome."""
+        ours = error.__traceback__  # this frame would keep the error in a circle; a caller needs the loader's only
+        error.__traceback__ = trace = ours and ours.tb_next and ours.tb_next.tb_next
+        if not isinstance(error, NotFound):
+            return Failure(error, trace, Source.NONE, request.stand_in)
+        if request.gates.memory:
+            until = request.loading_since + float_of(request.policy.negative_ttl)
+            self._local.keep_negative(request, ABSENT, until, flight)
+        return Failure(error, trace, Source.NEGATIVE, None)
+
+    def settle(self, request: Request, outcome: Lookup[Any] | Failure) -> Lookup[Any] | Failure:
+        """What this request makes of its flight's outcome: a stale entry may stand in for a failure."""
+        if isinstance(outcome, Lookup) or outcome.source is Source.NEGATIVE or not isinstance(outcome.error, Exception):
+            return outcome
+        for stand_in in (request.stand_in, outcome.stand_in):
+            if stand_in is not None and request.allows_stale and self._local.may_serve(request.key, stand_in):
+                until = self._monotonic() + float_of(request.policy.stale_retry)
+                if self._local.rest(request.key, stand_in, until):
+                    return Lookup(
+                        stand_in.value, Source.STALE, request.reason, self._local.age(stand_in.stamp), stale=True
+                    )
+        return outcome
+
+    def patience(self, request: Request, flight: Flight[Any]) -> float:
+        """Seconds to wait for `flight`: until it counts as stuck, or until the caller's own patience ends."""
+        now = self._monotonic()
+        left = flight.since + float_of(self._policy.flight_age) - now
+        given = request.policy.load_timeout
+        if given is not None:
+            left = min(left, request.since + self._guard.timeout + float_of(given) - now)
+        return max(0.0, left)
+
+    def timed_out(self, request: Request, flight: Flight[Any]) -> Failure | None:
+        """The outcome for a caller whose patience with the load has ended, None while it has not."""
+        given = request.policy.load_timeout
+        if given is None or self._monotonic() < request.since + self._guard.timeout + float_of(given):
+            return None
+        late = LoadTimeout(f"the load took longer than load_timeout, {given} s")
+        return Failure(late, None, Source.NONE, flight.stand_in)
+
+    def leftover(self, request: Request) -> Lookup[Any]:
+        """The answer to a request without a loader when there is nothing fresh."""
+        stand_in = request.stand_in
+        if request.gates.serve_stale and stand_in is not None and self._local.may_serve(request.key, stand_in):
+            return Lookup(stand_in.value, Source.STALE, request.reason, self._local.age(stand_in.stamp), stale=True)
+        return Lookup(None, Source.NONE, request.reason)
+
+    def windows(self, policy: CachePolicy, entry: Entry[Any]) -> tuple[float, float] | None:
+        """Seconds fresh, jittered, and seconds stale after that; None when the policy's own function fails."""
+        ttl, stale_for = entry.ttl, entry.stale_for
+        longest = float_of(policy.max_ttl)
+        try:
+            if ttl is None:
+                ttl = policy.ttl(entry.value) if callable(policy.ttl) else policy.ttl
+            fresh = min(seconds("ttl", ttl), longest)
+        except Exception:  # noqa: BLE001 - around the policy's function, as around a hook
+            self._sealing.cannot_keep(entry.value, "its ttl function failed")
+            return None
+        stale = float_of(policy.stale_for if stale_for is None else stale_for)
+        return fresh * (1.0 - policy.jitter * self._random()), min(stale, longest)
+
+    def _is_negative(self, policy: CachePolicy, value: object) -> bool:
+        try:
+            return policy.negative is not None and bool(policy.negative(value))
+        except Exception:  # noqa: BLE001 - around the policy's function, as around a hook
+            self._sealing.cannot_keep(value, "its negative function failed")
+            return False
