@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, final
 from ._reporting import Reporter
 from .breaker import REJECTED, Breaker, Transition
 from .errors import FailureKind, StoreError
-from .events import CircuitChanged, StoreCalled
+from .events import CircuitChanged, CircuitState, StoreCalled
+from .flights import Waiter
 from .forking import protect
 from .leases import Leases
 from .outcome import Direction, Operation, Reason
@@ -57,7 +58,7 @@ class Call(NamedTuple):
 class Guard:
     """The circuits, permits and clocks around one store."""
 
-    __slots__ = ("__weakref__", "_leases", "circuits", "lock", "monotonic", "on_fork", "reporter", "timeout")
+    __slots__ = ("__weakref__", "_leases", "circuits", "lock", "monotonic", "on_fork", "reporter", "timeout", "waiting")
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Guard:
         leased = replace(breaker, lease=max(float_of(breaker.lease), 4 * timeout))
         self.circuits = {direction: Breaker(leased, random, self.lock) for direction in Direction}
         self._leases = Leases(max_calls, max(INFLIGHT_MAX, 4 * timeout), self.lock)
+        self.waiting: dict[Direction, set[Waiter]] = {direction: set() for direction in Direction}
         self.on_fork: Callable[[], None] | None = None
         protect(self)
 
@@ -97,10 +99,8 @@ class Guard:
         return Call(operation, ticket, lease, now, now + min(self.timeout, time_left), time_left < 0.9 * self.timeout)
 
     def answered(self, call: Call, value: object) -> Answer:
-        """The store answered; an answer after the deadline is a timeout, as it is where the call was cut off."""
+        """The store answered, in time."""
         now = self.monotonic()
-        if now > call.until:
-            return self.failed(call, TimeoutError())
         self._leases.release(call.lease)
         direction = direction_of(call.operation)
         self._changed(direction, self.circuits[direction].success(call.ticket, now))
@@ -159,6 +159,9 @@ class Guard:
     def _changed(self, direction: Direction, change: Transition | None) -> None:
         if change is not None:
             self.reporter.count(f"circuit_{direction}_{change.after}")
+            if change.after is CircuitState.OPEN:
+                for waiter in tuple(self.waiting[direction]):
+                    waiter.wake()
             self.reporter.tell(CircuitChanged(self.reporter.name, direction, *change))
 
 

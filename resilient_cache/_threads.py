@@ -98,6 +98,8 @@ def _perform(guard: Guard, _: Behind, call: Call, function: Callable[..., Any], 
         CURRENT.reset(token)
     if _to_be_awaited(value):  # nothing has been done yet, and nobody here can wait for it
         return guard.failed(call, TypeError("the store's methods are asynchronous; use AsyncResilientCache"))
+    if guard.monotonic() > call.until:  # a timeout, as it is where the call is cut off
+        return guard.failed(call, TimeoutError())
     return guard.answered(call, value)
 
 

@@ -246,7 +246,7 @@ def test_spoilt_values_break_the_naive_router_and_not_the_resilient_one(
 def test_the_wire_holds_back_replies_and_can_be_cut_and_mended(valkey_server: ValkeyServer) -> None:
     async def timed(wire: Wire) -> float:
         def ping() -> None:
-            with Redis(port=wire.port, socket_timeout=2) as client:
+            with Redis.from_url(f"redis://127.0.0.1:{wire.port}", socket_timeout=2) as client:
                 client.ping()
 
         loop = asyncio.get_running_loop()

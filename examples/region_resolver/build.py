@@ -1,0 +1,94 @@
+"""Puts the stage together: record, store, wire, regions, and the two routers with their traffic."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from resilient_cache import BreakerPolicy, CachePolicy
+from resilient_cache.events import Hook
+
+from .damage import Damage
+from .directory import REGIONS, Directory, Tenant
+from .naive import NaiveRouter
+from .proxy import Wire
+from .report import Settings
+from .resilient import ResilientRouter
+from .stage import Contender, Stage
+from .store import Valkey
+from .traffic import Lane, Truth
+from .upstreams import region_app, serving
+from .web import Router
+
+__all__ = ["staged"]
+
+MOVERS: Final = 6
+KEYS: Final = ("region:*", "*regions*")  # what the naive and the resilient router write
+
+
+@asynccontextmanager
+async def staged(
+    settings: Settings,
+    record: Path,
+    tenants: Sequence[Tenant],
+    *,
+    hook: Hook,
+    zero: float,
+    url: str | None = None,
+    planted: bool = False,
+) -> AsyncGenerator[Stage]:
+    """Everything up and running; all of it, child processes included, is gone after the block.
+
+    `tenants`: those that are asked for, busiest first. `zero`: the moment on the loop's clock that samples count from.
+    """
+    async with AsyncExitStack() as exits:
+        server = None if url else exits.enter_context(Valkey())
+        direct = url or f"redis://127.0.0.1:{server.port if server else 0}"
+        wire, through = await _wired(exits, direct)
+        damage = Damage(direct, KEYS)
+        exits.push_async_callback(damage.aclose)
+        upstreams = {region: await exits.enter_async_context(serving(region_app(region))) for region in REGIONS}
+        builders = _builders(settings, through, hook)
+        if planted:
+            builders["resilient"] = builders["naive"]
+        contenders = tuple(
+            _contender(exits, Lane(name, Truth(tenants), zero), Directory(record, delay=settings.record_delay), build)
+            for name, build in builders.items()
+        )
+        for contender in contenders:
+            await contender.start(upstreams)
+        pause = 0.1 if settings.fast else 0.4
+        yield Stage(contenders, upstreams, wire, damage, server, tuple(tenants[:MOVERS]), pause)
+
+
+async def _wired(exits: AsyncExitStack, url: str) -> tuple[Wire, str]:
+    """A wire to the store, and the URL of the store through it."""
+    parts = urlsplit(url)
+    wire = await exits.enter_async_context(Wire(parts.hostname or "127.0.0.1", parts.port or 6379))
+    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return wire, parts._replace(netloc=f"{login}127.0.0.1:{wire.port}").geturl()
+
+
+def _builders(settings: Settings, url: str, hook: Hook) -> dict[str, Callable[[Directory], Router]]:
+    policy = CachePolicy(ttl=settings.ttl, stale_for=300, timeout=settings.timeout)
+    breaker = BreakerPolicy(hold=settings.hold, max_hold=2 * settings.hold)  # a minute here stands for an hour
+
+    def naive(directory: Directory) -> Router:
+        return NaiveRouter(directory, url, ttl=settings.ttl, timeout=settings.naive_timeout)
+
+    def resilient(directory: Directory) -> Router:
+        return ResilientRouter(directory, url, policy=policy, breaker=breaker, memory=0, hooks=[hook])
+
+    return {"naive": naive, "resilient": resilient}
+
+
+def _contender(
+    exits: AsyncExitStack, lane: Lane, directory: Directory, build: Callable[[Directory], Router]
+) -> Contender:
+    contender = Contender(lane, directory, build)
+    exits.callback(directory.close)
+    exits.push_async_callback(contender.aclose)
+    return contender

@@ -1,0 +1,97 @@
+"""The terminal: a table that grows act by act; plain lines where nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from .phases import Phase
+from .report import Report, Row
+from .traffic import Lane
+
+__all__ = ["Screen", "print_report"]
+
+COLUMNS = ("req", "5xx", "wrong", "p50", "p99", "loads")
+
+
+class Screen:
+    """Shows a run while it goes on. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: list[tuple[str, Mapping[str, Row]]] = []
+        self._now: tuple[Phase, list[tuple[Lane, int]]] | None = None
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def began(self, phase: Phase, lanes: Sequence[Lane]) -> None:
+        """An act begins."""
+        self._now = phase, [(lane, len(lane.samples)) for lane in lanes]
+
+    def ended(self, phase: Phase, rows: Mapping[str, Row]) -> None:
+        """An act is over."""
+        self._now = None
+        self._rows.append((phase.name, rows))
+        if not self._console.is_terminal:
+            words = [f"{name} {row.failed} 5xx, {row.wrong} wrong of {row.requests}" for name, row in rows.items()]
+            self._console.print(f"{phase.name:>12}  {'; '.join(words)}", highlight=False)
+
+    def _table(self) -> Table:
+        table = results(self._rows)
+        if self._now:
+            phase, lanes = self._now
+            cells = [str(value) for lane, since in lanes for value in _so_far(lane, since)]
+            table.add_row(f"[bold]{phase.name}", *cells)
+            table.caption = phase.says
+        return table
+
+
+def results(rows: Sequence[tuple[str, Mapping[str, Row]]]) -> Table:
+    """Acts down, routers and their numbers across; latencies in milliseconds."""
+    table = Table(title="naive | resilient; latencies in ms from the moment a request was due", title_justify="left")
+    table.add_column("act")
+    for name in ("naive", "resilient"):
+        for column in COLUMNS:
+            table.add_column(f"{name}\n{column}" if column == "req" else f"\n{column}", justify="right")
+    for act, routers in rows:
+        table.add_row(act, *[cell for row in routers.values() for cell in _cells(row)])
+    return table
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The whole table and what became of each promise."""
+    console.print(results(list(report.rows.items())))
+    if report.skipped:
+        console.print(f"skipped, as the store is not ours to kill: {', '.join(report.skipped)}", highlight=False)
+    for name, count in report.refused_moves.items():
+        console.print(f"{name}: {count} of its moves were answered with an error", highlight=False)
+    for check in report.checks:
+        mark = "[green]kept  " if check.kept else ("[red]BROKEN" if check.fatal else "[yellow]missed")
+        console.print(f"{mark}[/] {check.promise}: {check.seen}", highlight=False)
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        str(row.requests),
+        f"[red]{row.failed}[/]" if row.failed else "0",
+        f"[bold magenta]{row.wrong}[/]" if row.wrong else "0",
+        f"{row.p50_ms:.1f}",
+        f"{row.p99_ms:.1f}",
+        str(row.loads),
+    ]
+
+
+def _so_far(lane: Lane, since: int) -> list[int | str]:
+    some = lane.samples[since:]
+    return [len(some), sum(s.failed for s in some), sum(s.wrong for s in some), "", "", ""]

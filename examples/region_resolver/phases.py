@@ -1,0 +1,44 @@
+"""The incident, act by act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from .stage import Stage
+
+__all__ = ["PHASES", "Phase"]
+
+Move: TypeAlias = Callable[[Stage], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One act. `begin` is awaited before its traffic, `meanwhile` runs beside it while `Stage.playing`."""
+
+    name: str
+    says: str
+    seconds: float
+    fast: float
+    begin: Move
+    meanwhile: Move | None = None
+    own_server: bool = False  # kills or freezes the server: only if it is ours
+    cold: bool = False  # hosts never asked for before while the record is down: the one act where a 5xx is right
+
+
+PHASES: Final = (
+    Phase("healthy", "both caches empty at first", 5, 0.6, Stage.nothing),
+    Phase("killed", "SIGKILL: the cache is gone, and all it held", 5, 0.5, Stage.kill, own_server=True),
+    Phase("back", "an empty cache on the same port", 4, 0.6, Stage.restart, own_server=True),
+    Phase("record down", "entries outlive their ttl, nobody to ask", 8, 1.8, Stage.record_off),
+    Phase("corrupted", "every stored value flipped, cut or swapped", 4, 0.6, Stage.record_on, Stage.spoil),
+    Phase("frozen", "SIGSTOP: connections stay open, no reply", 6, 1.0, Stage.freeze, own_server=True),
+    Phase("thawed", "SIGCONT: it goes on with what was sent meanwhile", 5, 0.7, Stage.thaw, own_server=True),
+    Phase("slow", "300 ms more for every reply", 5, 0.5, Stage.slow),
+    Phase("swift", "and quick again", 4, 0.7, Stage.swift),
+    Phase("moved", "cache cut off; six tenants change region", 2.5, 0.3, Stage.cut, Stage.move),
+    Phase("old data", "cache reachable again, old regions inside", 4, 0.6, Stage.mend),
+    Phase("cold start", "new routers, cache dead", 4, 0.4, Stage.cold_start),
+    Phase("nothing", "hosts never seen before, record down", 3, 0.3, Stage.nothing_known, cold=True),
+)

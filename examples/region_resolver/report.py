@@ -1,0 +1,160 @@
+"""What was seen, as numbers, and whether it is what was promised."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from .phases import Phase
+from .traffic import Sample
+
+__all__ = ["Check", "Report", "Row", "Settings", "percentile_ms", "row", "timeline"]
+
+OPENING: Final = 0.050  # s a request may take on top of timeout and record before the circuit is open
+OPENED: Final = 0.020  # s on top of the record once it is
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is made of. Durations in seconds, `rate` in requests a second to each router."""
+
+    seed: int
+    rate: float
+    fast: bool
+    ttl: float
+    timeout: float
+    naive_timeout: float
+    record_delay: float
+    hold: float
+    tenants: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One router in one act; latencies in milliseconds, from the moment a request was due."""
+
+    requests: int
+    failed: int
+    wrong: int
+    p50_ms: float
+    p99_ms: float
+    loads: int
+    sources: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A promise and what became of it. `fatal`: the demo fails with it."""
+
+    promise: str
+    seen: str
+    kept: bool
+    fatal: bool
+
+
+@dataclass(slots=True)
+class Report:
+    """Everything that is printed, written as JSON and drawn."""
+
+    settings: Settings
+    acts: list[dict[str, str | float]] = field(default_factory=list[dict[str, str | float]])
+    rows: dict[str, dict[str, Row]] = field(default_factory=dict[str, dict[str, Row]])
+    skipped: list[str] = field(default_factory=list[str])
+    refused_moves: dict[str, int] = field(default_factory=dict[str, int])
+    checks: list[Check] = field(default_factory=list[Check])
+    lag_ms: float = 0.0  # how late the event loop ran at worst in the frozen act: what no router can help
+    timeline: dict[str, list[list[float]]] = field(default_factory=dict[str, list[list[float]]])
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise was kept that decides."""
+        return all(check.kept for check in self.checks if check.fatal)
+
+    def note(self, phase: Phase, start: float, end: float, rows: Mapping[str, Row]) -> None:
+        """An act is over; `start` and `end` in seconds since the demo began."""
+        self.acts.append({"name": phase.name, "says": phase.says, "start": start, "end": end})
+        self.rows[phase.name] = dict(rows)
+
+    def judge(self, phases: Sequence[Phase], samples: Mapping[str, Sequence[Sample]], opened: float | None) -> None:
+        """Fill in `checks`. `opened`: when the read circuit opened in the frozen act, seconds since the beginning."""
+        self.checks = [*self._deciding(phases, samples["resilient"]), *self._latency(samples["resilient"], opened)]
+        self.checks.append(self._naive_fails(phases))
+
+    def _deciding(self, phases: Sequence[Phase], samples: Sequence[Sample]) -> Iterable[Check]:
+        failed = {phase.name: self.rows[phase.name]["resilient"].failed for phase in phases if not phase.cold}
+        wrong = sum(rows["resilient"].wrong for rows in self.rows.values())
+        seen = ", ".join(f"{count} while {name}" for name, count in failed.items() if count) or "0"
+        yield Check("resilient: no 5xx while there is something to serve", seen, not sum(failed.values()), fatal=True)
+        yield Check("resilient: no wrong region, no wrong 404", str(wrong), wrong == 0, fatal=True)
+        silent = [name for name, rows in self.rows.items() if not rows["resilient"].requests]
+        yield Check("every act had traffic", ", ".join(silent) or "yes", not silent, fatal=True)
+        refusals = [sample for sample in samples if sample.status == 503]
+        polite = all(sample.retry_after for sample in refusals)
+        yield Check("resilient: every 503 says when to retry", f"{len(refusals)} of them", polite, fatal=False)
+
+    def _latency(self, samples: Sequence[Sample], opened: float | None) -> Iterable[Check]:
+        """Split when the last read that began before the circuit opened has ended: until then one may be shared."""
+        act = next((act for act in self.acts if act["name"] == "frozen"), None)
+        if act is None:
+            return
+        inside = [sample for sample in samples if float(act["start"]) <= sample.due < float(act["end"])]
+        split = math.inf if opened is None else opened + self.settings.timeout
+        before = [sample.latency for sample in inside if sample.due < split]
+        after = [sample.latency for sample in inside if sample.due >= split]
+        limit = self.settings.timeout + self.settings.record_delay + OPENING
+        yield self._within(f"frozen, {len(before)} requests until the circuit is open: p99", before, limit)
+        limit = self.settings.record_delay + OPENED
+        yield self._within(f"frozen, {len(after)} requests after that: p99", after, limit)
+
+    def _within(self, promise: str, latencies: Sequence[float], limit: float) -> Check:
+        seen = percentile_ms(latencies, 0.99)
+        said = f"{seen:.0f} ms, at most {limit * 1000:.0f}" if latencies else "none seen"
+        kept = bool(latencies) and seen <= limit * 1000
+        late = "" if kept else f" (this machine's event loop itself was late by up to {self.lag_ms:.0f} ms)"
+        return Check(f"resilient, {promise}", said + late, kept, fatal=False)
+
+    def _naive_fails(self, phases: Sequence[Phase]) -> Check:
+        failed = [p.name for p in phases if not p.cold and self.rows[p.name]["naive"].failed]
+        wrong = [name for name, rows in self.rows.items() if rows["naive"].wrong]
+        seen = f"5xx while {', '.join(failed) or '-'}; wrong region while {', '.join(wrong) or '-'}"
+        return Check("naive fails where it must, so the faults are real", seen, bool(failed and wrong), fatal=False)
+
+
+def row(samples: Sequence[Sample], loads: int) -> Row:
+    """The numbers of one router in one act."""
+    latencies = [sample.latency for sample in samples]
+    return Row(
+        requests=len(samples),
+        failed=sum(sample.failed for sample in samples),
+        wrong=sum(sample.wrong for sample in samples),
+        p50_ms=percentile_ms(latencies, 0.50),
+        p99_ms=percentile_ms(latencies, 0.99),
+        loads=loads,
+        sources=dict(Counter(sample.source or str(sample.status) for sample in samples)),
+    )
+
+
+def timeline(samples: Iterable[Sample], step: float) -> list[list[float]]:
+    """Rows of `step` seconds: start, requests, failed, wrong, p99 in milliseconds."""
+    buckets: dict[int, list[Sample]] = {}
+    for sample in samples:
+        buckets.setdefault(int(sample.due / step), []).append(sample)
+    return [
+        [
+            round(place * step, 3),
+            len(some),
+            sum(sample.failed for sample in some),
+            sum(sample.wrong for sample in some),
+            percentile_ms([sample.latency for sample in some], 0.99),
+        ]
+        for place, some in sorted(buckets.items())
+    ]
+
+
+def percentile_ms(latencies: Sequence[float], share: float) -> float:
+    """The nearest-rank percentile, in milliseconds; 0 of nothing."""
+    ranked = sorted(latencies)
+    return round(ranked[math.ceil(share * len(ranked)) - 1] * 1000, 2) if ranked else 0.0

@@ -1,0 +1,59 @@
+"""The router to copy: host -> home region, with a cache that may die, hang, lie or come back from the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, NotFound
+from resilient_cache.adapters.redis import AsyncRedisAdapter
+from resilient_cache.events import Hook
+
+from .directory import Directory, Region
+from .web import Answer
+
+__all__ = ["ResilientRouter"]
+
+POLICY: Final = CachePolicy(ttl=300, stale_for=86_400, timeout=0.25)
+
+
+class ResilientRouter:
+    """Asks the cache, then the record; an old answer only while the record is down; never guesses a region."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        cache_url: str,
+        *,
+        policy: CachePolicy = POLICY,
+        breaker: BreakerPolicy | None = None,
+        memory: int = 10_000,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
+        """Connects to nothing yet. `memory`: regions kept in process, which the demo does without."""
+        self.directory = directory
+        self.cache = AsyncResilientCache(
+            AsyncRedisAdapter.from_url(cache_url),
+            name="regions",
+            policy=policy,
+            breaker=breaker,
+            type=Region,
+            memory=memory,
+            hooks=hooks,
+        )
+
+    async def resolve(self, host: str) -> Answer:
+        """The home region of `host` with its provenance. Raises `NotFound`, or what the record raised."""
+        found = await self.cache.lookup(host, self.directory.lookup)
+        if found.value is None:
+            raise NotFound(host)
+        return Answer(found.value, found.source)
+
+    async def move(self, tenant: str, region: str) -> None:
+        """A tenant moves: the record first, then the cache. Once this returns, nobody is sent to the old region."""
+        for host in await self.directory.move(tenant, region):
+            await self.cache.invalidate(host)
+
+    async def aclose(self) -> None:
+        """Ends what runs behind."""
+        await self.cache.aclose()

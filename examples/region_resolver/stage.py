@@ -1,0 +1,131 @@
+"""Everything the incident is played with, and the hands that break it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from .damage import Damage
+from .directory import REGIONS, Directory, Tenant
+from .proxy import Wire
+from .store import Valkey
+from .traffic import Lane
+from .upstreams import serving
+from .web import Router, router_app
+
+__all__ = ["Contender", "Stage"]
+
+
+@dataclass(slots=True)
+class Contender:
+    """One router on stage: its lane of traffic, its connection to the record, and how a new one is built."""
+
+    lane: Lane
+    directory: Directory
+    build: Callable[[Directory], Router]
+    running: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def start(self, upstreams: Mapping[str, str]) -> None:
+        """Serve a new router, after the one before has ended."""
+        await self.running.aclose()
+        app = router_app(self.build(self.directory), upstreams)
+        await self.lane.aim(await self.running.enter_async_context(serving(app)))
+
+    async def aclose(self) -> None:
+        """Ends its router; the record stays open."""
+        await self.lane.aclose()
+        await self.running.aclose()
+
+
+@dataclass(slots=True)
+class Stage:
+    """The parts; `server` is None when the store belongs to somebody else and must not be killed."""
+
+    contenders: tuple[Contender, ...]
+    upstreams: Mapping[str, str]
+    wire: Wire
+    damage: Damage
+    server: Valkey | None
+    movers: tuple[Tenant, ...]
+    pause: float
+    playing: bool = False
+    refused_moves: dict[str, int] = field(default_factory=dict[str, int])
+
+    async def nothing(self) -> None:
+        """All is well."""
+
+    async def kill(self) -> None:
+        """The server is gone, and with it all it held."""
+        if self.server:
+            self.server.kill()
+
+    async def restart(self) -> None:
+        """An empty server on the same port."""
+        if self.server:
+            await asyncio.to_thread(self.server.start)
+
+    async def freeze(self) -> None:
+        """The server keeps its connections and says nothing more."""
+        if self.server:
+            self.server.freeze()
+
+    async def thaw(self) -> None:
+        """It goes on."""
+        if self.server:
+            self.server.thaw()
+
+    async def spoil(self) -> None:
+        """Until the act is over: whatever is written is made wrong a moment later."""
+        while self.playing:
+            await self.damage.spoil()
+            await asyncio.sleep(self.pause)
+
+    async def slow(self) -> None:
+        """Every reply of the store takes 300 ms more."""
+        self.wire.delay = 0.3
+
+    async def swift(self) -> None:
+        """Replies come at once again."""
+        self.wire.delay = 0.0
+
+    async def record_off(self) -> None:
+        """Nobody can be asked any more."""
+        for contender in self.contenders:
+            contender.directory.down = True
+
+    async def record_on(self) -> None:
+        """They can."""
+        for contender in self.contenders:
+            contender.directory.down = False
+
+    async def cut(self) -> None:
+        """Nobody reaches the store, which keeps what it holds."""
+        await self.wire.cut()
+
+    async def move(self) -> None:
+        """The busiest tenants move to another region; each router is told. The record is the same for both."""
+        await asyncio.sleep(self.pause)
+        for tenant in self.movers:
+            region = REGIONS[1 - REGIONS.index(tenant.region)]
+            for contender in self.contenders:
+                contender.lane.truth.moving(tenant, region)
+            for contender in self.contenders:
+                refused = await contender.lane.move(tenant, region) != 200
+                name = contender.lane.name
+                self.refused_moves[name] = self.refused_moves.get(name, 0) + refused
+
+    async def mend(self) -> None:
+        """The store can be reached again, with the old data in it."""
+        self.wire.mend()
+
+    async def cold_start(self) -> None:
+        """New routers that have never seen the cache, which is dead."""
+        await self.kill() if self.server else await self.wire.cut()
+        await asyncio.gather(*(contender.start(self.upstreams) for contender in self.contenders))
+
+    async def nothing_known(self) -> None:
+        """The cache is back and the record is not; what follows asks for hosts that neither cache has seen."""
+        await self.restart() if self.server else self.wire.mend()
+        await self.record_off()

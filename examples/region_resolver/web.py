@@ -1,0 +1,94 @@
+"""HTTP around a router, the same for both: canonical host in, region out, request passed on to that region."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import ClientSession, TCPConnector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from resilient_cache import NotFound
+
+from .directory import DirectoryDown, Region
+from .hosts import BadHost, canonical_host
+
+__all__ = ["Answer", "Router", "router_app"]
+
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A region, and where that knowledge came from."""
+
+    region: Region
+    source: str
+
+
+class Router(Protocol):
+    """What both routers are."""
+
+    async def resolve(self, host: str) -> Answer:
+        """The home region of a canonical host."""
+        ...
+
+    async def move(self, tenant: str, region: str) -> None:
+        """Give a tenant another home region."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+def router_app(router: Router, upstreams: Mapping[str, str]) -> Starlette:
+    """A service around `router`, which it closes. `upstreams`: region name -> base URL.
+
+    400 for no host name, 404 for a host nobody owns, 503 when nobody can say: a region is never guessed. Anything
+    else a router raises is a 500. `POST /-/move` would listen elsewhere, and ask who you are, in a real service.
+    """
+    proxy = _Proxy(router, upstreams)
+    routes = [Route("/-/move", proxy.move, methods=["POST"]), Route("/{path:path}", proxy.pass_on)]
+    return Starlette(routes=routes, lifespan=proxy.lifespan)
+
+
+class _Proxy:
+    def __init__(self, router: Router, upstreams: Mapping[str, str]) -> None:
+        self._router = router
+        self._upstreams = upstreams
+        self._http: ClientSession
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+        async with aclosing(self._router), ClientSession(connector=TCPConnector(limit=0)) as self._http:
+            yield
+
+    async def pass_on(self, request: Request) -> Response:
+        try:
+            host = canonical_host(request.headers.get("host", ""))
+            answer = await self._router.resolve(host)
+        except BadHost as error:
+            return PlainTextResponse(f"bad host: {error}\n", 400)
+        except NotFound:
+            return PlainTextResponse("nobody owns this host\n", 404)
+        except DirectoryDown:
+            return PlainTextResponse("the home region of this host is not known now\n", 503, RETRY_AFTER)
+        return await self._forward(request, host, answer)
+
+    async def move(self, request: Request) -> Response:
+        asked = request.query_params
+        await self._router.move(asked["tenant"], asked["region"])
+        return PlainTextResponse("moved\n")
+
+    async def _forward(self, request: Request, host: str, answer: Answer) -> Response:
+        url = self._upstreams[answer.region.name] + request.url.path
+        async with self._http.get(url, headers={"Host": host}) as reply:
+            body = await reply.read()
+        told = {"X-Region": answer.region.name, "X-Region-Source": answer.source}
+        return Response(body, reply.status, told, reply.content_type)
