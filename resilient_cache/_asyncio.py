@@ -2,9 +2,9 @@
 
 Theory. A store call runs in a task of its own and is *abandoned* at its deadline, not cancelled: a cancelled read has
 cost its connection (33 -> 510 us for the next) and, with an older client, the next reader's answer (197 of 200). What
-is still running `INFLIGHT_MAX` later is cancelled after all. A circuit that opens wakes whoever waits for a call through
-it: nobody waits for a store that is known to be gone. `asyncio.wait_for` is never used, it swallowed an accepted
-cancellation in 300 of 300 tries; `asyncio.timeout` costs 2-3 us and swallows one when entered with no time left.
+is still running `INFLIGHT_MAX` later is cancelled after all. A circuit that opens wakes whoever waits for a call
+through it: nobody waits for a store that is known to be gone. `asyncio.wait_for` is never used, it swallowed an
+accepted cancellation in 300 of 300 tries; `asyncio.timeout` costs 2-3 us and swallows one when entered too late.
 
 Every waiter makes its own future, in its own loop, when it waits, and is woken through that loop: nothing of asyncio
 lives on the cache, so one cache serves loops in several threads and runtimes that forbid sharing between requests.

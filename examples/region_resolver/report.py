@@ -96,12 +96,12 @@ class Report:
         yield Check("resilient: every 503 says when to retry", f"{len(refusals)} of them", polite, fatal=False)
 
     def _latency(self, samples: Sequence[Sample], opened: float | None) -> Iterable[Check]:
-        """Split when the last read that began before the circuit opened has ended: until then one may be shared."""
+        """Split when the circuit opened: whoever waited for the store then was woken, and nobody waits for it after."""
         act = next((act for act in self.acts if act["name"] == "frozen"), None)
         if act is None:
             return
         inside = [sample for sample in samples if float(act["start"]) <= sample.due < float(act["end"])]
-        split = math.inf if opened is None else opened + self.settings.timeout
+        split = math.inf if opened is None else opened
         before = [sample.latency for sample in inside if sample.due < split]
         after = [sample.latency for sample in inside if sample.due >= split]
         limit = self.settings.timeout + self.settings.record_delay + OPENING

@@ -212,7 +212,8 @@ class Judge:
             state.missing_since = load.began
         if load.kind == "raise" and seen.outcome == {"stale": 1}:
             state.rested_since = seen.ended
-        if load.kind == "value" and undisturbed:
+        kept = seen.mode is not Mode.BYPASS or seen.step.op == "refresh"
+        if load.kind == "value" and undisturbed and kept:
             state.missing_since = state.rested_since = None
             if seen.step.op == "refresh":
                 state.replaced = max(state.replaced, load.version)

@@ -170,23 +170,19 @@ def test_what_is_no_exception_gets_out_of_a_loader(stage: Make) -> None:
 
 def test_an_interrupted_probe_is_neutral(stage: Make) -> None:
     """L2, L16: an interrupt during a probe neither opens nor closes the circuit, and the next probe may go at once."""
-    cache = stage(spawn=None)
+    cache = stage()
     cache.plan.during(Fault(FaultKind.RAISE), "get")
     for _ in range(3):
         cache.get("k")
     cache.plan.calm()
-    guard = cache.cache._rules.guard
-    from resilient_cache._guard import Call
-    from resilient_cache.outcome import Operation
-
+    cache.plan.then("get", Fault.raising(Interrupt()))
     cache.clock.advance(1)
-    probe = guard.admit(Operation.GET, 9.0)
-    assert isinstance(probe, Call)
-    assert probe.ticket < 0
-    guard.cancelled(probe)
-    again = guard.admit(Operation.GET, 9.0)
-    assert isinstance(again, Call)
-    assert again.ticket < 0
+    cache.get("k")
+    with pytest.raises(Interrupt):
+        cache.run_behind()
+    assert cache.cache.health()["circuits"]["read"]["state"] == "half_open"
+    cache.get("k")
+    assert len(cache.behind) == 1
 
 
 @pytest.mark.parametrize("call", ["probe", "load"])

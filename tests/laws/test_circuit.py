@@ -260,3 +260,25 @@ def test_a_callers_policy_without_stale_gets_none(stage: Make) -> None:
         assert cache.load("k", OSError("down")) == "old"
         with pytest.raises(OSError, match="down"):
             cache.load("k", OSError("down"), policy=replace(POLICY, stale_for=0))
+
+
+@pytest.mark.parametrize("memory", [0, 10])
+def test_windows_count_from_the_start_of_the_load(stage: Make, memory: int) -> None:
+    """L12: a load that took long gives a value that is that much older: its windows begin where the load began."""
+    policy = CachePolicy(ttl=10, stale_for=10, jitter=0, timeout=TIMEOUT)
+    cache = stage(policy=policy, memory=memory)
+
+    def slowly() -> str:
+        cache.clock.advance(6)
+        return "old"
+
+    assert cache.load("k", slowly) == "old"
+    cache.clock.advance(3.5)
+    assert cache.get("k") == "old"
+    cache.clock.advance(1)
+    assert cache.get("k") is None
+    cache.clock.advance(9)
+    assert cache.load("k", OSError("down")) == "old"
+    cache.clock.advance(1)
+    with pytest.raises(OSError, match="down"):
+        cache.load("k", OSError("down"))

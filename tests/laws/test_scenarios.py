@@ -5,28 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .course import Driver, Seen
 from .drivers import COLOURS, AsyncDriver, SyncDriver, run
 from .model import judge, predict
 from .scenario import (
+    CALM,
+    LOAD,
+    LONELY,
     OUTAGES,
     POLICIES,
+    READ,
+    ROUGH,
     Setup,
     Step,
     calm_setups,
-    calm_steps,
-    get_or_loads,
-    gets,
-    lonely_steps,
     rough_setups,
-    rough_steps,
     scenarios,
 )
 
 both = pytest.mark.parametrize("colour", COLOURS)
+often = settings(max_examples=4 * settings().max_examples)
 Colour = type[SyncDriver] | type[AsyncDriver]
 
 
@@ -39,7 +40,8 @@ def answered(seen: Seen) -> tuple[str, Any]:
 
 
 @both
-@given(setup=calm_setups, steps=scenarios(calm_steps))
+@often
+@given(setup=calm_setups, steps=scenarios(CALM))
 def test_a_perfect_store_is_a_dict_with_ttls(colour: Colour, setup: Setup, steps: list[Step]) -> None:
     """L4: with a store that never fails, every hit, load, miss, stale and negative answer is exactly that of a dict."""
     driven = run(colour, setup, steps)
@@ -48,7 +50,7 @@ def test_a_perfect_store_is_a_dict_with_ttls(colour: Colour, setup: Setup, steps
 
 
 @both
-@given(setup=calm_setups, steps=scenarios(calm_steps), outage=st.sampled_from(OUTAGES[:3]))
+@given(setup=calm_setups, steps=scenarios(CALM), outage=st.sampled_from(OUTAGES[:3]))
 def test_a_store_that_always_fails_is_no_cache(colour: Colour, setup: Setup, steps: list[Step], outage: Any) -> None:
     """L4: a store that always fails changes no answer that a cache without a store gives."""
     down = run(colour, setup, [Step("outage", fault=outage), *steps]).seen[1:]
@@ -60,7 +62,8 @@ def test_a_store_that_always_fails_is_no_cache(colour: Colour, setup: Setup, ste
 
 
 @both
-@given(setup=rough_setups, steps=scenarios(rough_steps))
+@often
+@given(setup=rough_setups, steps=scenarios(ROUGH))
 def test_no_law_is_broken_whatever_fails(colour: Colour, setup: Setup, steps: list[Step]) -> None:
     """L1, L3, L5, L7, L8, L9, L10, L11, L12, L16, L20: whatever fails, whatever the mode, in whatever order."""
     driven = run(colour, setup, steps)
@@ -70,7 +73,7 @@ def test_no_law_is_broken_whatever_fails(colour: Colour, setup: Setup, steps: li
     assert driven.totals.get("loader_calls", 0) == sum(len(seen.loadings) for seen in driven.seen)
 
 
-@given(setup=rough_setups, steps=scenarios(lonely_steps))
+@given(setup=rough_setups, steps=scenarios(LONELY))
 def test_both_colours_answer_alike(setup: Setup, steps: list[Step]) -> None:
     """Parity: the same scenario gives the same answers, store calls and counters to threads and to tasks."""
     sync, awaited = (run(colour, setup, steps) for colour in COLOURS)
@@ -79,7 +82,7 @@ def test_both_colours_answer_alike(setup: Setup, steps: list[Step]) -> None:
 
 
 @both
-@given(setup=rough_setups, steps=scenarios(lonely_steps))
+@given(setup=rough_setups, steps=scenarios(LONELY))
 def test_nasty_hooks_change_nothing(colour: Colour, setup: Setup, steps: list[Step]) -> None:
     """L18: hooks that raise and that ask the cache about itself change no answer, no store call and no counter."""
     driver: Driver
@@ -99,7 +102,7 @@ def test_nasty_hooks_change_nothing(colour: Colour, setup: Setup, steps: list[St
 
 
 @both
-@given(policy=st.sampled_from(POLICIES), outage=st.sampled_from(OUTAGES), steps=scenarios(gets | get_or_loads, 20))
+@given(policy=st.sampled_from(POLICIES), outage=st.sampled_from(OUTAGES), steps=scenarios((READ, LOAD), 20))
 def test_after_an_outage_caching_is_back_within_one_open_period(
     colour: Colour, policy: Any, outage: Any, steps: list[Step]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_cache import LoadTimeout, MisuseError
+from resilient_cache import LoadTimeout, MisuseError, Mode
 from resilient_cache.testing import Fault, FaultKind
 
 from .tasks import POLICY, Room
@@ -155,6 +155,37 @@ def test_a_load_slower_than_its_timeout_goes_on() -> None:
         assert room.cache.stats()["stale"] == 1
         await asyncio.sleep(3)
         assert await room.cache.get("k") == 2
+
+    room.run(main)
+
+
+def test_a_request_shares_nothing_with_a_flight_of_another_mode() -> None:
+    """L20: a mode takes effect on the next request, which joins no flight that took off under the mode before."""
+    room = Room()
+
+    async def main() -> None:
+        before = asyncio.create_task(room.load("k"))
+        await asyncio.sleep(0.5)
+        room.cache.mode = Mode.BYPASS
+        assert await room.load("k") == 2
+        assert await before == 1
+
+    room.run(main)
+
+
+def test_a_refresh_shares_no_load_that_began_before_it() -> None:
+    """A refresh gives the value of a load that begins now, though another is in the air."""
+    room = Room()
+
+    async def main() -> None:
+        async def fresh(_: str) -> str:
+            return "fresh"
+
+        before = asyncio.create_task(room.load("k"))
+        await asyncio.sleep(0.5)
+        assert await room.cache.refresh("k", fresh) == "fresh"
+        assert await before == 1
+        assert await room.cache.get("k") == "fresh"
 
     room.run(main)
 

@@ -14,14 +14,14 @@ from resilient_cache import Mode, NoSafeValue, Reason, Source, events
 from resilient_cache.testing import Fault, FaultKind
 
 from .drivers import COLOURS, AsyncDriver, SyncDriver, run
-from .scenario import Setup, Step, rough_setups, rough_steps, scenarios
+from .scenario import ROUGH, Setup, Step, rough_setups, scenarios
 from .stage import Stage
 
 Make = Callable[..., Stage]
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-@given(setup=rough_setups, steps=scenarios(rough_steps))
+@given(setup=rough_setups, steps=scenarios(ROUGH))
 def test_labels_are_from_closed_sets(
     colour: type[SyncDriver] | type[AsyncDriver], setup: Setup, steps: list[Step]
 ) -> None:
@@ -162,3 +162,16 @@ def test_memory_spares_the_store(stage: Make) -> None:
     assert [cache.get("k"), cache.load("k", "new"), cache.lookup("k").value] == ["v"] * 3
     assert len(cache.adapter.calls) == calls
     assert cache.cache.stats()["hits_memory"] == 3
+
+
+def test_a_hook_that_raises_changes_nothing(stage: Make) -> None:
+    """L18: what a hook raises reaches nobody, and is counted."""
+
+    def broken(event: Any) -> None:
+        raise RuntimeError(repr(event))
+
+    cache = stage(hooks=[broken], memory=10)
+    assert cache.load("k", "v") == "v"
+    assert cache.get("k") == "v"
+    cache.invalidate("k")
+    assert cache.cache.stats()["hook_errors"] >= 3

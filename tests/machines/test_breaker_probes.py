@@ -8,7 +8,7 @@ from resilient_cache.breaker import REJECTED, Breaker, Forced, Transition
 from resilient_cache.events import CircuitState
 from resilient_cache.policy import BreakerPolicy
 
-from .test_breaker import NEVER, circuit, fail, opened, succeed
+from .test_breaker import NEVER, RATE, circuit, fail, opened, succeed
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
@@ -74,6 +74,18 @@ def test_two_successes_close_and_the_window_is_fresh() -> None:
     assert breaker.retry_in(now) == 0.0
     assert fail(breaker, now, 4) is None
     assert fail(breaker, now + 0.125) is not None
+
+
+@pytest.mark.parametrize("how", ["probes", "force"])
+def test_the_window_of_a_circuit_that_closes_is_fresh(how: str) -> None:
+    breaker = circuit(RATE)
+    assert fail(breaker, 10.0, 4) is not None
+    if how == "probes":
+        assert succeed(breaker, 11.0, 2) is not None
+    else:
+        breaker.force_open().release()
+    assert fail(breaker, 11.0, 3) is None  # of four, and none of before
+    assert fail(breaker, 11.0) is not None
 
 
 def test_one_probe_reports_once() -> None:

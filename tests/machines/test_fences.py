@@ -116,6 +116,7 @@ def test_a_floor_above_stays_when_an_older_fence_is_pushed_out() -> None:
     fences.raise_locked("a", 20)
     fences.raise_locked("b", 5)  # its call overlapped
     assert fences.floor == 20
+    assert fences.at("b") == 20
     fences.raise_locked("c", 30)
     assert fences.floor == 20
 

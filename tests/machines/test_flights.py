@@ -1,22 +1,17 @@
-"""Single flight, bare: every reachable state of three callers on one key, and the walk that sees a deadlock."""
+"""Single flight, bare: every reachable state of three callers on one key."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextvars import copy_context
-from threading import RLock
 
 import pytest
 
-from resilient_cache._local import Local
-from resilient_cache._request import Request
-from resilient_cache.errors import MisuseError
-from resilient_cache.flights import AGAIN, LEAD, LEADING, Flight, Flights, Waiter
+from resilient_cache.flights import AGAIN, LEAD, Flight, Flights
 from resilient_cache.outcome import Mode
-from resilient_cache.policy import CachePolicy
 
 AGE = 10.0
+MODE = Mode.READ_ONLY
 CALLERS = 3
 
 
@@ -27,8 +22,9 @@ class Seat:
         self.verdict: str | None = None
         self.woken = 0
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
         self.woken += 1
+        return True
 
 
 class World:
@@ -64,10 +60,10 @@ class World:
         self.now += AGE
 
     def ask(self, who: int) -> None:
-        flight = self.flights.find_locked("k", self.now)
+        flight = self.flights.find_locked("k", Mode.ON, self.now)
         if flight is None:
             self.stamp += 1
-            flight = self.flights.take_off_locked("k", self.stamp, self.now, Mode.ON)
+            flight = self.flights.take_off_locked("k", Mode.ON, self.stamp, self.now)
             self.aboard[who] = flight, None, True
             return
         assert not flight.detached
@@ -97,11 +93,11 @@ class World:
     def leave(self, who: int) -> None:
         flight, seat, _ = self.aboard[who] or pytest.fail("nobody is here")
         led = flight.outcome is None and flight.leader is seat
-        heirs = list(flight.waiters)
+        heirs, detached = list(flight.waiters), flight.detached
         self.aboard[who] = None
         self.stamp += 1
         woken = self.flights.leave_locked(flight, seat, self.stamp, self.now)
-        if led and not flight.detached and heirs:
+        if led and not detached and heirs:
             assert woken == heirs[:1]  # first come, first served
             assert (flight.leader, flight.stamp, flight.since) == (heirs[0], self.stamp, self.now)
         elif led:
@@ -127,9 +123,9 @@ class World:
             else:
                 assert seat not in flight.waiters
             assert seat is None or seat.woken <= 1
-            joinable = self.flights._flights.get("k") is flight
+            joinable = self.flights._flights.get(("k", Mode.ON)) is flight
             assert joinable is (not flight.detached and flight.outcome is None)
-        aloft = self.flights._flights.get("k")
+        aloft = self.flights._flights.get(("k", Mode.ON))
         assert aloft is None or any(flight is aloft for flight, _, _ in places)
         old = aloft is not None and self.now - aloft.since >= AGE
         assert self.flights.stuck(self.now) == old
@@ -171,7 +167,7 @@ def test_in_every_state_that_can_be_reached_one_leads_and_no_wake_up_is_lost() -
 
 
 def take_off(flights: Flights[Seat], key: str = "k", now: float = 0.0) -> Flight[Seat]:
-    return flights.take_off_locked(key, 7, now, Mode.READ_ONLY)
+    return flights.take_off_locked(key, MODE, 7, now)
 
 
 def seated(flight: Flight[Seat]) -> Seat:
@@ -183,25 +179,26 @@ def seated(flight: Flight[Seat]) -> Seat:
 def test_a_flight_begins_as_it_was_told() -> None:
     flights: Flights[Seat] = Flights(AGE)
     flight = take_off(flights, now=3.0)
-    assert (flight.key, flight.stamp, flight.since, flight.mode) == ("k", 7, 3.0, Mode.READ_ONLY)
+    assert (flight.key, flight.stamp, flight.since, flight.mode) == ("k", 7, 3.0, MODE)
     assert (flight.outcome, flight.stand_in, flight.detached, flight.leader) == (None, None, False, None)
-    assert flights.find_locked("k", 3.0) is flight
-    assert flights.find_locked("other", 3.0) is None
+    assert flights.find_locked("k", MODE, 3.0) is flight
+    assert flights.find_locked("other", MODE, 3.0) is None
 
 
 def test_a_flight_is_stuck_at_its_age_and_not_before_and_its_replacement_is_let_be_by_the_old_leader() -> None:
     flights: Flights[Seat] = Flights(AGE)
     old = take_off(flights)
     waiting = seated(old)
-    assert flights.find_locked("k", 9.999) is old
+    assert flights.find_locked("k", MODE, 9.999) is old
     assert (flights.stuck(9.999), flights.stuck(10.0)) == (0, 1)
-    assert flights.find_locked("k", 10.0) is None
+    assert flights.find_locked("k", MODE, 10.0) is None
     assert old.detached
     assert flights.stuck(10.0) == 0
     new = take_off(flights, now=10.0)
     assert flights.land_locked(old, "late") == [waiting]
-    assert flights.find_locked("k", 10.0) is new
+    assert flights.find_locked("k", MODE, 10.0) is new
     assert flights.leave_locked(old, None, 8, 11.0) == []
+    assert old.outcome == "late"  # for good
 
 
 def test_flights_of_other_keys_are_other_flights() -> None:
@@ -237,109 +234,39 @@ def test_leaders_who_leave_one_after_another_cost_one_wake_up_each() -> None:
     assert (flight.outcome, len(flights)) == (AGAIN, 0)
 
 
+def test_flights_of_other_modes_are_other_flights_and_an_invalidation_detaches_them_all() -> None:
+    flights: Flights[Seat] = Flights(AGE)
+    one = take_off(flights)
+    other = flights.take_off_locked("k", Mode.BYPASS, 8, 0.0)
+    assert (flights.find_locked("k", MODE, 0.0), flights.find_locked("k", Mode.BYPASS, 0.0)) == (one, other)
+    assert flights.detach_locked("k", Mode.BYPASS)
+    assert not flights.detach_locked("k", Mode.BYPASS)
+    assert (one.detached, other.detached) == (False, True)
+    assert flights.detach_locked("k")
+    assert one.detached
+    assert len(flights) == 0
+
+
+def test_whoever_takes_off_detaches_what_is_there() -> None:
+    flights: Flights[Seat] = Flights(AGE)
+    old, new = take_off(flights), take_off(flights)
+    assert (old.detached, new.detached) == (True, False)
+    assert flights.find_locked("k", MODE, 0.0) is new
+
+
+def test_a_leader_taken_away_when_its_outcome_is_known_lands_it() -> None:
+    flights: Flights[Seat] = Flights(AGE)
+    flight = take_off(flights)
+    seats = [seated(flight), seated(flight)]
+    flight.ready = "outcome"
+    assert flights.leave_locked(flight, None, 8, 1.0) == seats
+    assert (flight.outcome, len(flights)) == ("outcome", 0)
+    assert [seat.verdict for seat in seats] == [None, None]
+
+
 def test_cleared_are_forgotten() -> None:
     flights: Flights[Seat] = Flights(AGE)
     take_off(flights)
     flights.clear_locked()
     assert len(flights) == 0
-    assert flights.find_locked("k", 0.0) is None
-
-
-# the walk
-
-
-def chain(*needs: tuple[str, str]) -> dict[str, Flight[Waiter]]:
-    flights = {key: Flight[Waiter](key, 1, 0.0, Mode.ON) for need in needs for key in need}
-    for who, needed in needs:
-        flights[who].block(flights[needed])
-    return flights
-
-
-def test_the_walk_finds_what_a_flight_needs_directly_far_away_and_on_any_branch() -> None:
-    flights = chain(("a", "b"), ("b", "c"), ("a", "x"), ("x", "y"), ("y", "z"))
-    for key in "abcxyz":
-        assert flights["a"].waits_for((flights[key],))
-    assert not flights["b"].waits_for((flights["a"],))
-    assert not flights["c"].waits_for((flights["a"], flights["b"]))
-    assert flights["y"].waits_for((flights["a"], flights["z"]))
-    assert not flights["a"].waits_for(())
-
-
-def test_the_walk_ends_at_what_has_landed_and_at_what_is_let_go() -> None:
-    flights = chain(("a", "b"), ("b", "c"), ("a", "d"))
-    flights["b"].outcome = "landed"
-    assert not flights["a"].waits_for((flights["c"],))
-    assert flights["a"].waits_for((flights["d"],))
-    flights["a"].unblock(flights["d"])
-    assert not flights["a"].waits_for((flights["d"],))
-    flights["a"].block(flights["c"])
-    assert flights["a"].waits_for((flights["c"],))
-
-
-def test_the_walk_ends_in_a_ring() -> None:
-    flights = chain(("a", "b"), ("b", "c"), ("c", "a"))
-    stranger = Flight[Waiter]("s", 1, 0.0, Mode.ON)
-    assert not flights["a"].waits_for((stranger,))
-
-
-class Tower:
-    """Contexts that board the flights of one cache, as threads and tasks do."""
-
-    def __init__(self) -> None:
-        self.local = Local(10, CachePolicy(), self, RLock())
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    def time(self) -> float:
-        return 1_000.0
-
-    def board(self, key: str) -> bool:
-        """Whether the running context leads `key` now; else it waits."""
-        request = Request(key, CachePolicy(), Mode.ON, 0.0, 99.0, loads=True, forced=False)
-        flight, seat = self.local.board(request, Seat, 0.0)
-        if seat is None:
-            LEADING.set((*LEADING.get(), flight))
-        return seat is None
-
-
-def test_a_loader_that_asks_for_its_own_key_is_seen() -> None:
-    tower, context = Tower(), copy_context()
-    assert context.run(tower.board, "a")
-    with pytest.raises(MisuseError):
-        context.run(tower.board, "a")
-    assert not copy_context().run(tower.board, "a")
-
-
-def test_a_circle_through_another_context_is_seen() -> None:
-    tower, here, there = Tower(), copy_context(), copy_context()
-    assert here.run(tower.board, "a")
-    assert there.run(tower.board, "b")
-    assert not here.run(tower.board, "b")
-    with pytest.raises(MisuseError):
-        there.run(tower.board, "a")
-
-
-def test_a_circle_through_an_inner_flight_is_seen() -> None:
-    tower, here, there = Tower(), copy_context(), copy_context()
-    assert here.run(tower.board, "a")
-    assert here.run(tower.board, "b")  # inline, in the loader of a
-    assert there.run(tower.board, "c")
-    assert not here.run(tower.board, "c")
-    with pytest.raises(MisuseError):
-        there.run(tower.board, "a")
-
-
-@pytest.mark.parametrize("first", ["b", "c"])
-def test_a_circle_through_either_of_two_tasks_is_seen(first: str) -> None:
-    tower, here, there, third = Tower(), copy_context(), copy_context(), copy_context()
-    assert here.run(tower.board, "a")
-    assert there.run(tower.board, "b")
-    assert third.run(tower.board, "c")
-    tasks = [here.copy(), here.copy()]
-    for task, key in zip(tasks, ("bc", "cb")[first == "c"], strict=True):
-        assert not task.run(tower.board, key)
-    with pytest.raises(MisuseError):
-        there.run(tower.board, "a")
-    with pytest.raises(MisuseError):
-        third.run(tower.board, "a")
+    assert flights.find_locked("k", MODE, 0.0) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
 from unittest.mock import Mock
@@ -44,6 +44,12 @@ def many(a: object, /, b: object = "b's", *more: object, c: object = None, d: ob
 
 
 def named(**more: object) -> None: ...
+
+
+def placed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as if a module had defined it."""
+    function.__qualname__ = function.__name__
+    return function
 
 
 def key(function: Callable[..., Any], template: str | None = None) -> Callable[..., str]:
@@ -245,6 +251,29 @@ def test_what_has_no_signature_or_no_name_is_misuse() -> None:
     assert key(functools.partial(two, 1), "r:{b}")(b=2) == "r:2"
 
 
+def yields(a: object) -> Iterator[object]:
+    yield a
+
+
+async def yields_later(a: object) -> AsyncIterator[object]:
+    yield a
+
+
+def test_what_yields_is_misuse_and_so_is_what_shares_its_name_with_others_unless_a_key_is_given() -> None:
+    def local(a: object) -> None: ...
+
+    generators: list[Callable[..., object]] = [yields, yields_later]
+    for function in generators:
+        for template in (None, "{a}"):
+            with pytest.raises(MisuseError, match="must return its result, not yield it"):
+                key(function, template)
+    nowhere: list[Callable[..., object]] = [local, lambda a: a]
+    for function in nowhere:
+        with pytest.raises(MisuseError, match=r"^key must be given for a function that is not defined by a module"):
+            key(function)
+        assert key(function, "r:{a}")(1) == "r:1"
+
+
 # nothing is run
 
 
@@ -262,10 +291,10 @@ def test_a_default_is_never_printed_nor_run_and_stays_the_object_it_is() -> None
 
     def function(a: object = armed, b: object = "'); raise SystemExit('run') #") -> None: ...
 
-    made: Any = key(function)
+    made: Any = key(placed(function))
     with pytest.raises(MisuseError, match="a Armed"):
         made()
-    assert key(function)(1).endswith(f"(1,{function.__defaults__[1]!r})")  # type: ignore[index]
+    assert key(placed(function))(1).endswith(f"(1,{function.__defaults__[1]!r})")  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", ["x' + exit('run') + '", "')", "\\", "{a}", "\n"])
@@ -291,7 +320,7 @@ def test_arguments_may_be_called_like_our_own_names() -> None:
     ) -> None: ...
 
     values = ("a", "b", "c", "d", "e")
-    assert key(function)(*values).endswith("('a','b','c','d','e',1,2)")
+    assert key(placed(function))(*values).endswith("('a','b','c','d','e',1,2)")
     assert key(function, "{_text}:{_quoted}:{_exact}:{text}")(*values) == "a:b:c:d"
     assert key(function, "{_text}")(*values) == "a"
 
@@ -299,6 +328,6 @@ def test_arguments_may_be_called_like_our_own_names() -> None:
 def test_arguments_may_be_called_like_builtins() -> None:
     def function(repr: Any, str: Any, type: Any) -> None: ...
 
-    assert key(function)("a", "b", 1).endswith("('a','b',1)")
+    assert key(placed(function))("a", "b", 1).endswith("('a','b',1)")
     assert key(function, "{repr}:{str}:{type}")("a", "b", 1) == "a:b:1"
     assert key(function, "{str}")("a", "b", 1) == "b"

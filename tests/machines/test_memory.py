@@ -284,3 +284,65 @@ def test_a_key_that_comes_back_while_its_ghost_is_there_stays_longer() -> None:
     assert memory.entries[gone][PLACE] >= memory._main_start
     put(memory, Key("1000001"))
     assert memory.entries[Key("1000001")][PLACE] < memory._main_start
+
+
+def test_the_hand_spares_a_marked_one_once() -> None:
+    memory = Memory[object](3)  # one place in the small ring, two in the main one
+    first, second, third, fourth, fifth = (Key(str(number)) for number in range(1, 6))
+    for key in (first, second, third):
+        put(memory, key)
+    for asked, new, gone in [((first, second), fourth, third), ((fourth,), fifth, second)]:
+        for key in asked:
+            memory.get(key)
+        put(memory, new)
+        check_invariants(memory)
+        assert gone not in memory.entries
+    assert set(memory.entries) == {first, fourth, fifth}
+
+
+def test_replacing_an_entry_is_no_eviction() -> None:
+    memory = Memory[object](10)
+    for stamp in (1, 2):
+        put(memory, Key("3"), stamp)
+    assert not any(memory._ghosts)
+
+
+def test_a_place_whose_entry_an_interrupted_writer_had_taken_out_counts_as_empty() -> None:
+    memory = Memory[object](3)
+    for number in (1, 2, 3):
+        put(memory, Key(str(number)))
+    memory.get(Key("1"))
+    del memory.entries[Key("1")]  # so far it came when the signal did
+    for number in range(4, 10):
+        put(memory, Key(str(number)))
+        check_invariants(memory)
+    assert len(memory) == 3
+
+
+class Parting:
+    """A value that writes to the memory it is pushed out of."""
+
+    def __init__(self, memory: Memory[object], number: int) -> None:
+        self.memory, self.number = memory, number
+
+    def __del__(self) -> None:
+        put(self.memory, Key(str(self.number % 40)))
+        self.memory.drop_locked(Key(str(self.number % 7)))
+
+
+def check_owned(memory: Memory[object]) -> None:
+    kept = list(memory.entries.items())  # holds the values: nothing parts while this looks on
+    assert len(kept) <= memory.capacity
+    assert [memory._keys[entry[PLACE]] for _, entry in kept] == [there for there, _ in kept]
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3, 10])
+def test_finalizers_that_write_leave_it_whole(capacity: int) -> None:
+    memory = Memory[object](capacity)
+    random = Random(capacity)
+    for _ in range(500):
+        key = Key(str(random.randrange(30)))
+        memory.put_locked(key, Parting(memory, random.randrange(1_000)), 1.0, 2.0, 1)
+        memory.get(Key(str(random.randrange(30))))
+        check_owned(memory)
+    assert len(memory) > 0

@@ -95,6 +95,12 @@ def test_a_hook_that_can_never_be_told_is_misuse(hook: Any) -> None:
         Reporter("c", [hook], Clocks().monotonic)
 
 
+@pytest.mark.parametrize("hooks", [None, 5, print])
+def test_hooks_that_are_no_list_are_misuse(hooks: Any) -> None:
+    with pytest.raises(MisuseError, match=r"^hooks must be a list of callables"):
+        Reporter("c", hooks, Clocks().monotonic)
+
+
 # the switch
 
 

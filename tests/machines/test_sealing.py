@@ -85,7 +85,7 @@ def test_a_value_no_codec_can_take_is_told_each_time_and_logged_once_a_type(capl
     with caplog.at_level(logging.WARNING, "resilient_cache"):
         for value in ((1,), (2,), {3}):
             assert sealed.sealing.seal(sealed.request(), value, 1.0, 1.0) is None
-    assert sealed.told == [NotStored("space", "tuple"), NotStored("space", "tuple"), NotStored("space", "set")]
+    assert sealed.told == [NotStored("space")] * 3
     assert sealed.reporter.counts["not_stored"] == 3
     said = [record.getMessage() for record in caplog.records]
     assert said == [
@@ -159,5 +159,5 @@ def test_a_codec_that_gives_no_bytes_is_a_value_not_stored(value: object) -> Non
     sealed = Sealed()
     sealing = Sealing(Careless(), sealed.policy, sealed.reporter, sealed.local)
     assert sealing.seal(sealed.request(), value, 1.0, 1.0) is None
-    assert sealed.told == [NotStored("space", type(value).__name__)]
+    assert sealed.told == [NotStored("space")]
     assert sealing.seal(sealed.request(), b"bytes", 1.0, 1.0) is not None

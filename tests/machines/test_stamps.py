@@ -127,3 +127,8 @@ def test_the_clocks_of_the_system_are_those_of_the_operating_system() -> None:
     assert isinstance(SYSTEM_CLOCK, SystemClock)
     assert SYSTEM_CLOCK.monotonic is time.monotonic
     assert SYSTEM_CLOCK.time is time.time
+
+
+def test_the_first_reading_does_not_fall_below_the_ticks_before_it() -> None:
+    stamps = Stamps(Clocks(wall=0.0), RLock())
+    assert [stamps.tick(), stamps.tick(), stamps.now(), stamps.next()] == [1, 2, 2, 3]
