@@ -14,7 +14,7 @@ Invariants.
   1 a call through a closed circuit and its success take no lock, and read no clock of their own;
   2 in half-open at most one probe is out within its lease, and everyone else is rejected, never parked;
   3 a result whose ticket is not of the present generation changes nothing, nor does `neutral`;
-  4 a success never brings an opening forward, and neutral results move nothing.
+  4 a failure turned into a success never brings an opening forward, and neutral results move nothing.
 
 Lost on the way: buckets filled without the clock's reading (turning a failure into a success could then trip earlier,
 against invariant 4), a lock on success (117 ns), exceptions for rejection (a raised object costs more than the load).

@@ -219,7 +219,9 @@ def test_all_aboard_are_woken_in_their_order_and_only_once() -> None:
     assert flights.leave_locked(flight, gone, 8, 1.0) == []
     assert flights.land_locked(flight, "outcome") == seats
     assert not flight.waiters
+    later = take_off(flights)
     assert flights.land_locked(flight, "outcome") == []
+    assert flights.find_locked("k", MODE, 0.0) is later
 
 
 def test_leaders_who_leave_one_after_another_cost_one_wake_up_each() -> None:
