@@ -98,6 +98,11 @@ class Guard:
             time_left = self.timeout
         return Call(operation, ticket, lease, now, now + min(self.timeout, time_left), time_left < 0.9 * self.timeout)
 
+    def restarted(self, call: Call) -> Call:
+        """The same call, whose time runs from now: it was to run behind, and that may have taken a while."""
+        now = self.monotonic()
+        return call._replace(began=now, until=now + self.timeout)
+
     def answered(self, call: Call, value: object) -> Answer:
         """The store answered, in time."""
         now = self.monotonic()

@@ -79,7 +79,7 @@ def ask(
     if not isinstance(call, Call):
         return Answer(call)
     if call.ticket < 0 and behind.spawn(
-        lambda: _perform(guard, behind, call, function, args), lambda: guard.ended(call)
+        lambda: _perform(guard, behind, guard.restarted(call), function, args), lambda: guard.ended(call)
     ):
         return PROBING
     return _perform(guard, behind, call, function, args)

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import FailureKind, StoreError, testing
+from resilient_cache import FailureKind, StoreError
 from resilient_cache.adapters import MappingAdapter
 from resilient_cache.deadline import CURRENT
 from resilient_cache.testing import (
     AsyncFaultyAdapter,
     Deadlock,
-    DictStore,
     Fault,
     FaultKind,
     FaultPlan,
@@ -345,19 +344,3 @@ def test_an_async_adapter_can_stand_behind() -> None:
 
     clock = ManualClock()
     assert run_virtual(AsyncFaultyAdapter(clock, Inner()).get("k"), clock) == b"k"
-
-
-def test_the_dict_store_alone() -> None:
-    """Usable without an adapter in front; `entries` is there to be looked into and put back."""
-    store = DictStore(ManualClock())
-    store.set("k", b"v", 5.0)
-    assert store.entries == {"k": (b"v", 1_005.0)}
-    store.delete("k")
-    store.delete("k")
-    assert store.get("k") is None
-
-
-def test_public_names() -> None:
-    """What the package exports is sorted and there."""
-    assert list(testing.__all__) == sorted(testing.__all__)
-    assert all(hasattr(testing, name) for name in testing.__all__)

@@ -199,20 +199,24 @@ class Driver:
 
     async def _come_between(self, what: str, key: str, seen: Seen) -> None:
         calls = len(self.adapter.calls)
-        result = seen.result
-        await getattr(self, f"_{what}")(Step(what, key), seen)
-        seen.result = result
+        await (self._place if what == "set" else self._revoke)(key, None, seen)
         seen.others += self.adapter.calls[calls:]
 
-    async def _set(self, step: Step, seen: Seen) -> None:
+    async def _place(self, key: str, ttl: float | None, seen: Seen) -> Any:
         self.moment += 1
         seen.placed.append((self.moment, self.clock.monotonic()))
-        seen.result = await self.call("set", step.key, [step.key, self.moment], ttl=step.ttl)
+        return await self.call("set", key, [key, self.moment], ttl=ttl)
 
-    async def _invalidate(self, step: Step, seen: Seen) -> None:
+    async def _revoke(self, key: str, _: None, seen: Seen) -> str:
         self.moment += 1
         seen.invalidated.append(self.moment)
-        seen.result = str(await self.call("invalidate", step.key))
+        return str(await self.call("invalidate", key))
+
+    async def _set(self, step: Step, seen: Seen) -> None:
+        seen.result = await self._place(step.key, step.ttl, seen)
+
+    async def _invalidate(self, step: Step, seen: Seen) -> None:
+        seen.result = await self._revoke(step.key, None, seen)
 
     async def _advance(self, step: Step, _: Seen) -> None:
         await self.sleep(step.seconds)

@@ -149,6 +149,8 @@ class Judge:
         assert version >= state.replaced or birth.lingers, (
             f"version {version} was served after {state.replaced} replaced it"
         )
+        past = [] if seen.meddled or source != "stale" else seen.invalidated
+        assert version > max(past, default=0), "L12: stale, and invalidated while the load ran"
         self._windows(seen, birth, version, source)
 
     def _windows(self, seen: Seen, birth: Birth, version: int, source: str) -> None:

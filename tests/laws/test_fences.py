@@ -232,3 +232,24 @@ def test_an_older_load_never_replaces_a_newer_value_in_memory(stage: Make) -> No
         cache.run(cache.cache.refresh, "k", cache.loader(OSError("down")))
     assert cache.lookup("k").value == "newer"
     assert cache.stored["laws:k"][0].find(b"newer") > 0
+
+
+@pytest.mark.parametrize("memory", [0, 10])
+def test_nothing_stands_in_past_a_fence(stage: Make, memory: int) -> None:
+    """L12: what is invalidated while a load runs does not stand in when that load fails."""
+    cache = stage(memory=memory)
+    cache.set("k", "old")
+    cache.clock.advance(100)
+
+    def fails() -> Any:
+        if cache.colour == "sync":
+            cache.cache.invalidate("k")
+            raise OSError("down")
+        return fails_async()
+
+    async def fails_async() -> str:
+        await cache.cache.invalidate("k")
+        raise OSError("down")
+
+    with pytest.raises(OSError, match="down"):
+        cache.load("k", fails)
