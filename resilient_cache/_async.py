@@ -155,7 +155,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
     async def set(self, key: K, value: V, *, ttl: Duration | None = None) -> bool:
         """Put `value` in place of whatever the cache has; True when the store acknowledged it.
 
-        False: the store does not have it or may not. What the store had before is not served again either way.
+        False: the store does not have it or may not, and what it had before is not served again. To hold also against
+        a store that acknowledges and then comes back with older data, invalidate.
         Never raises for a store; costs at most `timeout`.
         """
         rules = self._rules

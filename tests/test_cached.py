@@ -9,7 +9,6 @@ import pytest
 
 from resilient_cache import AsyncResilientCache, CachePolicy, Invalidation, MisuseError, ResilientCache, Source
 
-
 greetings: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
 calls: list[tuple[str, int]] = []
 

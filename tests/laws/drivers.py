@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from resilient_cache import AsyncResilientCache, ResilientCache
+from resilient_cache.deadline import remaining
 from resilient_cache.testing import AsyncFaultyAdapter, DictStore, FaultyAdapter, run_virtual
 
 from .course import Driver, Seen, run_now
@@ -22,7 +23,7 @@ class Meddled:
 
     async def _run(self, operation: str, key: str, *args: Any) -> Any:
         answer = getattr(self.store, operation)(key, *args)
-        if operation in self.meddle:
+        if operation in self.meddle and remaining() != 0.0:  # a call that was given up belongs to no step any more
             await self.meddle.pop(operation)(key.partition(":")[2])
         return answer
 

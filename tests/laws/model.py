@@ -202,6 +202,9 @@ class Judge:
         if seen.placed:
             state.replaced = max(state.replaced, seen.placed[-1][0])
             state.missing_since = state.rested_since = None
+        if op == "restore":  # only an invalidation holds against a store that has acknowledged and then forgets
+            for each in self.keys.values():
+                each.replaced = 0
         if op == "restart":
             self.keys.clear()
             self.untimed = seen.moment if self.jumped else self.untimed
