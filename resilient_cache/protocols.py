@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, runtime_checkable
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 __all__ = ["AsyncCacheAdapter", "CacheAdapter", "Clock", "Codec"]
 
@@ -34,15 +35,15 @@ class CacheAdapter(Protocol):
 class AsyncCacheAdapter(Protocol):
     """The same as `CacheAdapter`, with coroutines. An adapter may add `aclose()`."""
 
-    async def get(self, key: str, /) -> bytes | None:
+    def get(self, key: str, /) -> Coroutine[Any, Any, bytes | None]:
         """The bytes stored under `key`, or None when there are none."""
         ...
 
-    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+    def set(self, key: str, value: bytes, ttl: float, /) -> Coroutine[Any, Any, None]:
         """Store `value` for `ttl` seconds; returning means that the store acknowledged it."""
         ...
 
-    async def delete(self, key: str, /) -> None:
+    def delete(self, key: str, /) -> Coroutine[Any, Any, None]:
         """Remove `key`, whether it is there or not; returning means that the store acknowledged it."""
         ...
 

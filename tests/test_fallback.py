@@ -121,9 +121,9 @@ class Gone(BaseException):
 def test_what_is_no_exception_gets_out(make: Make) -> None:
     call = make()
     call.store.error = Gone()
-    for operation in (("get", "k"), ("set", "k", b"v", 1.0), ("delete", "k")):
+    for name, *args in (("get", "k"), ("set", "k", b"v", 1.0), ("delete", "k")):
         with pytest.raises(Gone) as caught:
-            call(*operation)
+            call(str(name), *args)
         assert caught.value is call.store.error
     assert call.guarded.stats() == {}
 

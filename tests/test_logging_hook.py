@@ -15,7 +15,7 @@ from resilient_cache.outcome import Direction, Invalidation, Operation
 
 def test_a_transition_is_a_line_at_once(caplog: pytest.LogCaptureFixture) -> None:
     hook = LoggingHook()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="resilient_cache.events"):
         hook(CircuitChanged("regions", Direction.READ, CircuitState.CLOSED, CircuitState.OPEN, 0.75))
         hook(CircuitChanged("regions", Direction.READ, CircuitState.HALF_OPEN, CircuitState.CLOSED))
     assert [(record.levelname, record.message) for record in caplog.records] == [
@@ -58,7 +58,7 @@ def test_no_line_holds_a_key_or_a_value(caplog: pytest.LogCaptureFixture) -> Non
         delete: Any = get
 
     cache: ResilientCache[str, object] = ResilientCache(Broken(), name="r", hooks=[LoggingHook(interval=0)], memory=9)
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="resilient_cache.events"):
         for _ in range(30):
             cache.get_or_load("secret-key", lambda _: Entry({"secret-value"}, ttl=0, stale_for=0))
             cache.set("secret-key", {"secret-value"})

@@ -245,7 +245,8 @@ def test_a_method_asks_for_a_key() -> None:
 
 
 def test_what_has_no_signature_or_no_name_is_misuse() -> None:
-    for nameless in (min, functools.partial(two, 1), builtins.type("Callable", (), {"__call__": lambda me, a: a})()):
+    odd: list[Any] = [min, functools.partial(two, 1), builtins.type("Callable", (), {"__call__": lambda me, a: a})()]
+    for nameless in odd:
         with pytest.raises(MisuseError, match=r"^key must be"):
             key_builder(nameless, None)
     assert key(functools.partial(two, 1), "r:{b}")(b=2) == "r:2"
