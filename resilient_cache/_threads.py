@@ -17,7 +17,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
 from . import _colours
 from ._colours import is_async
@@ -104,7 +104,7 @@ def _perform(guard: Guard, _: Behind, call: Call, function: Callable[..., Any], 
 
 
 def _to_be_awaited(value: object) -> bool:
-    if not inspect.isawaitable(value):
+    if not hasattr(cast("object", type(value)), "__await__"):  # inspect.isawaitable costs 1 us
         return False
     if inspect.iscoroutine(value):
         value.close()  # or Python warns that it was never awaited

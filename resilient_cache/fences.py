@@ -46,7 +46,7 @@ class Fences:
 
     def admits(self, key: str, stamp: int) -> bool:
         """Whether an entry or a flight stamped `stamp` may be served or shared."""
-        return stamp > self.at(key)
+        return stamp > self._fences.get(key, 0) and stamp > self.floor  # in this order, as in `at`
 
     def raise_locked(self, key: str, stamp: int) -> None:
         """Refuse everything of `key` stamped at or before `stamp`. A later fence stays."""

@@ -107,7 +107,8 @@ LEADING: ContextVar[tuple[Flight[Any], ...]] = ContextVar("resilient_cache.leadi
 
 def lead(flight: Flight[Any]) -> None:
     """Note that the running context leads `flight`. Landed ones are let go of: a task may inherit them for ever."""
-    LEADING.set((*(led for led in LEADING.get() if led.outcome is None), flight))
+    leading = LEADING.get()
+    LEADING.set((*(led for led in leading if led.outcome is None), flight) if leading else (flight,))
 
 
 @final
