@@ -1,8 +1,9 @@
-"""The rooms of docs/explanation: imports point down only."""
+"""The rooms of the package: imports point down only, no room is too full; and nobody waits for time in the tests."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,23 @@ def test_no_function_is_too_long() -> None:
                 if lines > 40:
                     long[f"{path.name}:{node.name}"] = lines
     assert not long
+
+
+TESTS = Path(__file__).parent
+WAITS = re.compile(r"\b(time|asyncio|anyio)\.sleep\(")
+MAY_WAIT = {"servers.py", "virtual.py"}  # starts real processes; makes sure that the time is virtual
+
+
+def waits(source: str) -> bool:
+    """Whether a test file waits for real time without saying so."""
+    return bool(WAITS.search(source)) and "pytest.mark.realtime" not in source
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_only_files_marked_realtime_wait_for_time(path: Path) -> None:
+    assert path.name in MAY_WAIT or not waits(path.read_text())
+
+
+def test_a_file_that_waits_is_found() -> None:
+    assert waits("import time\ntime." + "sleep(1)")
+    assert not waits("pytestmark = pytest.mark.realtime\ntime." + "sleep(1)")

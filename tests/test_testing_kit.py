@@ -25,6 +25,8 @@ from resilient_cache.testing import (
     run_virtual,
 )
 
+from .virtual import pass_time
+
 
 class Kit:
     """A faulty adapter of either colour, called as if it were synchronous."""
@@ -75,7 +77,7 @@ def test_a_loop_in_virtual_time_waits_for_nothing() -> None:
     order: list[str] = []
 
     async def sleeper(name: str, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await pass_time(seconds)
         order.append(name)
 
     async def main() -> str:
@@ -250,7 +252,7 @@ def test_a_slow_write_that_was_abandoned_goes_on() -> None:
         task = asyncio.ensure_future(adapter.set("k", b"v", 9.0))
         await asyncio.wait([task], timeout=0.25)
         assert await adapter.get("k") is None
-        await asyncio.sleep(1)
+        await pass_time(1)
         assert await adapter.get("k") == b"v"
 
     run_virtual(main(), clock)

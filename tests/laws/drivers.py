@@ -10,6 +10,7 @@ from resilient_cache import AsyncResilientCache, ResilientCache
 from resilient_cache.deadline import remaining
 from resilient_cache.testing import AsyncFaultyAdapter, DictStore, FaultyAdapter, run_virtual
 
+from ..virtual import pass_time
 from .course import Driver, Seen, run_now
 from .scenario import Load, Setup, Step
 
@@ -97,7 +98,7 @@ class AsyncDriver(Driver):
         return await getattr(self.cache, name)(*args, **kwargs)
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await pass_time(seconds)
 
     def loader(self, load: Load, seen: Seen) -> Any:
         async def loader(key: str) -> Any:
@@ -114,7 +115,7 @@ class AsyncDriver(Driver):
             for cache in self.caches:
                 await cache.aclose()
             if any(step.op == "meddle" for step in steps):
-                await asyncio.sleep(6)  # calls within calls end one after the other
+                await pass_time(6)  # calls within calls end one after the other
             assert asyncio.all_tasks() == {asyncio.current_task()}, "something runs on after the caches were closed"
 
         run_virtual(main(), self.clock)

@@ -11,6 +11,7 @@ from typing import Any
 from resilient_cache import AsyncResilientCache, CachePolicy
 from resilient_cache.testing import AsyncFaultyAdapter, FaultPlan, ManualClock, run_virtual
 
+from ..virtual import pass_time
 from .course import ANSWERS
 from .scenario import BREAKER, TIMEOUT
 
@@ -39,7 +40,7 @@ class Room:
             self.loading[key] += 1
             self.most[key] = max(self.most[key], self.loading[key])
             try:
-                await asyncio.sleep(seconds)
+                await pass_time(seconds)
             finally:
                 self.loading[key] -= 1
             if outcome is not None:
@@ -53,7 +54,7 @@ class Room:
 
         async def whole() -> Any:
             result = await main()
-            await asyncio.sleep(20)
+            await pass_time(20)
             assert asyncio.all_tasks() == {asyncio.current_task()}, "a task is left over"
             health = self.cache.health()
             assert (health["flights"], health["store_calls_in_flight"]) == (0, 0)

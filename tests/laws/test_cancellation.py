@@ -12,6 +12,7 @@ import pytest
 
 from resilient_cache.testing import Fault, FaultKind
 
+from ..virtual import pass_time
 from .stage import Stage
 from .tasks import POLICY, Cancelling, Room
 
@@ -26,7 +27,7 @@ CALLS: dict[str, Callable[[Room], Any]] = {
     "get": lambda room: room.cache.get("k"),
     "get_or_load": lambda room: room.load("k"),
     "get_or_load, load_timeout": lambda room: room.load("k"),
-    "refresh": lambda room: room.cache.refresh("k", lambda _: asyncio.sleep(1.0, "v")),
+    "refresh": lambda room: room.cache.refresh("k", lambda _: pass_time(1.0, "v")),
     "set": lambda room: room.cache.set("k", "v"),
     "invalidate": lambda room: room.cache.invalidate("k"),
     "garbage": lambda room: room.cache.get("k"),
@@ -80,7 +81,7 @@ def test_a_leader_that_is_cancelled_hands_over_to_exactly_one(fault: str) -> Non
 
         async def main(room: Room = room, at: int = at) -> bool:
             leader = asyncio.create_task(Cancelling(room.load("k"), at).run())
-            await asyncio.sleep(0)
+            await pass_time(0)
             waiters = [asyncio.create_task(room.load("k")) for _ in range(4)]
             await asyncio.wait([leader, *waiters])
             values = {waiter.result() for waiter in waiters}
@@ -102,7 +103,7 @@ def test_heirs_that_are_cancelled_hand_over_in_turn() -> None:
     async def main() -> None:
         calls = [asyncio.create_task(room.load("k")) for _ in range(5)]
         for call in calls[:-1]:
-            await asyncio.sleep(0.5)
+            await pass_time(0.5)
             call.cancel()
         assert await calls[-1] == 5
         assert [call.cancelled() for call in calls] == [True] * 4 + [False]
@@ -119,10 +120,10 @@ def test_a_waiter_that_leaves_harms_nobody(together: bool) -> None:
 
     async def main() -> None:
         calls = [asyncio.create_task(room.load("k")) for _ in range(5)]
-        await asyncio.sleep(0.5)
+        await pass_time(0.5)
         if together:
             calls[0].cancel()
-            await asyncio.sleep(0)  # the heir is woken, but has not run yet
+            await pass_time(0)  # the heir is woken, but has not run yet
         for call in calls[1:3]:
             call.cancel()
         values = [await call for call in calls[3:]]
@@ -195,15 +196,15 @@ def test_nothing_runs_on_after_the_cache_is_closed(call: str) -> None:
             room.plan.during(Fault(FaultKind.RAISE))
             for _ in range(3):
                 await room.cache.get("k")
-            await asyncio.sleep(1)
+            await pass_time(1)
             room.plan.during(Fault(FaultKind.HANG))
             await room.cache.get("k")
         else:
             room.plan.during(Fault(FaultKind.HANG))
             asked = asyncio.create_task(room.load("k"))
-            await asyncio.sleep(0.125)
+            await pass_time(0.125)
             asked.cancel()
-        await asyncio.sleep(0)
+        await pass_time(0)
         await room.cache.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

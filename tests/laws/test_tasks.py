@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from resilient_cache import LoadTimeout, MisuseError, Mode
 from resilient_cache.testing import Fault, FaultKind
 
+from ..virtual import pass_time
 from .tasks import POLICY, Room
 
 
@@ -48,9 +49,9 @@ def test_a_stuck_flight_is_replaced_by_exactly_one() -> None:
 
     async def main() -> None:
         stuck = asyncio.create_task(room.load("k", seconds=100))
-        await asyncio.sleep(0)
+        await pass_time(0)
         waiters = [asyncio.create_task(room.load("k")) for _ in range(5)]
-        await asyncio.sleep(10)
+        await pass_time(10)
         late = [asyncio.create_task(room.load("k")) for _ in range(5)]
         assert await asyncio.gather(*waiters, *late) == [2] * 10
         assert room.started == 2
@@ -71,7 +72,7 @@ def test_an_invalidation_cuts_a_flight_off(memory: int, fault: Fault | None, whe
 
     async def main() -> None:
         before = [asyncio.create_task(room.load("k")) for _ in range(3)]
-        await asyncio.sleep(when)
+        await pass_time(when)
         began = room.started
         await room.cache.invalidate("k")
         after = [asyncio.create_task(room.load("k")) for _ in range(3)]
@@ -112,7 +113,7 @@ def test_loaders_that_wait_for_each_other_in_a_circle_are_told_so() -> None:
 
     async def main() -> None:
         async def loader(key: str) -> Any:
-            await asyncio.sleep(0.5)
+            await pass_time(0.5)
             return await room.cache.get_or_load(circle[key], loader)
 
         results = await asyncio.gather(*(room.cache.get_or_load(key, loader) for key in circle), return_exceptions=True)
@@ -148,12 +149,12 @@ def test_a_load_slower_than_its_timeout_goes_on() -> None:
         with pytest.raises(LoadTimeout):
             await room.load("k", seconds=3)
         assert room.clock.monotonic() - began <= 1.25
-        await asyncio.sleep(3)
+        await pass_time(3)
         assert await room.cache.get("k") == 1
-        await asyncio.sleep(61)
+        await pass_time(61)
         assert await room.load("k", seconds=3) == 1
         assert room.cache.stats()["stale"] == 1
-        await asyncio.sleep(3)
+        await pass_time(3)
         assert await room.cache.get("k") == 2
 
     room.run(main)
@@ -165,7 +166,7 @@ def test_a_request_shares_nothing_with_a_flight_of_another_mode() -> None:
 
     async def main() -> None:
         before = asyncio.create_task(room.load("k"))
-        await asyncio.sleep(0.5)
+        await pass_time(0.5)
         room.cache.mode = Mode.BYPASS
         assert await room.load("k") == 2
         assert await before == 1
@@ -182,7 +183,7 @@ def test_a_refresh_shares_no_load_that_began_before_it() -> None:
             return "fresh"
 
         before = asyncio.create_task(room.load("k"))
-        await asyncio.sleep(0.5)
+        await pass_time(0.5)
         assert await room.cache.refresh("k", fresh) == "fresh"
         assert await before == 1
         assert await room.cache.get("k") == "fresh"
@@ -226,13 +227,13 @@ class Order:
 
 async def _one(room: Room, order: Order, op: tuple[Any, ...]) -> None:
     kind, start, seconds, _, fails = op
-    await asyncio.sleep(start)
+    await pass_time(start)
     fence = order.fence
 
     async def loader(_: str) -> int:
         version = order.next()
         order.starts.append((room.clock.monotonic(), version))
-        await asyncio.sleep(seconds)
+        await pass_time(seconds)
         if fails:
             raise OSError("down")
         return version
