@@ -1,0 +1,79 @@
+"""The types that callers see. mypy and pyright check this file; running it checks that the same calls work."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import NewType, assert_type
+
+from resilient_cache import AsyncResilientCache, Entry, Invalidation, Lookup, Mode, ResilientCache, fallback
+from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
+from resilient_cache.fallback import AsyncFallback, Fallback
+
+Host = NewType("Host", str)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a tenant lives."""
+
+    name: str
+
+
+def find(host: Host) -> Region:
+    return Region(f"home of {host}")
+
+
+def find_briefly(host: Host) -> Entry[Region]:
+    return Entry(Region(f"home of {host}"), ttl=5)
+
+
+async def afind(host: str) -> Region:
+    return Region(f"home of {host}")
+
+
+typed: ResilientCache[Host, Region] = ResilientCache(MappingAdapter(), name="typed", type=Region)
+inferred = ResilientCache(MappingAdapter(), name="inferred", type=Region)
+
+
+@inferred.cached
+def region_of(host: str, *, strict: bool = False) -> Region:
+    return Region(f"home of {host}, {strict}")
+
+
+def test_the_sync_face_is_typed() -> None:
+    host = Host("shop.example")
+    assert_type(inferred, ResilientCache[str, Region])
+    assert_type(typed.get_or_load(host, find), Region)
+    assert_type(typed.get_or_load(host, find_briefly), Region)
+    assert_type(typed.get(host), Region | None)
+    assert_type(typed.get(host, 5), Region | int)
+    assert_type(typed.lookup(host), Lookup[Region])
+    assert_type(typed.refresh(host, find), Region)
+    assert_type(typed.set(host, Region("eu")), bool)
+    assert_type(typed.invalidate(host), Invalidation)
+    assert_type(typed.mode, Mode)
+    assert_type(region_of("shop.example", strict=True), Region)
+    assert_type(region_of.lookup("shop.example"), Lookup[Region])
+    assert_type(region_of.key("shop.example"), str)
+    assert_type(fallback(MappingAdapter()), Fallback)
+    assert typed.get(host) is None
+
+
+def test_the_async_face_is_typed() -> None:
+    async def main() -> None:
+        async with AsyncResilientCache(AsyncMappingAdapter(), name="typed", type=Region) as cache:
+            assert_type(cache, AsyncResilientCache[str, Region])
+            assert_type(await cache.get_or_load("shop.example", afind), Region)
+            assert_type(await cache.get_or_load("shop.example", lambda host: afind(host)), Region)
+            assert_type(await cache.get("shop.example", "none"), Region | str)
+
+            @cache.cached(key="region:{host}")
+            async def region_of(host: str) -> Region:
+                return await afind(host)
+
+            assert_type(await region_of("shop.example"), Region)
+            assert_type(await region_of.invalidate("shop.example"), Invalidation)
+            assert_type(fallback(AsyncMappingAdapter()), AsyncFallback)
+
+    asyncio.run(main())
