@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar, final
 
 from . import _colours
 from ._colours import is_plain
-from ._guard import INFLIGHT_MAX, Answer, Call, Guard, direction_of
+from ._guard import DIRECTIONS, INFLIGHT_MAX, Answer, Call, Guard
 from ._reporting import Reporter
 from .deadline import CURRENT
 from .errors import FailureKind, MisuseError, StoreError
@@ -105,7 +105,7 @@ async def _perform(
     token = CURRENT.set((call.until, guard.monotonic))
     task = loop.create_task(_run(seat, function, args))
     CURRENT.reset(token)
-    waiting = guard.waiting[direction_of(call.operation)]
+    waiting = guard.waiting[DIRECTIONS[call.operation]]
     waiting.add(seat)
     try:
         await seat.wait(call.until - guard.monotonic())

@@ -21,7 +21,7 @@ from .leases import Leases
 from .outcome import Direction, Operation, Reason
 from .policy import BreakerPolicy, float_of
 
-__all__ = ["INFLIGHT_MAX", "Answer", "Call", "Guard"]
+__all__ = ["DIRECTIONS", "INFLIGHT_MAX", "Answer", "Call", "Guard"]
 
 INFLIGHT_MAX: Final = 5.0
 """Seconds after which a store call that never ended is given up: its permit is taken back, its task cancelled."""
@@ -34,6 +34,15 @@ NOT_HEARD: Final = {
     Direction.WRITE: {FailureKind.PER_KEY},
 }
 """The kinds of failure that say nothing about the store as a whole in that direction."""
+
+DIRECTIONS: Final = {
+    Operation.GET: Direction.READ,
+    Operation.SET: Direction.WRITE,
+    Operation.DELETE: Direction.WRITE,
+}
+"""Which circuit hears of an operation."""
+
+COUNTED: Final = {operation: f"store_{operation}" for operation in Operation}
 
 
 class Answer(NamedTuple):
@@ -86,7 +95,7 @@ class Guard:
         if time_left <= LEAST_TIME:
             return Reason.NO_TIME
         now = self.monotonic()
-        circuit = self.circuits[direction_of(operation)]
+        circuit = self.circuits[DIRECTIONS[operation]]
         ticket = circuit.admit(now)
         if ticket == REJECTED:
             return Reason.OPEN
@@ -107,9 +116,9 @@ class Guard:
         """The store answered, in time."""
         now = self.monotonic()
         self._leases.release(call.lease)
-        direction = direction_of(call.operation)
+        direction = DIRECTIONS[call.operation]
         self._changed(direction, self.circuits[direction].success(call.ticket, now))
-        self.reporter.count(f"store_{call.operation}")
+        self.reporter.count(COUNTED[call.operation])
         if self.reporter.hooks:
             self.reporter.tell(StoreCalled(self.reporter.name, call.operation, now - call.began))
         return Answer(None, value)
@@ -120,14 +129,14 @@ class Guard:
         if not running:
             self._leases.release(call.lease)
         kind = kind_of(error)
-        direction = direction_of(call.operation)
+        direction = DIRECTIONS[call.operation]
         if running and call.short:
             pass  # `overdue` or `ended` will tell
         elif kind in NOT_HEARD[direction] or (call.short and kind is FailureKind.TIMEOUT):
             self.circuits[direction].neutral(call.ticket)
         else:
             self._changed(direction, self.circuits[direction].failure(call.ticket, now))
-        self.reporter.count(f"store_{call.operation}")
+        self.reporter.count(COUNTED[call.operation])
         self.reporter.count(f"store_{call.operation}_{kind}")
         if self.reporter.hooks:
             self.reporter.tell(StoreCalled(self.reporter.name, call.operation, now - call.began, kind))
@@ -135,12 +144,12 @@ class Guard:
 
     def ended(self, call: Call) -> None:
         """The caller was taken away, or left before the work did: this says nothing about the store."""
-        self.circuits[direction_of(call.operation)].neutral(call.ticket)
+        self.circuits[DIRECTIONS[call.operation]].neutral(call.ticket)
         self._leases.release(call.lease)
 
     def overdue(self, call: Call) -> None:
         """Work whose caller has left is still running when the whole timeout is over: the store is silent."""
-        direction = direction_of(call.operation)
+        direction = DIRECTIONS[call.operation]
         self._changed(direction, self.circuits[direction].failure(call.ticket, self.monotonic()))
 
     def in_flight(self) -> int:
@@ -168,11 +177,6 @@ class Guard:
                 for waiter in tuple(self.waiting[direction]):
                     waiter.wake()
             self.reporter.tell(CircuitChanged(self.reporter.name, direction, *change))
-
-
-def direction_of(operation: Operation) -> Direction:
-    """Which circuit hears of `operation`."""
-    return Direction.READ if operation is Operation.GET else Direction.WRITE
 
 
 def kind_of(error: Exception) -> FailureKind:

@@ -189,6 +189,8 @@ class Flights(Generic[W]):
             flight.detached = True
 
     def _all_aboard(self, flight: Flight[W], verdict: str | None = None) -> list[W]:
+        if not flight.waiters:
+            return []
         woken = list(flight.waiters)
         flight.waiters.clear()
         for waiter in woken:

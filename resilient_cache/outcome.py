@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
@@ -81,8 +80,7 @@ class Mode(StrEnum):
     FROZEN = "frozen"  # anything inside its windows and not fenced is served, nothing is ever loaded
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup(Generic[V]):
+class Lookup(NamedTuple, Generic[V]):
     """An answer with its provenance; falsy when there is nothing, so a cached None differs from nothing.
 
     `age` is in seconds since the load began, None when there is no entry. `reason` says why the cache had no

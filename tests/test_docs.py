@@ -139,7 +139,7 @@ def test_every_kind_of_failure_is_listed() -> None:
 
 
 def test_every_field_of_a_lookup_is_listed() -> None:
-    assert list(table("reference/outcomes.md", "Lookup")) == [field.name for field in fields(Lookup)]
+    assert list(table("reference/outcomes.md", "Lookup")) == list(Lookup._fields)
 
 
 def test_every_mode_stands_in_the_how_to() -> None:
