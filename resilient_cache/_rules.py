@@ -216,8 +216,7 @@ class Rules:
             self.reporter.tell(EntryRefused(self.name, found))
             return None
         if now < found.fresh_until:
-            if request.gates.memory:
-                self.local.keep(request.key, found)
+            self.local.keep(request.key, found)  # no mode reads the store and not memory
             age = (self.local.stamps.latest - found.stamp) / MICROS
             return Lookup(found.value, Source.STORE, Reason.HIT, age)
         request.reason = Reason.EXPIRED
