@@ -314,9 +314,11 @@ class AsyncResilientCache(Face, Generic[K, V]):
             return None
         stamp = request.stamp or self._rules.local.stamps.now()
 
-        async def delete(store_key: str) -> None:
-            await self._adapter.delete(store_key)
-            self._rules.local.confirm(request.key, stamp)
+        async def delete(store_key: str) -> object:
+            gave: object = await self._adapter.delete(store_key)
+            if not hasattr(gave, "__await__"):
+                self._rules.local.confirm(request.key, stamp)  # in here, so that a late word of the store counts too
+            return gave
 
         return await self._ask(request, Operation.DELETE, delete)
 

@@ -75,8 +75,8 @@ async def load(loader: Callable[[K], Awaitable[V]], key: K) -> V:
 
 async def close(adapter: Any, reporter: Reporter) -> None:
     """Close a store that can be closed; one that fails in it is counted."""
-    method = getattr(adapter, "aclose", None)
-    if method is not None:
+    method: Any = _colours.method_of(adapter, "aclose")
+    if callable(method):
         try:
             await method()
         except Exception:  # noqa: BLE001 - around a store

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+from typing import Final
 
 from .errors import MisuseError
 
-__all__ = ["check_adapter", "is_async", "is_plain"]
+__all__ = ["check_adapter", "is_async", "is_plain", "method_of"]
+
+UNSEEN: Final = object()
 
 
 def is_async(function: object) -> bool:
@@ -24,12 +27,19 @@ def is_plain(function: object) -> bool:
     return inspect.isroutine(function) and not is_async(function)
 
 
+def method_of(adapter: object, name: str) -> object:
+    """The attribute, None when there is none, `UNSEEN` for a lazy client that fails while it is looked at."""
+    try:
+        return getattr(adapter, name, None)
+    except Exception:  # noqa: BLE001 - around a store: it may try to connect
+        return UNSEEN
+
+
 def check_adapter(adapter: object, *, awaited: bool) -> None:
     """Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
     for name in ("get", "set", "delete"):
-        try:
-            method: object = getattr(adapter, name, None)
-        except Exception:  # noqa: BLE001, S112 - around a store: a lazy client may fail to connect
+        method = method_of(adapter, name)
+        if method is UNSEEN:
             continue
         if not callable(method):
             raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")

@@ -118,8 +118,6 @@ class Local:
     def rest(self, key: str, found: Candidate, until: float) -> bool:
         """Let `found` stand in for `key`, until `until` without asking the loader; False when it may not."""
         with self._lock:
-            if not self.fences.admits(key, found.stamp):
-                return False
             return self._put_locked(self.stand_ins, key, found, until)
 
     def replace(self, key: str, found: Candidate) -> None:

@@ -306,9 +306,11 @@ class ResilientCache(Face, Generic[K, V]):
             return None
         stamp = request.stamp or self._rules.local.stamps.now()
 
-        def delete(store_key: str) -> None:
-            self._adapter.delete(store_key)
-            self._rules.local.confirm(request.key, stamp)
+        def delete(store_key: str) -> object:
+            gave: object = self._adapter.delete(store_key)
+            if not hasattr(gave, "__await__"):
+                self._rules.local.confirm(request.key, stamp)  # in here, so that a late word of the store counts too
+            return gave
 
         return self._ask(request, Operation.DELETE, delete)
 

@@ -63,8 +63,8 @@ def load(loader: Callable[[K], V], key: K) -> V:
 
 def close(adapter: Any, reporter: Reporter) -> None:
     """Close a store that can be closed; one that fails in it is counted."""
-    method = getattr(adapter, "close", None)
-    if method is not None:
+    method = _colours.method_of(adapter, "close")
+    if callable(method):
         try:
             method()
         except Exception:  # noqa: BLE001 - around a store

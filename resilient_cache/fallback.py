@@ -12,7 +12,7 @@ from typing import Any, final, overload
 
 from . import _asyncio, _threads
 from ._build import build_guard
-from ._colours import is_async
+from ._colours import is_async, method_of
 from ._guard import Guard
 from ._reporting import Reporter
 from .entry import Duration, seconds
@@ -142,7 +142,8 @@ def fallback(
     """`adapter` with its failures turned into misses: `get` gives None then, `set` and `delete` give False.
 
     Behind it are a total deadline (`timeout`), a circuit for reads and one for writes, and a cap on calls in flight.
-    Raises `MisuseError` for an adapter that lacks a method, or mixes coroutines with functions.
+    Raises `MisuseError` for an adapter that lacks a method, or mixes coroutines with functions. A lazy client that
+    fails while its methods are looked at counts as synchronous.
     """
     reporter = Reporter("fallback", hooks, clock.monotonic)
     limit = seconds("timeout", timeout, least=0.001)
@@ -155,7 +156,7 @@ def fallback(
         random=random.random,
     )
     given: Any = adapter
-    if is_async(getattr(adapter, "get", None)):
+    if is_async(method_of(adapter, "get")):
         _asyncio.check_adapter(adapter)
         return AsyncFallback(given, guard, reporter)
     _threads.check_adapter(adapter)

@@ -184,3 +184,14 @@ def test_a_store_without_close_is_let_go() -> None:
 def test_the_mapping_adapters_can_be_guarded() -> None:
     assert fallback(MappingAdapter()).get("k") is None
     assert asyncio.run(fallback(AsyncMappingAdapter()).get("k")) is None
+
+
+def test_a_lazy_client_that_fails_while_it_is_looked_at_can_be_guarded() -> None:
+    class Lazy:
+        def __getattr__(self, name: str) -> Any:
+            raise ConnectionError("not connected yet")
+
+    lazy: Any = Lazy()
+    store = fallback(lazy)
+    assert (store.get("k"), store.set("k", b"v", 1.0), store.delete("k")) == (None, False, False)
+    store.close()

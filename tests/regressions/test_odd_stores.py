@@ -231,7 +231,7 @@ class Disguised:
         return fetch(key)
 
     def delete(self, key: str) -> Any:
-        return Promise()
+        return Promise() if key.endswith("promise") else fetch(key)
 
 
 def test_a_store_of_the_sync_cache_that_gives_something_to_await() -> None:
@@ -241,6 +241,8 @@ def test_a_store_of_the_sync_cache_that_gives_something_to_await() -> None:
     assert (cache.get("k"), cache.get_or_load("k", stage.loader("v")), cache.set("k", "v")) == (None, "v", False)
     assert cache.stats()["store_get_unknown"] == 2
     assert cache.stats()["store_set_unknown"] == 1
+    assert {cache.invalidate("k"), cache.invalidate("promise")} == {Invalidation.PENDING}
+    assert cache.health()["pending_invalidations"] == 2
 
 
 def test_a_loader_that_delegates_to_a_coroutine_function() -> None:
