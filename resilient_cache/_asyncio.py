@@ -75,7 +75,7 @@ async def load(loader: Callable[[K], Awaitable[V]], key: K) -> V:
 
 async def close(adapter: Any, reporter: Reporter) -> None:
     """Close a store that can be closed; one that fails in it is counted."""
-    method: Any = _colours.method_of(adapter, "aclose")
+    method = _colours.method_of(adapter, "aclose")
     if callable(method):
         try:
             await method()

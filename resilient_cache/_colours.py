@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Final
+from typing import Any, Final
 
 from .errors import MisuseError
 
@@ -27,7 +27,7 @@ def is_plain(function: object) -> bool:
     return inspect.isroutine(function) and not is_async(function)
 
 
-def method_of(adapter: object, name: str) -> object:
+def method_of(adapter: object, name: str) -> Any:
     """The attribute, None when there is none, `UNSEEN` for a lazy client that fails while it is looked at."""
     try:
         return getattr(adapter, name, None)
