@@ -20,7 +20,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
 from . import _colours
 from ._colours import is_plain
@@ -78,7 +78,7 @@ async def close(adapter: Any, reporter: Reporter) -> None:
     method = _colours.method_of(adapter, "aclose")
     if callable(method):
         try:
-            await method()
+            await cast("Awaitable[object]", method())
         except Exception:  # noqa: BLE001 - around a store
             reporter.count("close_errors")
 
