@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_cache import AsyncResilientCache, ResilientCache
@@ -23,7 +23,9 @@ from ..virtual import pass_time
 from .course import run_now
 
 PATIENCE = 10.0
-SCRIPTS = st.lists(st.sampled_from(["ask", "ask", "ask", "value", "error", "struck", "invalidate"]), max_size=12)
+SCRIPTS = st.lists(
+    st.sampled_from(["ask", "ask", "ask", "value", "error", "struck", "invalidate"]), min_size=6, max_size=16
+)
 
 
 class Struck(BaseException):
@@ -211,10 +213,9 @@ class Play:
 
 
 @pytest.mark.parametrize("stage", [Threads, Tasks])
-@settings(max_examples=60)
 @given(script=SCRIPTS)
 def test_every_flight_has_one_load(stage: type[Threads] | type[Tasks], script: list[str]) -> None:
-    """L2, L14, L17: whoever asks, leaves, lands or invalidates, each flight has exactly one load and all get its end."""
+    """L2, L14, L17: whoever asks, leaves, lands or invalidates, each flight has one load and all aboard get its end."""
 
     async def play(made: Any) -> None:
         await Play(made).all(script)
