@@ -316,8 +316,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
 
         async def delete(store_key: str) -> object:
             gave: object = await self._adapter.delete(store_key)
-            if not hasattr(gave, "__await__"):
-                self._rules.local.confirm(request.key, stamp)  # in here, so that a late word of the store counts too
+            done = 0 if hasattr(gave, "__await__") else stamp  # what is yet to be awaited has confirmed nothing
+            self._rules.local.confirm(request.key, done)  # in here, so that a late word of the store counts too
             return gave
 
         return await self._ask(request, Operation.DELETE, delete)
