@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 from ._guard import Guard
 from ._local import ABSENT, Local
@@ -16,6 +16,8 @@ from .outcome import Lookup, Reason, Source
 from .policy import CachePolicy, float_of
 
 __all__ = ["Loads"]
+
+FOREVER: Final = float("inf")
 
 
 @final
@@ -90,33 +92,26 @@ class Loads:
             if stand_in is not None and request.allows_stale and self._local.may_serve(request.key, stand_in):
                 until = self._monotonic() + float_of(request.policy.stale_retry)
                 if self._local.rest(request.key, stand_in, until):
-                    return Lookup(
-                        stand_in.value, Source.STALE, request.reason, self._local.age(stand_in.stamp), stale=True
-                    )
+                    return self._stale(request, stand_in)
         return outcome
 
     def patience(self, request: Request, flight: Flight[Any]) -> float:
         """Seconds to wait for `flight`: until it counts as stuck, or until the caller's own patience ends."""
         now = self._monotonic()
-        left = flight.since + float_of(self._policy.flight_age) - now
-        given = request.policy.load_timeout
-        if given is not None:
-            left = min(left, request.since + self._guard.timeout + float_of(given) - now)
-        return max(0.0, left)
+        return max(0.0, min(flight.since + float_of(self._policy.flight_age), self._patience_ends(request)) - now)
 
     def timed_out(self, request: Request, flight: Flight[Any]) -> Failure | None:
         """The outcome for a caller whose patience with the load has ended, None while it has not."""
-        given = request.policy.load_timeout
-        if given is None or self._monotonic() < request.since + self._guard.timeout + float_of(given):
+        if self._monotonic() < self._patience_ends(request):
             return None
-        late = LoadTimeout(f"the load took longer than load_timeout, {given} s")
+        late = LoadTimeout(f"the load took longer than load_timeout, {request.policy.load_timeout} s")
         return Failure(late, None, Source.NONE, flight.stand_in)
 
     def leftover(self, request: Request) -> Lookup[Any]:
         """The answer to a request without a loader when there is nothing fresh."""
         stand_in = request.stand_in
         if request.gates.serve_stale and stand_in is not None and self._local.may_serve(request.key, stand_in):
-            return Lookup(stand_in.value, Source.STALE, request.reason, self._local.age(stand_in.stamp), stale=True)
+            return self._stale(request, stand_in)
         return Lookup(None, Source.NONE, request.reason)
 
     def windows(self, policy: CachePolicy, entry: Entry[Any]) -> tuple[float, float] | None:
@@ -132,6 +127,13 @@ class Loads:
             return None
         stale = float_of(policy.stale_for if stale_for is None else stale_for)
         return fresh * (1.0 - policy.jitter * self._random()), min(stale, longest)
+
+    def _patience_ends(self, request: Request) -> float:
+        given = request.policy.load_timeout
+        return FOREVER if given is None else request.since + self._guard.timeout + float_of(given)
+
+    def _stale(self, request: Request, found: Candidate) -> Lookup[Any]:
+        return Lookup(found.value, Source.STALE, request.reason, self._local.age(found.stamp), stale=True)
 
     def _is_negative(self, policy: CachePolicy, value: object) -> bool:
         try:

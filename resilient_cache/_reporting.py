@@ -92,7 +92,7 @@ class Reporter:
     def _hand_over(self, hook: Hook, event: Event) -> None:
         try:
             hook(event)
-        except Exception:
+        except Exception:  # around a hook
             self.count("hook_errors")
             if self._seldom.due(self._monotonic()):
                 LOGGER.warning("cache %s: a hook failed; it changed no outcome", self.name, exc_info=True)

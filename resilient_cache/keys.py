@@ -20,7 +20,6 @@ __all__ = ["key_builder"]
 
 KeyOf: TypeAlias = Callable[..., str]
 
-POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 SEPARATOR: Final = re.compile(r"[^\w.~%-]", re.ASCII)
 PLAIN: Final = (str, int, float, bool, type(None))
