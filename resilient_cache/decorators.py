@@ -232,14 +232,16 @@ def _with_ttl(rules: Rules, policy: object, ttl: Duration | None) -> CachePolicy
     return policy if ttl is None else replace(policy or rules.policy, ttl=ttl)
 
 
-def _calling(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], R]:
+def _calling(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Callable[[str], R]:
     def load(_: str) -> R:
         return function(*args, **kwargs)
 
     return load
 
 
-def _awaiting(function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], Awaitable[R]]:
+def _awaiting(
+    function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+) -> Callable[[str], Awaitable[R]]:
     async def load(_: str) -> R:
         return await function(*args, **kwargs)
 
