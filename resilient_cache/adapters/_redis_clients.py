@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeAlias, final
 
 try:
@@ -49,6 +51,11 @@ ANONYMOUS: Final[dict[str, Any]] = (
 )
 
 SHORTEST_LEASE = 2.0
+
+OF_PARENTS: Final[list[Any]] = []
+"""Pools that a forked child must not touch, nor let go of: a word of its own on one of their connections is answered to
+the parent, and closing one takes it out of the selector that both share, so that the parent never hears from it again.
+"""
 
 Answers: TypeAlias = Callable[[object], bool]
 """Whether a reply can be one to the command; if not, the connection is out of step and is dropped."""
@@ -107,12 +114,14 @@ class AsyncClient:
     drops everything (15 minutes, until TCP gives up): after a lease of 4 timeouts, at least 2 s, the connection is cut.
     """
 
-    __slots__ = ("_closed", "_pool", "_timeout")
+    __slots__ = ("_closed", "_make_pool", "_pid", "_pool", "_timeout")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
         limits = {"connect_timeout": timeout, "socket_connect_timeout": timeout, "socket_timeout": None}
-        self._pool = _pool(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
+        forced = limits | {"parser_class": _AsyncRESP2Parser}
+        self._make_pool = partial(_pool, aio, ASYNC, url, options, forced)
+        self._pool, self._pid = self._make_pool(), os.getpid()
         self._timeout = timeout
         self._closed = False
 
@@ -128,11 +137,12 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Disconnect what is idle now, and what is busy when it comes back."""
         self._closed = True
-        await self._pool.disconnect(inuse_connections=False)
+        await self._own_pool().disconnect(inuse_connections=False)
 
     async def _run(self, answers: Answers, *words: bytes) -> object:
         command = _packed(words)
-        connection = await self._pool.get_connection()
+        pool = self._own_pool()
+        connection = await pool.get_connection()
         lease = max(SHORTEST_LEASE, 4 * (remaining() or self._timeout))
         expiry = asyncio.get_running_loop().call_later(lease, connection.abort)
         try:
@@ -145,9 +155,16 @@ class AsyncClient:
             raise
         finally:
             expiry.cancel()
-            await self._pool.release(connection)
+            await pool.release(connection)
             if self._closed:
                 await connection.disconnect(nowait=True)
+
+    def _own_pool(self) -> Any:
+        """The pool of this process. redis-py's sync pool sees to a fork itself, its async one does not."""
+        if self._pid != os.getpid():
+            OF_PARENTS.append(self._pool)
+            self._pool, self._pid = self._make_pool(), os.getpid()
+        return self._pool
 
 
 def _packed(words: tuple[bytes, ...]) -> list[bytes]:
