@@ -78,9 +78,9 @@ class ValkeyServer:
             process.kill()
             process.wait()
 
-    def restart(self) -> None:
+    def restart(self, *options: str) -> None:
         self.kill()
-        self.start()
+        self.start(*options)
 
     def freeze(self) -> None:
         """SIGSTOP: connections are accepted by the kernel, and nothing answers."""

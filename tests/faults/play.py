@@ -1,0 +1,118 @@
+"""Plays one fault under load and measures it: a row of the failure matrix."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from resilient_cache import BreakerPolicy
+from resilient_cache.events import CircuitState
+
+from .load import LOADS, Load, Pace
+from .scenes import FAULTS, Fault
+from .stage import Stage
+from .watch import Watch
+
+__all__ = ["DEFAULTS", "PACES", "QUICK", "Row", "play"]
+
+QUICK = Pace(timeout=0.15, breaker=BreakerPolicy(hold=0.2, max_hold=0.4), well=0.15, held=0.7)
+DEFAULTS = Pace(timeout=0.25, breaker=BreakerPolicy(), well=1.0, held=3.0)
+PACES = {"quick": QUICK, "defaults": DEFAULTS}
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured, in seconds. `before` and `after`: the 99th percentile of what requests took during the fault,
+    those that began before their circuit opened and those that began while it was open; None where there was none.
+    `back`: from the end of the fault until the circuits were closed and the store was of use; None: never."""
+
+    errors: list[str]
+    wrong: list[str]
+    hits_before: int
+    before: float | None
+    after: float | None
+    opened: list[str]
+    changes: int
+    calls_while_open: int
+    kinds: list[str]
+    back: float | None
+
+
+def play(fault: Fault, colour: str, pace: str) -> Row:
+    """The row of `fault`; one that changes the limits of its process gets a process of its own."""
+    if not fault.alone:
+        return play_here(fault, colour, PACES[pace])
+    command = [sys.executable, "-m", "tests.faults", "--alone", fault.name, colour, pace]
+    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=60, check=True)
+    return Row(**json.loads(ended.stdout))
+
+
+def play_alone(name: str, colour: str, pace: str) -> str:
+    """The row as JSON."""
+    return json.dumps(asdict(play_here(FAULTS[name], colour, PACES[pace])))
+
+
+def play_here(fault: Fault, colour: str, pace: Pace) -> Row:
+    with Stage(colour, pace) as stage:
+        scene = fault.scene(stage)
+        next(scene)
+        with LOADS[colour](stage.adapter, pace) as stage.load:
+            time.sleep(pace.well if fault.well_first else 0)
+            injected = time.monotonic()
+            again = next(scene)
+            until = time.monotonic() + pace.held
+            while time.monotonic() < until:
+                if again is not None:
+                    again()
+                time.sleep(0.02)
+            ended = time.monotonic()
+            next(scene, None)
+            back = until_back(stage.load.watch, time.monotonic())
+        return measured(stage.load, injected, ended, back)
+
+
+def until_back(watch: Watch, healed: float) -> float | None:
+    """Seconds until the circuits were closed and the store had been written to and had answered; None: never."""
+
+    def is_back() -> bool:
+        last = {direction: state for _, direction, state in watch.changes}
+        closed = all(state is CircuitState.CLOSED for state in last.values())
+        return closed and watch.hits[-1:] > [healed] and watch.writes[-1:] > [healed]
+
+    while not is_back():
+        if time.monotonic() > healed + PATIENCE:
+            return None
+        time.sleep(0.002)
+    return time.monotonic() - healed
+
+
+def measured(load: Load, injected: float, ended: float, back: float | None) -> Row:
+    watch = load.watch
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for began, took, direction in watch.requests:
+        if began + took > injected and began < ended:
+            times[watch.is_open(direction, began)].append(took)
+    return Row(
+        errors=[repr(error) for error in watch.errors],
+        wrong=watch.wrong,
+        hits_before=sum(hit < injected for hit in watch.hits),
+        before=p99(times[False]),
+        after=p99(times[True]),
+        opened=sorted({direction for _, direction, _ in watch.changes}),
+        changes=len(watch.changes),
+        calls_while_open=sum(watch.is_open(direction, at) for at, direction in watch.calls),
+        kinds=sorted(watch.kinds),
+        back=back,
+    )
+
+
+def p99(times: Sequence[float]) -> float | None:
+    return sorted(times)[int(0.99 * (len(times) - 1) + 0.5)] if times else None

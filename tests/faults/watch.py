@@ -1,0 +1,128 @@
+"""What is seen from outside while a cache works: by its callers, by the record behind it, by the store before it."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from resilient_cache import FailureKind, Source
+from resilient_cache.adapters import from_functions
+from resilient_cache.events import CircuitChanged, CircuitState, Event, Served, StoreCalled
+from resilient_cache.outcome import Direction, Operation
+
+__all__ = ["KEYS", "Origin", "Watch"]
+
+KEYS = [f"k{number}" for number in range(50)]
+DIRECTIONS = {"get": Direction.READ, "set": Direction.WRITE, "delete": Direction.WRITE}
+FOREVER = float("inf")
+
+
+class Origin:
+    """The system of record: a version for each key, told in every value, and the least that may still be served."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._versions = dict.fromkeys(KEYS, 0)
+        self._least = dict.fromkeys(KEYS, 0)
+
+    def value(self, key: str) -> str:
+        """What a load gives now."""
+        return f"{key}={self._versions[key]}"
+
+    def change(self, key: str) -> int:
+        """The version from now on."""
+        with self._lock:
+            self._versions[key] += 1
+            return self._versions[key]
+
+    def invalidated(self, key: str, version: int) -> None:
+        """An invalidation that began after the change to `version` has returned."""
+        with self._lock:
+            self._least[key] = max(self._least[key], version)
+
+    def least(self, key: str) -> int:
+        """What a request that begins now must be given, at least."""
+        return self._least[key]
+
+
+class Watch:
+    """Everything that happened, with its moment. A hook of the cache, too."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[float, float, Direction]] = []  # when it began, how long it took, what it asks for
+        self.errors: list[Exception] = []
+        self.wrong: list[str] = []
+        self.calls: list[tuple[float, Direction]] = []
+        self.kinds: set[FailureKind] = set()
+        self.hits: list[float] = []
+        self.writes: list[float] = []
+        self.changes: list[tuple[float, Direction, CircuitState]] = []
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Served(source=Source.STORE):
+                self.hits.append(time.monotonic())
+            case StoreCalled(operation=Operation.SET, failure=None):
+                self.writes.append(time.monotonic())
+            case StoreCalled(failure=FailureKind() as kind):
+                self.kinds.add(kind)
+            case CircuitChanged():
+                self.changes.append((time.monotonic(), event.direction, event.after))
+            case _:
+                pass
+
+    @contextmanager
+    def request(self, direction: Direction) -> Iterator[None]:
+        """Around one request of a caller: a read, or an invalidation."""
+        began = time.monotonic()
+        try:
+            yield
+        except Exception as error:
+            self.errors.append(error)
+        self.requests.append((began, time.monotonic() - began, direction))
+
+    def judge(self, key: str, value: object, least: int) -> None:
+        """A caller was given `value` for `key`, and is due version `least`."""
+        name, _, version = str(value).partition("=")
+        if name != key or int(version) < least:
+            self.wrong.append(f"{value} for {key}, at least version {least}")
+
+    def was_of_use(self, since: float) -> bool:
+        """Whether the store has given an answer since then, and nothing was ever wrong."""
+        return self.hits[-1:] > [since] and not self.wrong and not self.errors and not self.kinds
+
+    def watched(self, adapter: Any) -> Any:
+        """`adapter`, whose calls are noted when they begin."""
+
+        def noted(name: str) -> Callable[..., Any]:
+            method = getattr(adapter, name)
+
+            def call(*args: object) -> Any:
+                self.calls.append((time.monotonic(), DIRECTIONS[name]))
+                return method(*args)
+
+            async def call_awaited(*args: object) -> Any:
+                return await call(*args)
+
+            return call_awaited if inspect.iscoroutinefunction(method) else call
+
+        close: Any = getattr(adapter, "close", None) or adapter.aclose
+        return from_functions(noted("get"), noted("set"), noted("delete"), close=close)
+
+    def open_spans(self, direction: Direction) -> list[tuple[float, float]]:
+        """From when to when the circuit let through nothing but probes."""
+        spans: list[tuple[float, float]] = []
+        for at, of, state in self.changes:
+            if of is direction and state is CircuitState.CLOSED:
+                spans[-1] = spans[-1][0], at
+            elif of is direction and (not spans or spans[-1][1] < FOREVER):
+                spans.append((at, FOREVER))
+        return spans
+
+    def is_open(self, direction: Direction, moment: float) -> bool:
+        """Whether it did then."""
+        return any(since <= moment < until for since, until in self.open_spans(direction))
