@@ -26,11 +26,12 @@ CHANGES = 0.1
 
 @dataclass(frozen=True)
 class Pace:
-    """The numbers of one run, in seconds: what the cache is given, how long all is well, how long nothing is."""
+    """The numbers of one run: what the cache is given; how often the store answers before it fails, and for how many
+    seconds the fault is held once the circuits have had time to open."""
 
     timeout: float
     breaker: BreakerPolicy
-    well: float
+    hits: int
     held: float
 
 
@@ -97,7 +98,7 @@ class Threads(_Load):
 
     def _call(self, number: int) -> None:
         chance = random.Random(number)
-        while not self.stop.wait(0.008):
+        while not self.stop.wait(0.016):
             if chance.random() < CHANGES:
                 self._change(chance.choice(KEYS))
             else:
@@ -154,7 +155,7 @@ class Tasks(_Load):
     async def _call(self, number: int) -> None:
         chance = random.Random(number)
         while not self.stop.is_set():
-            await asyncio.sleep(0.032)
+            await asyncio.sleep(0.064)
             if chance.random() < CHANGES:
                 await self._change(chance.choice(KEYS))
             else:

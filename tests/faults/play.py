@@ -6,26 +6,28 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from resilient_cache import BreakerPolicy
-from resilient_cache.events import CircuitState
 
-from .load import LOADS, Load, Pace
+from .load import LOADS, Pace
 from .scenes import FAULTS, Fault
 from .stage import Stage
 from .watch import Watch
 
 __all__ = ["DEFAULTS", "PACES", "QUICK", "Row", "play"]
 
-QUICK = Pace(timeout=0.15, breaker=BreakerPolicy(hold=0.2, max_hold=0.4), well=0.15, held=0.7)
-DEFAULTS = Pace(timeout=0.25, breaker=BreakerPolicy(), well=1.0, held=3.0)
+QUICK = Pace(timeout=0.25, breaker=BreakerPolicy(hold=0.2, max_hold=0.4), hits=60, held=0.4)
+DEFAULTS = Pace(timeout=0.25, breaker=BreakerPolicy(), hits=500, held=3.0)
 PACES = {"quick": QUICK, "defaults": DEFAULTS}
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 10.0
+PATIENCE = 5.0
+"""How long is waited for what ought to happen."""
+IN_FLIGHT = 0.02
+"""What was let through before a circuit opened may reach the store so much later."""
 
 
 @dataclass(frozen=True)
@@ -65,37 +67,36 @@ def play_here(fault: Fault, colour: str, pace: Pace) -> Row:
         scene = fault.scene(stage)
         next(scene)
         with LOADS[colour](stage.adapter, pace) as stage.load:
-            time.sleep(pace.well if fault.well_first else 0)
+            watch = stage.load.watch
+            if fault.well_first:
+                until(lambda: len(watch.hits) >= pace.hits)
             injected = time.monotonic()
             again = next(scene)
-            until = time.monotonic() + pace.held
-            while time.monotonic() < until:
-                if again is not None:
-                    again()
-                time.sleep(0.02)
+            until(lambda: fault.opens <= watch.opened(), again)
+            until(lambda: False, again, pace.held)
             ended = time.monotonic()
             next(scene, None)
-            back = until_back(stage.load.watch, time.monotonic())
-        return measured(stage.load, injected, ended, back)
+            healed = time.monotonic()
+            is_back = until(lambda: watch.is_well(healed))
+            back = time.monotonic() - healed if is_back else None
+        return measured(watch, injected, ended, back)
 
 
-def until_back(watch: Watch, healed: float) -> float | None:
-    """Seconds until the circuits were closed and the store had been written to and had answered; None: never."""
+def until(
+    happens: Callable[[], bool], meanwhile: Callable[[], object] | None = None, patience: float = PATIENCE
+) -> bool:
+    """Whether it happened in time; `meanwhile` is done again and again."""
+    end = time.monotonic() + patience
+    while not happens():
+        if time.monotonic() > end:
+            return False
+        if meanwhile is not None:
+            meanwhile()
+        time.sleep(0.005)
+    return True
 
-    def is_back() -> bool:
-        last = {direction: state for _, direction, state in watch.changes}
-        closed = all(state is CircuitState.CLOSED for state in last.values())
-        return closed and watch.hits[-1:] > [healed] and watch.writes[-1:] > [healed]
 
-    while not is_back():
-        if time.monotonic() > healed + PATIENCE:
-            return None
-        time.sleep(0.002)
-    return time.monotonic() - healed
-
-
-def measured(load: Load, injected: float, ended: float, back: float | None) -> Row:
-    watch = load.watch
+def measured(watch: Watch, injected: float, ended: float, back: float | None) -> Row:
     times: dict[bool, list[float]] = {False: [], True: []}
     for began, took, direction in watch.requests:
         if began + took > injected and began < ended:
@@ -106,9 +107,9 @@ def measured(load: Load, injected: float, ended: float, back: float | None) -> R
         hits_before=sum(hit < injected for hit in watch.hits),
         before=p99(times[False]),
         after=p99(times[True]),
-        opened=sorted({direction for _, direction, _ in watch.changes}),
+        opened=sorted(watch.opened()),
         changes=len(watch.changes),
-        calls_while_open=sum(watch.is_open(direction, at) for at, direction in watch.calls),
+        calls_while_open=sum(watch.is_open(direction, at, since=IN_FLIGHT) for at, direction in watch.calls),
         kinds=sorted(watch.kinds),
         back=back,
     )

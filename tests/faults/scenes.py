@@ -98,7 +98,7 @@ def old_data(stage: Stage) -> Scene:
     server = stage.valkey()
     yield None
     server.command("SAVE")
-    time.sleep(stage.pace.held / 2)  # meanwhile keys are invalidated and loaded anew
+    time.sleep(0.3)  # meanwhile keys are invalidated and loaded anew
     server.restart()
     yield None
 
@@ -109,7 +109,7 @@ def loading(stage: Stage) -> Scene:
     server.command("MSET", *(word for number in range(1_000) for word in (f"other{number}", "x" * 1_024)))
     yield None
     server.command("SAVE")
-    delay = int(stage.pace.held * 1_000)  # in microseconds, for each of 1 000 keys; it answers after each
+    delay = int((0.6 + stage.pace.held) * 1_000)  # in microseconds, for each of 1 000 keys; it answers after each
     server.restart("--key-load-delay", str(delay), "--loading-process-events-interval-bytes", "1024")
     yield None
     while server.command("PING").startswith(b"-LOADING"):

@@ -93,7 +93,7 @@ class Watch:
 
     def was_of_use(self, since: float) -> bool:
         """Whether the store has given an answer since then, and nothing was ever wrong."""
-        return self.hits[-1:] > [since] and not self.wrong and not self.errors and not self.kinds
+        return self.hits[-1:] > [since] and not self.wrong and not self.errors
 
     def watched(self, adapter: Any) -> Any:
         """`adapter`, whose calls are noted when they begin."""
@@ -123,6 +123,15 @@ class Watch:
                 spans.append((at, FOREVER))
         return spans
 
-    def is_open(self, direction: Direction, moment: float) -> bool:
-        """Whether it did then."""
-        return any(since <= moment < until for since, until in self.open_spans(direction))
+    def is_open(self, direction: Direction, moment: float, since: float = 0.0) -> bool:
+        """Whether it was so then, for at least `since` seconds."""
+        return any(opened + since <= moment < closed for opened, closed in self.open_spans(direction))
+
+    def opened(self) -> set[Direction]:
+        """The circuits that ever opened."""
+        return {direction for _, direction, _ in tuple(self.changes)}
+
+    def is_well(self, since: float) -> bool:
+        """Whether every circuit is closed, and the store has answered and been written to since then."""
+        closed = {direction: state is CircuitState.CLOSED for _, direction, state in tuple(self.changes)}
+        return all(closed.values()) and self.hits[-1:] > [since] and self.writes[-1:] > [since]
