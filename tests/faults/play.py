@@ -45,6 +45,7 @@ class Row:
     changes: int
     calls_while_open: int
     kinds: list[str]
+    refused: list[str]
     back: float | None
 
 
@@ -111,6 +112,7 @@ def measured(watch: Watch, injected: float, ended: float, back: float | None) ->
         changes=len(watch.changes),
         calls_while_open=sum(watch.is_open(direction, at, since=IN_FLIGHT) for at, direction in watch.calls),
         kinds=sorted(watch.kinds),
+        refused=sorted(watch.refused),
         back=back,
     )
 

@@ -226,7 +226,7 @@ def forked(stage: Stage) -> Scene:
 def cancelled(stage: Stage) -> Scene:
     wire = stage.wire()
     yield None
-    wire.inject(WireFault.DELAY, 0.005)
+    wire.inject(WireFault.DELAY, 0.02)  # longer than any of them waits
     stage.load.give_up(200)
     yield None
     wire.heal()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from resilient_cache import Reason
 from resilient_cache.policy import float_of
 
 from .load import LOADING, LOADS
@@ -44,6 +45,7 @@ def test_a_real_fault_costs_callers_nothing_but_time_and_little_of_that(name: st
         row = play(FAULTS[name], colour, "quick")
         assert not row.errors
         assert not row.wrong
+        assert set(row.refused) <= {Reason.FENCED}, "the adapter gave what was not asked for"
         tried.append((complaints(FAULTS[name], row), row))
         if not tried[-1][0]:
             return
@@ -53,4 +55,5 @@ def test_a_real_fault_costs_callers_nothing_but_time_and_little_of_that(name: st
 def test_the_page_lists_every_fault_in_both_colours_and_no_error_or_wrong_value() -> None:
     rows = listed(PAGE.read_text())
     assert [(cells[0], cells[1]) for cells in rows] == [(name, colour) for name in FAULTS for colour in LOADS]
+    assert len(FAULTS) == 20, "the docs say twenty"
     assert all(cells[2:4] == ["0", "0"] for cells in rows)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from resilient_cache import FailureKind, Source
+from resilient_cache import FailureKind, Reason, Source
 from resilient_cache.adapters import from_functions
-from resilient_cache.events import CircuitChanged, CircuitState, Event, Served, StoreCalled
+from resilient_cache.events import CircuitChanged, CircuitState, EntryRefused, Event, Served, StoreCalled
 from resilient_cache.outcome import Direction, Operation
 
 __all__ = ["KEYS", "Origin", "Watch"]
@@ -58,6 +58,7 @@ class Watch:
         self.wrong: list[str] = []
         self.calls: list[tuple[float, Direction]] = []
         self.kinds: set[FailureKind] = set()
+        self.refused: set[Reason] = set()
         self.hits: list[float] = []
         self.writes: list[float] = []
         self.changes: list[tuple[float, Direction, CircuitState]] = []
@@ -70,6 +71,8 @@ class Watch:
                 self.writes.append(time.monotonic())
             case StoreCalled(failure=FailureKind() as kind):
                 self.kinds.add(kind)
+            case EntryRefused():
+                self.refused.add(event.reason)
             case CircuitChanged():
                 self.changes.append((time.monotonic(), event.direction, event.after))
             case _:
@@ -91,9 +94,15 @@ class Watch:
         if name != key or int(version) < least:
             self.wrong.append(f"{value} for {key}, at least version {least}")
 
+    def begin_anew(self) -> float:
+        """Forget how the store failed; the moment."""
+        self.kinds.clear()
+        return time.monotonic()
+
     def was_of_use(self, since: float) -> bool:
-        """Whether the store has given an answer since then, and nothing was ever wrong."""
-        return self.hits[-1:] > [since] and not self.wrong and not self.errors
+        """Whether the store has answered since then, has failed in no way but slowness, and nothing was ever wrong."""
+        well = not self.wrong and not self.errors and self.kinds <= {FailureKind.TIMEOUT}
+        return well and self.hits[-1:] > [since]
 
     def watched(self, adapter: Any) -> Any:
         """`adapter`, whose calls are noted when they begin."""
