@@ -24,7 +24,7 @@ DEFAULTS = Pace(timeout=0.25, breaker=BreakerPolicy(), hits=500, held=3.0)
 PACES = {"quick": QUICK, "defaults": DEFAULTS}
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 5.0
+PATIENCE = 10.0
 """How long is waited for what ought to happen."""
 IN_FLIGHT = 0.02
 """What was let through before a circuit opened may reach the store so much later."""
@@ -54,7 +54,7 @@ def play(fault: Fault, colour: str, pace: str) -> Row:
     if not fault.alone:
         return play_here(fault, colour, PACES[pace])
     command = [sys.executable, "-m", "tests.faults", "--alone", fault.name, colour, pace]
-    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=60, check=True)
+    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=90, check=True)
     return Row(**json.loads(ended.stdout))
 
 

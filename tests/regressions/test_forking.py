@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from resilient_cache import Invalidation, ResilientCache, fallback, forking
-from resilient_cache.adapters import MappingAdapter
+from resilient_cache.adapters import MappingAdapter, _redis_clients
 from resilient_cache.adapters.redis import AsyncRedisAdapter
 from resilient_cache.testing import DictStore, Fault, FaultKind, FaultPlan, FaultyAdapter, ManualClock
 
@@ -166,4 +166,23 @@ def test_an_async_child_leaves_its_parents_connections_alone(valkey_server: Valk
         await adapter.aclose()
 
     before = valkey_server.connections_ever()
+    asyncio.run(main())
+
+
+def test_another_process_gets_connections_of_its_own(valkey: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in one process, which only takes itself for two: what it inherited is kept, and not used."""
+    monkeypatch.setattr(_redis_clients, "OF_PARENTS", kept := list[Any]())
+
+    async def main() -> None:
+        adapter = AsyncRedisAdapter.from_url(valkey)
+        await adapter.delete("k")
+        inherited = adapter._owned._pool
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getpid", lambda: -1)
+            await adapter.delete("k")
+            await adapter.delete("k")
+            await adapter.aclose()
+        assert kept == [inherited]
+        await inherited.disconnect()
+
     asyncio.run(main())
