@@ -1,4 +1,4 @@
-"""Real servers that tests may kill and freeze, and small false ones that say what no real one would."""
+"""Real servers that tests may kill and freeze, small false ones that say what no real one would, forked children."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .watch import Watch
 
 __all__ = ["DEFAULTS", "PACES", "QUICK", "Row", "play"]
 
-QUICK = Pace(timeout=0.25, breaker=BreakerPolicy(hold=0.2, max_hold=0.4), hits=60, held=0.4)
+QUICK = Pace(timeout=0.25, breaker=BreakerPolicy(hold=0.2, max_hold=0.4), hits=40, held=0.3)
 DEFAULTS = Pace(timeout=0.25, breaker=BreakerPolicy(), hits=500, held=3.0)
 PACES = {"quick": QUICK, "defaults": DEFAULTS}
 
