@@ -9,7 +9,7 @@ from .load import LOADS
 from .play import Row, play
 from .scenes import FAULTS
 
-__all__ = ["PAGE", "listed", "write"]
+__all__ = ["PAGE", "listed", "page", "write"]
 
 PAGE = Path(__file__).parents[2] / "docs/reference/failure-matrix.md"
 
@@ -22,7 +22,8 @@ which fails on an error, a wrong value, a request that takes too long, a store c
 
 One process, library defaults (`timeout` 0.25 s, holds from 1 s), no memory tier: every request goes to the store or to
 the record, whose loads take 2 ms. 8 threads, or 32 tasks, ask for 50 keys; every tenth request changes a key's record
-and invalidates it, during the fault as well. All is well for 1 s, the fault is held for 3 s, then it ends.
+and invalidates it, during the fault as well. The store has answered 500 times when the fault begins; it is held for 3 s
+from when the circuits have opened. The two cores had other work at the same time.
 
 - **errors**: exceptions that callers got. **wrong**: another key's value, or one older than an invalidation that had
   returned before the caller asked.
@@ -45,10 +46,9 @@ What each fault is, step by step: `tests/faults/scenes.py`. The wire that drips,
 """
 
 
-def listed(page: str) -> list[list[str]]:
-    """The cells of the page's rows."""
-    lines = page.partition("|---|")[2].splitlines()[1:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+def listed(text: str) -> list[str]:
+    """The rows of a page."""
+    return [line + "\n" for line in text.partition("|---|")[2].splitlines()[1:] if line.startswith("|")]
 
 
 def write() -> None:
@@ -60,7 +60,12 @@ def write() -> None:
             rows.append(f"| {fault.name} | {colour} | {' | '.join(_cells(row))} |\n")
             sys.stdout.write(rows[-1])
             sys.stdout.flush()
-    PAGE.write_text(INTRODUCTION + "".join(rows) + FURTHER)
+    PAGE.write_text(page(rows))
+
+
+def page(rows: list[str]) -> str:
+    """The whole page around its rows."""
+    return INTRODUCTION + "".join(rows) + FURTHER
 
 
 def _cells(row: Row) -> list[str]:
