@@ -87,8 +87,9 @@ class Threads(_Load):
 
     def give_up(self, count: int) -> None:
         with ThreadPoolExecutor(THREADS) as pool:
-            for number in range(count):
-                pool.submit(self._read, KEYS[number % len(KEYS)], patience(number))
+            calls = [pool.submit(self._read, KEYS[n % len(KEYS)], patience(n)) for n in range(count)]
+        for call in calls:
+            call.result()
 
     def read_all(self) -> bool:
         began = self.watch.begin_anew()
@@ -130,7 +131,7 @@ class Tasks(_Load):
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._begun.wait()
+        assert self._begun.wait(10)
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -138,7 +139,7 @@ class Tasks(_Load):
         self._thread.join()
 
     def give_up(self, count: int) -> None:
-        asyncio.run_coroutine_threadsafe(self._cancel(count), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._cancel(count), self._loop).result(30)
 
     def read_all(self) -> bool:
         began = self.watch.begin_anew()
