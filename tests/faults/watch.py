@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,27 +18,32 @@ from resilient_cache.outcome import Direction, Operation
 __all__ = ["KEYS", "Origin", "Watch"]
 
 KEYS = [f"k{number}" for number in range(50)]
+PLACES = {key: place for place, key in enumerate(KEYS)}
 DIRECTIONS = {"get": Direction.READ, "set": Direction.WRITE, "delete": Direction.WRITE}
 FOREVER = float("inf")
 
 
 class Origin:
-    """The system of record: a version for each key, told in every value, and the least that may still be served."""
+    """The system of record: a version for each key, told in every value, and the least that may still be served.
+
+    The versions are shared with forked children, as a record is: a child that loaded what it remembers would put old
+    values into the store.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._versions = dict.fromkeys(KEYS, 0)
+        self._versions = memoryview(mmap.mmap(-1, 8 * len(KEYS))).cast("Q")
         self._least = dict.fromkeys(KEYS, 0)
 
     def value(self, key: str) -> str:
         """What a load gives now."""
-        return f"{key}={self._versions[key]}"
+        return f"{key}={self._versions[PLACES[key]]}"
 
     def change(self, key: str) -> int:
         """The version from now on."""
         with self._lock:
-            self._versions[key] += 1
-            return self._versions[key]
+            self._versions[PLACES[key]] += 1
+            return self._versions[PLACES[key]]
 
     def invalidated(self, key: str, version: int) -> None:
         """An invalidation that began after the change to `version` has returned."""
