@@ -6,14 +6,15 @@ ARGS ?=
 SHELL := /bin/sh
 PY := .venv/bin/python
 GOALS := $(or $(MAKECMDGOALS),help)
-LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test,$(GOALS)),test,demo))
+LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test failure-matrix,$(GOALS)),test,demo))
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test failure-matrix lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the region resolver: its cache store fails, its answers do not   (ARGS=... for its options)"
 	@echo "make test     all tests, README and docs, with 100 % branch coverage            (ARGS=... for pytest: no coverage then)"
+	@echo "make failure-matrix   play every real fault with the defaults, 4 minutes, and write docs/reference/failure-matrix.md"
 	@echo "make lint     ruff, ruff format, mypy, pyright"
 	@echo "make format   let ruff sort the imports and lay out the code"
 	@echo "make clean    remove the environment and everything generated"
@@ -36,6 +37,9 @@ else
 test: setup
 	$(PY) -m pytest $(ARGS)
 endif
+
+failure-matrix: setup
+	$(PY) -m tests.faults
 
 lint: setup
 	$(PY) -m ruff check .

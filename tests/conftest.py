@@ -55,6 +55,12 @@ def valkey(_shared_url: str) -> str:
 
 
 @pytest.fixture
+def valkey_binary(pytestconfig: pytest.Config) -> None:
+    """For tests that start their servers themselves."""
+    _require_binary(pytestconfig)
+
+
+@pytest.fixture
 def valkey_server(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
     """A real server of one's own, to be killed, frozen and reconfigured at will."""
     _require_binary(pytestconfig)

@@ -1,4 +1,4 @@
-"""Real servers that tests may kill and freeze, and small false ones that say what no real one would."""
+"""Real servers that tests may kill and freeze, small false ones that say what no real one would, forked children."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import subprocess
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["FakeServer", "ValkeyServer", "find_server", "free_port"]
+__all__ = ["FakeServer", "ValkeyServer", "ask", "find_server", "free_port", "in_child"]
 
 
 def find_server() -> str | None:
@@ -40,7 +41,9 @@ def free_port() -> int:
 
 
 class ValkeyServer:
-    """One server process on a loopback port, or on a unix socket with `unix=True`; empty at every start.
+    """One server process on a loopback port, or on a unix socket with `unix=True`.
+
+    Empty at every start, unless it was told to `SAVE`: then it comes back with what it had at that moment.
 
     `kill`, `freeze`, `thaw` and `restart` do to the process what an outage does. Use it as a context manager: whatever
     state the process is in, it is gone afterwards.
@@ -58,8 +61,10 @@ class ValkeyServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def start(self, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [*self._command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         until = time.monotonic() + 10
         while not self._answers():
             assert self._process.poll() is None, "the server ended at once"
@@ -73,9 +78,9 @@ class ValkeyServer:
             process.kill()
             process.wait()
 
-    def restart(self) -> None:
+    def restart(self, *options: str) -> None:
         self.kill()
-        self.start()
+        self.start(*options)
 
     def freeze(self) -> None:
         """SIGSTOP: connections are accepted by the kernel, and nothing answers."""
@@ -86,12 +91,8 @@ class ValkeyServer:
 
     def command(self, *words: str | bytes) -> bytes:
         """Send one command on a connection of its own; the first line of the reply, without its end."""
-        parts = [word.encode() if isinstance(word, str) else word for word in words]
-        packed = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
-        with self._dial() as connection:
-            connection.sendall(packed)
-            with connection.makefile("rb") as reader:
-                return reader.readline().strip()
+        with self.dial() as connection:
+            return ask(connection, *words)
 
     def connections(self) -> int:
         """How many clients the server counts, the one that asks included."""
@@ -100,6 +101,17 @@ class ValkeyServer:
     def connections_ever(self) -> int:
         """How many clients there were since the start, the one that asks included."""
         return self._info("stats", b"total_connections_received:")
+
+    def dial(self) -> socket.socket:
+        """A connection to `ask` several things on."""
+        connection = socket.socket(socket.AF_UNIX if self.path else socket.AF_INET)
+        connection.settimeout(1)
+        try:
+            connection.connect(self.path or ("127.0.0.1", self.port))
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
     def close(self) -> None:
         self.kill()
@@ -114,7 +126,7 @@ class ValkeyServer:
         self.close()
 
     def _info(self, section: str, name: bytes) -> int:
-        with self._dial() as connection, connection.makefile("rb") as reader:
+        with self.dial() as connection, connection.makefile("rb") as reader:
             connection.sendall(f"INFO {section}\r\n".encode())
             text = reader.read(int(reader.readline()[1:]))
         return int(text.partition(name)[2].split()[0])
@@ -125,19 +137,18 @@ class ValkeyServer:
         except OSError:
             return False
 
-    def _dial(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX if self.path else socket.AF_INET)
-        connection.settimeout(1)
-        try:
-            connection.connect(self.path or ("127.0.0.1", self.port))
-        except OSError:
-            connection.close()
-            raise
-        return connection
-
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
+
+
+def ask(connection: socket.socket, *words: str | bytes) -> bytes:
+    """Send one command; the first line of the reply, without its end."""
+    parts = [word.encode() if isinstance(word, str) else word for word in words]
+    packed = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+    connection.sendall(packed)
+    with connection.makefile("rb") as reader:
+        return reader.readline().strip()
 
 
 class FakeServer:
@@ -228,3 +239,17 @@ class FakeServer:
 def _hang_up(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):  # the client may have, first
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def in_child(work: Callable[[], bool]) -> bool:
+    """Whether `work` is true in a forked child that ends at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of forking with threads: the point of the test
+        child = os.fork()
+    if child == 0:
+        done = False
+        try:
+            done = work()
+        finally:
+            os._exit(0 if done else 1)
+    return os.waitpid(child, 0)[1] == 0

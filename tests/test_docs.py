@@ -39,7 +39,7 @@ from resilient_cache.events import CircuitState
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import Direction, Operation
 from resilient_cache.stamps import SYSTEM_CLOCK
-from resilient_cache.testing import FaultKind
+from resilient_cache.testing import FaultKind, WireFault
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -150,6 +150,10 @@ def test_every_mode_stands_in_the_how_to() -> None:
 def test_every_fault_stands_in_the_how_to() -> None:
     listed = table("how-to/test-your-service.md", "What can go wrong")
     assert list(listed) == [kind.value for kind in FaultKind]
+
+
+def test_every_fault_of_a_wire_stands_in_the_how_to() -> None:
+    assert list(table("how-to/test-your-service.md", "A real server")) == [kind.value for kind in WireFault]
 
 
 def test_every_event_stands_in_the_how_to_with_its_fields() -> None:

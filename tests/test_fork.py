@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
-from collections.abc import Callable
 
 import pytest
 
 from resilient_cache import Invalidation, ResilientCache
 from resilient_cache.adapters import MappingAdapter
 
+from .servers import in_child
+
 pytestmark = [
     pytest.mark.realtime,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
 ]
-
-
-def in_child(work: Callable[[], bool]) -> bool:
-    """Whether `work` is true in a forked child that ends at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of forking with threads: the point of the test
-        child = os.fork()
-    if child == 0:
-        done = False
-        try:
-            done = work()
-        finally:
-            os._exit(0 if done else 1)
-    return os.waitpid(child, 0)[1] == 0
 
 
 def test_a_child_uses_the_cache_of_its_parent() -> None:

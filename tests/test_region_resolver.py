@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from redis import ConnectionError as RedisConnectionError
-from redis import Redis
 
 from examples.region_resolver.damage import Damage
 from examples.region_resolver.directory import REGIONS, Directory, Tenant, seeded
 from examples.region_resolver.naive import NaiveRouter
-from examples.region_resolver.proxy import Wire
 from examples.region_resolver.resilient import ResilientRouter
 from examples.region_resolver.traffic import NOBODYS, Ask, Crowd, Lane, Truth
 from examples.region_resolver.upstreams import region_app, serving
 from examples.region_resolver.web import Router, router_app
 from resilient_cache import BreakerPolicy, CachePolicy
+from resilient_cache.testing import ChaosProxy, WireFault
 
 from .servers import ValkeyServer
 
@@ -51,7 +49,7 @@ class Service:
     http: ClientSession
     directory: Directory
     tenants: list[Tenant]
-    wire: Wire
+    wire: ChaosProxy
 
     async def get(self, host: str) -> tuple[int, str, dict[str, str]]:
         async with self.http.get(f"{self.base}/some/page", headers={"Host": host}) as reply:
@@ -66,18 +64,15 @@ class Service:
 @asynccontextmanager
 async def served(build: Build, server: ValkeyServer, folder: Path) -> AsyncGenerator[Service]:
     tenants = seeded(folder / "record.sqlite", seed=3, count=6)
-    directory = Directory(folder / "record.sqlite")
-    try:
+    with closing(Directory(folder / "record.sqlite")) as directory, ChaosProxy(server.port) as wire:
+        url = f"redis://127.0.0.1:{wire.port}"
         async with (
-            Wire("127.0.0.1", server.port) as wire,
             serving(region_app("eu")) as eu,
             serving(region_app("us")) as us,
-            serving(router_app(build(directory, f"redis://127.0.0.1:{wire.port}"), {"eu": eu, "us": us})) as base,
+            serving(router_app(build(directory, url), {"eu": eu, "us": us})) as base,
             ClientSession() as http,
         ):
             yield Service(base, http, directory, tenants, wire)
-    finally:
-        directory.close()
 
 
 def play(build: Build, server: ValkeyServer, folder: Path, scene: Callable[[Service], Awaitable[None]]) -> None:
@@ -192,11 +187,11 @@ def test_a_tenant_that_moved_while_the_cache_was_cut_off_goes_to_its_new_region_
         for host in tenant.hosts:
             assert (await service.get(host))[1] == tenant.region
         await asyncio.sleep(0.05)
-        await service.wire.cut()
+        service.wire.inject(WireFault.CUT)
         assert await service.move(tenant, other(tenant.region)) == 200
         assert (await service.get(tenant.hosts[0]))[1] == other(tenant.region)
         assert int(valkey_server.command("DBSIZE")[1:]) >= 2
-        service.wire.mend()
+        service.wire.heal()
         for _ in range(20):
             for host in tenant.hosts:
                 assert (await service.get(host))[1] == other(tenant.region)
@@ -209,9 +204,9 @@ def test_the_naive_router_sends_a_moved_tenant_to_its_old_region(valkey_server: 
     async def scene(service: Service) -> None:
         tenant = service.tenants[0]
         assert (await service.get(tenant.hosts[0]))[1] == tenant.region
-        await service.wire.cut()
+        service.wire.inject(WireFault.CUT)
         assert await service.move(tenant, other(tenant.region)) == 500
-        service.wire.mend()
+        service.wire.heal()
         assert (await service.get(tenant.hosts[0]))[1] == tenant.region
 
     play(naive, valkey_server, tmp_path, scene)
@@ -241,38 +236,6 @@ def test_spoilt_values_break_the_naive_router_and_not_the_resilient_one(
         folder.mkdir()
         play(build, valkey_server, folder, scene)
         valkey_server.command("FLUSHALL")
-
-
-def test_the_wire_holds_back_replies_and_can_be_cut_and_mended(valkey_server: ValkeyServer) -> None:
-    async def timed(wire: Wire) -> float:
-        def ping() -> None:
-            with Redis.from_url(f"redis://127.0.0.1:{wire.port}", socket_timeout=2) as client:
-                client.ping()
-
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        await asyncio.to_thread(ping)
-        return loop.time() - start
-
-    async def scene() -> None:
-        async with Wire("127.0.0.1", valkey_server.port) as wire:
-            await timed(wire)
-            wire.delay = 0.1
-            assert await timed(wire) >= 0.1
-            wire.delay = 0.0
-            reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
-            writer.write(b"PING\r\n")
-            assert await reader.readline() == b"+PONG\r\n"
-            await wire.cut()
-            assert await reader.read() == b""
-            writer.close()
-            await writer.wait_closed()
-            with pytest.raises(RedisConnectionError):
-                await timed(wire)
-            wire.mend()
-            await timed(wire)
-
-    asyncio.run(scene())
 
 
 def test_the_same_seed_gives_the_same_record(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from resilient_cache import BreakerPolicy, CachePolicy
 from resilient_cache.events import Hook
+from resilient_cache.testing import ChaosProxy
 
 from .damage import Damage
 from .directory import REGIONS, Directory, Tenant
 from .naive import NaiveRouter
-from .proxy import Wire
 from .report import Settings
 from .resilient import ResilientRouter
 from .stage import Contender, Stage
@@ -47,7 +47,7 @@ async def staged(
     async with AsyncExitStack() as exits:
         server = None if url else exits.enter_context(Valkey())
         direct = url or f"redis://127.0.0.1:{server.port if server else 0}"
-        wire, through = await _wired(exits, direct)
+        wire, through = _wired(exits, direct)
         damage = Damage(direct, KEYS)
         exits.push_async_callback(damage.aclose)
         upstreams = {region: await exits.enter_async_context(serving(region_app(region))) for region in REGIONS}
@@ -64,10 +64,10 @@ async def staged(
         yield Stage(contenders, upstreams, wire, damage, server, tuple(tenants[:MOVERS]), pause)
 
 
-async def _wired(exits: AsyncExitStack, url: str) -> tuple[Wire, str]:
+def _wired(exits: AsyncExitStack, url: str) -> tuple[ChaosProxy, str]:
     """A wire to the store, and the URL of the store through it."""
     parts = urlsplit(url)
-    wire = await exits.enter_async_context(Wire(parts.hostname or "127.0.0.1", parts.port or 6379))
+    wire = exits.enter_context(ChaosProxy(parts.port or 6379, parts.hostname or "127.0.0.1"))
     login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
     return wire, parts._replace(netloc=f"{login}127.0.0.1:{wire.port}").geturl()
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from resilient_cache.testing import ChaosProxy, WireFault
+
 from .damage import Damage
 from .directory import REGIONS, Directory, Tenant
-from .proxy import Wire
 from .store import Valkey
 from .traffic import Lane
 from .upstreams import serving
@@ -45,7 +46,7 @@ class Stage:
 
     contenders: tuple[Contender, ...]
     upstreams: Mapping[str, str]
-    wire: Wire
+    wire: ChaosProxy
     damage: Damage
     server: Valkey | None
     movers: tuple[Tenant, ...]
@@ -84,11 +85,11 @@ class Stage:
 
     async def slow(self) -> None:
         """Every reply of the store takes 300 ms more."""
-        self.wire.delay = 0.3
+        self.wire.inject(WireFault.DELAY, 0.3)
 
     async def swift(self) -> None:
         """Replies come at once again."""
-        self.wire.delay = 0.0
+        self.wire.heal()
 
     async def record_off(self) -> None:
         """Nobody can be asked any more."""
@@ -102,7 +103,7 @@ class Stage:
 
     async def cut(self) -> None:
         """Nobody reaches the store, which keeps what it holds."""
-        await self.wire.cut()
+        self.wire.inject(WireFault.CUT)
 
     async def move(self) -> None:
         """The busiest tenants move to another region; each router is told. The record is the same for both."""
@@ -118,14 +119,14 @@ class Stage:
 
     async def mend(self) -> None:
         """The store can be reached again, with the old data in it."""
-        self.wire.mend()
+        self.wire.heal()
 
     async def cold_start(self) -> None:
         """New routers that have never seen the cache, which is dead."""
-        await self.kill() if self.server else await self.wire.cut()
+        await self.kill() if self.server else self.wire.inject(WireFault.CUT)
         await asyncio.gather(*(contender.start(self.upstreams) for contender in self.contenders))
 
     async def nothing_known(self) -> None:
         """The cache is back and the record is not; what follows asks for hosts that neither cache has seen."""
-        await self.restart() if self.server else self.wire.mend()
+        await self.restart() if self.server else self.wire.heal()
         await self.record_off()

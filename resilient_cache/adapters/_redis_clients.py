@@ -54,6 +54,11 @@ ANONYMOUS: Final[dict[str, Any]] = (
 )
 
 SHORTEST_LEASE = 2.0
+OF_PARENTS: Final[list[Any]] = []
+"""What a forked child must not touch, nor let go of: a word of its own on a connection is answered to the parent, and
+closing one takes it out of the selector that both share, so that the parent never hears from it again.
+"""
+
 FULL: Final = "every permitted connection is in use"
 
 
@@ -131,17 +136,17 @@ class AsyncClient:
     One timer does that for all of them, and only while one is busy.
     """
 
-    __slots__ = ("_busy", "_closed", "_dial", "_places", "_sweeper", "_timeout")
+    __slots__ = ("__weakref__", "_busy", "_closed", "_dial", "_places", "_sweeper", "_timeout", "lock")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
         limits = {"connect_timeout": timeout, "socket_connect_timeout": timeout, "socket_timeout": None}
         self._dial = _dialler(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
-        self._places: list[AsyncWire | None] = [None] * self._dial.max_connections
-        self._busy: dict[AsyncWire, None] = {}
-        self._sweeper: asyncio.TimerHandle | None = None
         self._timeout = timeout
         self._closed = False
+        self._begin()
+        self.lock = RLock()
+        protect(self)
 
     def get(self, key: str, /) -> asyncio.Future[Any]:
         return self._run(_is_value, b"GET", key)
@@ -159,6 +164,16 @@ class AsyncClient:
         for wire in list(self._busy):
             if wire.is_forsaken:
                 wire.abort()
+
+    def forked(self) -> None:
+        """Start over in a child: its parent goes on using the connections."""
+        OF_PARENTS.append((self._places, self._busy, self._sweeper))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._places: list[AsyncWire | None] = [None] * self._dial.max_connections
+        self._busy: dict[AsyncWire, None] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
     def _run(self, answers: Answers, word: bytes, key: str, *words: bytes) -> asyncio.Future[Any]:
         left = remaining()

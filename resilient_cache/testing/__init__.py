@@ -4,15 +4,17 @@
     store = FaultyAdapter(clock, plan=FaultPlan().then("get", Fault.raising(OSError("down"))))
     cache = ResilientCache(store, name="demo", clock=clock)
 
-Nothing here sleeps, and everything is repeatable.
+Nothing of this sleeps, and everything is repeatable. `ChaosProxy` is for a real server, in real time.
 """
 
 from .clock import Deadlock, ManualClock, ManualLoop, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
+from .proxy import ChaosProxy, WireFault
 from .stores import AsyncFaultyAdapter, DictStore, FaultyAdapter, StoreCall
 
 __all__ = [
     "AsyncFaultyAdapter",
+    "ChaosProxy",
     "Deadlock",
     "DictStore",
     "Fault",
@@ -22,5 +24,6 @@ __all__ = [
     "ManualClock",
     "ManualLoop",
     "StoreCall",
+    "WireFault",
     "run_virtual",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import runpy
 import threading
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 
 from resilient_cache import Invalidation, ResilientCache, fallback, forking
-from resilient_cache.adapters import MappingAdapter
+from resilient_cache.adapters import MappingAdapter, _redis_clients
+from resilient_cache.adapters.redis import AsyncRedisAdapter
 from resilient_cache.testing import DictStore, Fault, FaultKind, FaultPlan, FaultyAdapter, ManualClock
+
+from ..servers import ValkeyServer, in_child
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 pytestmark = [
@@ -139,3 +143,46 @@ def test_where_there_are_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "register_at_fork", raising=False)
     names = runpy.run_path(str(forking.__file__))
     assert names["HELD"] == []
+
+
+@needs_fork
+@pytest.mark.parametrize("closes", [False, True], ids=["reads", "closes"])
+def test_an_async_child_leaves_its_parents_connections_alone(valkey_server: ValkeyServer, closes: bool) -> None:
+    """What a child asked on its parent's connection was answered to the parent, who then heard nothing more on it."""
+    adapter = AsyncRedisAdapter.from_url(valkey_server.url)
+
+    async def in_child_too() -> bool:
+        if closes:
+            await adapter.aclose()
+            return True
+        return await adapter.get("of the child") == b"child"
+
+    async def main() -> None:
+        await adapter.set("of the parent", b"parent", 60.0)
+        await adapter.set("of the child", b"child", 60.0)
+        assert await asyncio.to_thread(in_child, lambda: asyncio.run(in_child_too()))
+        assert await adapter.get("of the parent") == b"parent"
+        assert valkey_server.connections_ever() == before + (1 if closes else 2) + 1, "the last one asks"
+        await adapter.aclose()
+
+    before = valkey_server.connections_ever()
+    asyncio.run(main())
+
+
+def test_another_process_gets_connections_of_its_own(valkey: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in one process, which only takes itself for two: what it inherited is kept, and not used."""
+    monkeypatch.setattr(_redis_clients, "OF_PARENTS", kept := list[Any]())
+
+    async def main() -> None:
+        adapter = AsyncRedisAdapter.from_url(valkey)
+        await adapter.delete("k")
+        inherited = adapter._owned._places
+        adapter._owned.forked()
+        await adapter.delete("k")
+        await adapter.delete("k")
+        await adapter.aclose()
+        assert kept[0][0] is inherited
+        assert [wire.is_open for wire in inherited if wire] == [True]
+        inherited[-1].close()
+
+    asyncio.run(main())

@@ -1,0 +1,213 @@
+"""The proxy that makes a wire bad does what its table says, to open connections and to new ones, and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from resilient_cache.testing import ChaosProxy, WireFault
+
+from .servers import FakeServer, free_port
+
+pytestmark = pytest.mark.realtime
+
+REPLY = b"0123456789"
+
+
+@contextmanager
+def echoing() -> Iterator[tuple[ChaosProxy, FakeServer]]:
+    with FakeServer.replying(REPLY) as server, ChaosProxy(server.port) as proxy:
+        yield proxy, server
+
+
+@contextmanager
+def dialled(proxy: ChaosProxy) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=2) as connection:
+        yield connection
+
+
+def asked(connection: socket.socket, size: int = len(REPLY)) -> bytes:
+    """What comes in answer to one question: up to `size` bytes, less when the connection ends before."""
+    connection.sendall(b"?")
+    return received(connection, size)
+
+
+def received(connection: socket.socket, size: int) -> bytes:
+    got = b""
+    while len(got) < size and (more := connection.recv(size - len(got))):
+        got += more
+    return got
+
+
+def first_byte(proxy: ChaosProxy) -> bytes:
+    with dialled(proxy) as line:
+        return line.recv(1)
+
+
+def test_all_is_well_until_a_fault_is_injected_and_after_it_is_healed() -> None:
+    with echoing() as (proxy, _), dialled(proxy) as line:
+        assert asked(line) == REPLY
+        proxy.inject(WireFault.GARBAGE)
+        assert asked(line, 8) == b"HTTP/1.1"
+        proxy.heal()
+        received(line, 20)
+        assert asked(line) == REPLY
+
+
+def test_a_reply_is_delayed() -> None:
+    with echoing() as (proxy, _), dialled(proxy) as line:
+        proxy.inject(WireFault.DELAY, 0.1)
+        began = time.monotonic()
+        assert asked(line) == REPLY
+        assert 0.1 <= time.monotonic() - began < 1
+
+
+def test_a_reply_drips_and_flows_again_when_healed() -> None:
+    with echoing() as (proxy, _), dialled(proxy) as line:
+        proxy.inject(WireFault.DRIP, 0.02)
+        began = time.monotonic()
+        assert asked(line) == REPLY
+        assert time.monotonic() - began >= 0.02 * (len(REPLY) - 1)
+        proxy.inject(WireFault.DRIP, 0.2)
+        assert asked(line, 1) == REPLY[:1]
+        proxy.heal()
+        began = time.monotonic()
+        assert received(line, len(REPLY) - 1) == REPLY[1:]
+        assert time.monotonic() - began < 1
+
+
+def test_a_hole_holds_what_is_sent_and_gives_it_back() -> None:
+    with echoing() as (proxy, _), dialled(proxy) as line:
+        proxy.inject(WireFault.HOLE)
+        line.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            asked(line)
+        line.settimeout(2)
+        proxy.heal()
+        assert received(line, len(REPLY)) == REPLY
+
+
+def test_half_of_a_reply_and_then_a_reset() -> None:
+    with echoing() as (proxy, _), dialled(proxy) as line:
+        proxy.inject(WireFault.RESET)
+        assert asked(line, 5) == REPLY[:5]
+        with pytest.raises(ConnectionResetError):
+            line.recv(1)
+
+
+def test_a_cut_resets_what_is_open_and_what_comes_and_a_healed_wire_takes_calls() -> None:
+    with echoing() as (proxy, server), dialled(proxy) as line:
+        assert asked(line) == REPLY
+        proxy.inject(WireFault.CUT)
+        with pytest.raises(ConnectionResetError):
+            line.recv(1)
+        with pytest.raises(ConnectionResetError):
+            first_byte(proxy)
+        assert server.accepted == 1
+        proxy.heal()
+        with dialled(proxy) as other:
+            assert asked(other) == REPLY
+
+
+def test_a_wire_that_flaps_is_cut_and_well_in_turns() -> None:
+    def outcome() -> bool:
+        try:
+            with dialled(proxy) as line:
+                return asked(line) == REPLY
+        except OSError:
+            return False
+
+    with echoing() as (proxy, _):
+        proxy.inject(WireFault.FLAP, 0.1)
+        assert not outcome()
+        until, seen = time.monotonic() + 5, [False]
+        while len(seen) < 4 and time.monotonic() < until:
+            now = outcome()
+            seen += [now] if now != seen[-1] else []
+            time.sleep(0.005)
+    assert seen == [False, True, False, True]
+
+
+def test_a_flap_reaches_a_connection_that_was_made_while_all_was_well() -> None:
+    def replies() -> int:
+        """How many a new connection gets until it is reset."""
+        count = 0
+        with contextlib.suppress(ConnectionError), dialled(proxy) as line:
+            while asked(line) == REPLY:
+                count += 1
+                assert count < 500, "it is never reset"
+                time.sleep(0.01)
+        return count
+
+    with echoing() as (proxy, _):
+        proxy.inject(WireFault.FLAP, 0.1)
+        assert any(replies() for _ in range(5_000))
+
+
+def test_without_a_server_connections_are_closed() -> None:
+    with ChaosProxy(free_port()) as proxy, dialled(proxy) as line:
+        assert received(line, 1) == b""
+
+
+def test_a_client_that_resets_and_one_that_hangs_up_disturb_nobody() -> None:
+    with echoing() as (proxy, _), dialled(proxy) as line:
+        for linger in (b"", struct.pack("ii", 1, 0)):
+            with dialled(proxy) as other:
+                assert asked(other) == REPLY
+                if linger:
+                    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        assert asked(line) == REPLY
+
+
+def test_an_asyncio_client_may_inject_from_within_its_loop() -> None:
+    async def main(proxy: ChaosProxy) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"?")
+        assert await reader.readexactly(len(REPLY)) == REPLY
+        proxy.inject(WireFault.CUT)
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
+
+    with echoing() as (proxy, _):
+        asyncio.run(main(proxy))
+
+
+def test_nothing_is_left() -> None:
+    before = set(threading.enumerate())
+    with FakeServer.silent() as server:
+        with ChaosProxy(server.port) as proxy:
+            lines = [socket.create_connection(("127.0.0.1", proxy.port), timeout=2) for _ in range(3)]
+            lines[0].sendall(b"?")
+            proxy.inject(WireFault.HOLE)
+            lines[1].sendall(b"?")
+        for line in lines:
+            with line, contextlib.suppress(ConnectionResetError):  # of a proxy that had not read everything
+                assert line.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", proxy.port), timeout=2)
+    assert set(threading.enumerate()) == before
+
+
+def test_a_port_that_cannot_be_had_leaves_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_: object, **__: object) -> None:
+        raise OSError("no port")
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(asyncio, "start_server", refused)
+    with pytest.raises(OSError, match="no port"), ChaosProxy(1):
+        raise AssertionError("entered")
+    assert set(threading.enumerate()) == before
+
+
+def test_seconds_are_above_none() -> None:
+    with pytest.raises(ValueError, match="seconds must be above 0, not 0"):
+        ChaosProxy(1).inject(WireFault.FLAP, 0)
