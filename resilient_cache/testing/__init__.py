@@ -1,17 +1,25 @@
-"""For tests of code that caches: time that only moves when told to, and stores that fail on cue.
+"""For tests of code that caches: time that only moves when told to, stores that fail on cue, contracts of adapters.
 
     clock = ManualClock()
     store = FaultyAdapter(clock, plan=FaultPlan().then("get", Fault.raising(OSError("down"))))
     cache = ResilientCache(store, name="demo", clock=clock)
 
-Nothing here sleeps, and everything is repeatable.
+Nothing here sleeps but a contract whose store runs on real time, and everything is repeatable. Hypothesis strategies
+are in `resilient_cache.testing.strategies`; pytest finds its fixtures by itself.
 """
+
+from typing import TYPE_CHECKING
 
 from .clock import Deadlock, ManualClock, ManualLoop, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
 from .stores import AsyncFaultyAdapter, DictStore, FaultyAdapter, StoreCall
 
+if TYPE_CHECKING:
+    from .contracts import AdapterContract, AsyncAdapterContract
+
 __all__ = [
+    "AdapterContract",
+    "AsyncAdapterContract",
     "AsyncFaultyAdapter",
     "Deadlock",
     "DictStore",
@@ -24,3 +32,12 @@ __all__ = [
     "StoreCall",
     "run_virtual",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The contracts, imported when asked for: only then can pytest show what is in their failed assertions."""
+    if name in ("AdapterContract", "AsyncAdapterContract"):
+        from . import contracts  # noqa: PLC0415 - see above
+
+        return getattr(contracts, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
