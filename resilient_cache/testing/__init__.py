@@ -12,24 +12,35 @@ from typing import TYPE_CHECKING
 
 from .clock import Deadlock, ManualClock, ManualLoop, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
+from .histories import Advance, Call, Heal, Outage, Step, aplay, play
 from .stores import AsyncFaultyAdapter, DictStore, FaultyAdapter, StoreCall
+from .watching import CacheFaults, CacheRecorder
 
 if TYPE_CHECKING:
     from .contracts import AdapterContract, AsyncAdapterContract
 
 __all__ = [
     "AdapterContract",
+    "Advance",
     "AsyncAdapterContract",
     "AsyncFaultyAdapter",
+    "CacheFaults",
+    "CacheRecorder",
+    "Call",
     "Deadlock",
     "DictStore",
     "Fault",
     "FaultKind",
     "FaultPlan",
     "FaultyAdapter",
+    "Heal",
     "ManualClock",
     "ManualLoop",
+    "Outage",
+    "Step",
     "StoreCall",
+    "aplay",
+    "play",
     "run_virtual",
 ]
 

@@ -318,7 +318,7 @@ def test_a_timeout_for_each_read_is_no_deadline(dripping_url: str) -> None:
             adapter.url_port = int(dripping_url.rpartition(":")[2])
             return adapter
 
-    with pytest.raises(AssertionError, match=r"get took 0\.[6-9]\d s, with a deadline of 0\.2 s for all of it"):
+    with pytest.raises(AssertionError, match=r"get took [\d.]+ s, with a deadline of 0\.2 s for all of it"):
         Contract().test_a_dripping_store_is_left_at_the_deadline()
 
 

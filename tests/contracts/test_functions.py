@@ -23,6 +23,8 @@ from resilient_cache.testing import (
     ManualLoop,
 )
 
+from ..virtual import pass_time
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -109,16 +111,16 @@ class TestAsyncFunctions(TestAsyncFaultyAdapter):
         store = Once(AsyncFaultyAdapter(self.clock, plan=self.plan))
 
         async def get(key: str) -> bytes | None:
-            await asyncio.sleep(0.001)
+            await pass_time(0.001)
             found: bytes | None = await store.inner.get(key)
             return found
 
         async def set_(key: str, value: bytes, ttl: float) -> None:
-            await asyncio.sleep(0.001)
+            await pass_time(0.001)
             await store.inner.set(key, value, ttl)
 
         async def delete(key: str) -> None:
-            await asyncio.sleep(0.001)
+            await pass_time(0.001)
             await store.inner.delete(key)
 
         return from_functions(get, set_, delete, close=store.aclose)
