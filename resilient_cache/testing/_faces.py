@@ -36,10 +36,10 @@ class Face:
 
     adapter: Any
     closing = "close"
-
-    def attempt(self, operation: str, *args: object, within: float = PATIENCE) -> Attempt:
-        """Call the adapter as a cache that gives it `within` seconds; what it raises is part of the result."""
-        raise NotImplementedError
+    close: Callable[[], None]
+    """Closes the adapter, and raises what it raises."""
+    attempt: Callable[..., Attempt]
+    """`attempt(operation, *args, within=PATIENCE)`: a call as a cache makes it that gives it `within` seconds."""
 
     def get(self, key: str) -> object:
         return self._expect("get", key)
@@ -49,10 +49,6 @@ class Face:
 
     def delete(self, key: str) -> None:
         self._expect("delete", key)
-
-    def close(self) -> None:
-        """Close the adapter. Raises what it raises."""
-        raise NotImplementedError
 
     def _expect(self, operation: str, *args: object) -> object:
         attempt = self.attempt(operation, *args)

@@ -85,14 +85,10 @@ class Laws:
 
     open: Callable[[], Any]
     """A new adapter on the store, which is well."""
-
-    def open_dripping(self) -> Any:
-        """An adapter on a server that drips: a byte each 0.05 s or so, and no reply complete within a second."""
-        self._write("open_dripping")
-
-    def opened(self, open_store: Callable[[], Any]) -> AbstractContextManager[Face]:
-        """An adapter by `open_store` that is closed afterwards."""
-        raise NotImplementedError
+    open_dripping: Callable[[], Any]
+    """An adapter on a server that drips."""
+    opened: Callable[[Callable[[], Any]], AbstractContextManager[Face]]
+    """An adapter by one of the two, that is closed afterwards."""
 
     def test_bytes_come_back_untouched(self) -> None:
         """`get` gives the very bytes that `set` was given."""

@@ -33,7 +33,7 @@ __all__ = ["AdapterContract", "AsyncAdapterContract"]
 OPERATIONS: Final = {"get": b"old", "set": b"new", "delete": None}
 """What may stand where b"old" stood, if the operation took effect."""
 SHARERS: Final = 8
-MOST_SUSPENSIONS: Final = 50
+MOST_SUSPENSIONS: Final = 30
 READERS: Final = 200
 
 

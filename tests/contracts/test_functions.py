@@ -127,7 +127,9 @@ class TestAsyncFunctions(TestAsyncFaultyAdapter):
 
 
 class TestFunctionsInThreads(AdapterContract):
-    """A client without timeouts: only the threads bound it. This one waits for real, 0.9 s in all."""
+    """A client without timeouts: only the threads bound it. This one waits for real, 0.6 s in all."""
+
+    deadline: ClassVar[float] = 0.1
 
     @pytest.fixture(autouse=True)
     def _store(self) -> Iterator[None]:

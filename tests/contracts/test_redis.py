@@ -34,6 +34,7 @@ class OnValkey:
     """A real server, and a false one that drips."""
 
     raises: ClassVar[type[Exception]] = StoreError
+    deadline: ClassVar[float] = 0.1
 
     @pytest.fixture(autouse=True)
     def _servers(self, outage_server: ValkeyServer, dripping_url: str) -> None:
