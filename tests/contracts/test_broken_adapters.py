@@ -322,6 +322,45 @@ def test_a_timeout_for_each_read_is_no_deadline(dripping_url: str) -> None:
         Contract().test_a_dripping_store_is_left_at_the_deadline()
 
 
+def test_a_call_is_given_its_deadline() -> None:
+    """Through `deadline.remaining()`, as by a cache."""
+    left: list[float | None] = []
+
+    class Asks(Store):
+        def get(self, key: str, /) -> bytes | None:
+            left.append(deadline.remaining())
+            return super().get(key)
+
+    class Contract(OnStore):
+        kind = Asks
+
+    Contract().test_a_broken_store_is_left_at_the_deadline()
+    assert left == [pytest.approx(Contract.deadline)]
+
+
+def test_an_async_call_is_given_its_deadline() -> None:
+    left: list[float | None] = []
+
+    class Asks(Queued):
+        async def get(self, key: str, /) -> bytes | None:
+            left.append(deadline.remaining())
+            raise ConnectionError
+
+    class Contract(AsyncAdapterContract):
+        async def open(self) -> Queued:
+            return Asks(ManualClock())
+
+        async def open_dripping(self) -> Queued:
+            opened = await self.open()
+            opened.broken = True
+            return opened
+
+    Contract().test_a_dripping_store_is_left_at_the_deadline()
+    (given,) = left
+    assert given is not None
+    assert 0 < given <= Contract.deadline
+
+
 # Async
 
 
