@@ -188,6 +188,13 @@ def test_a_broken_adapter_fails_its_law(store: type[Store], capfd: pytest.Captur
     assert failed(Contract) == BROKEN[store]
 
 
+def test_an_error_where_there_should_be_none_is_shown_as_it_is() -> None:
+    contract = OnStore()
+    contract.break_store()
+    with pytest.raises(ConnectionError, match="down"):
+        contract.test_what_is_missing_is_none()
+
+
 def test_a_guard_in_front_of_a_store_is_no_adapter() -> None:
     """`fallback` swallows: that is what it is for."""
 
