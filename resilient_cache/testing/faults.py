@@ -18,6 +18,7 @@ from ..errors import FailureKind, StoreError
 __all__ = ["Fault", "FaultKind", "FaultPlan"]
 
 BY_PLAN: Final = StoreError(FailureKind.UNAVAILABLE, "by plan")
+LATE: Final = TimeoutError("by plan")
 
 
 class FaultKind(StrEnum):
@@ -37,7 +38,7 @@ class FaultKind(StrEnum):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Fault:
     """One fault. Which fields count is said at its kind."""
 
@@ -45,6 +46,16 @@ class Fault:
     seconds: float = 0.0
     error: BaseException = BY_PLAN
     value: object = None
+
+    def __repr__(self) -> str:
+        """As it is written, shortest first."""
+        if self == Fault.raising(self.error) and self.error is not BY_PLAN:
+            return f"Fault.raising({self.error!r})"
+        if self in (Fault.slow(self.seconds), Fault.late(self.seconds)):
+            return f"Fault.{self.kind.value}({self.seconds!r})"
+        given = {"seconds": 0.0, "error": BY_PLAN, "value": None}
+        others = (f", {name}={value!r}" for name in given if (value := getattr(self, name)) != given[name])
+        return f"Fault(FaultKind.{self.kind.name}{''.join(others)})"
 
     @classmethod
     def raising(cls, error: BaseException) -> Fault:
@@ -59,19 +70,21 @@ class Fault:
     @classmethod
     def late(cls, seconds: float) -> Fault:
         """The call fails as timed out, and takes effect `seconds` later."""
-        return cls(FaultKind.LATE, seconds, TimeoutError("by plan"))
+        return cls(FaultKind.LATE, seconds, LATE)
 
 
 @final
 class FaultPlan:
     """Which call meets which fault. Without instructions all is well.
 
-    What is scripted with `then` comes first, then what lasts (`during`), then chance (`seeded`).
+    What is scripted with `then` comes first, then what lasts (`during`), then chance (`seeded`). Its `repr` is the code
+    that makes what is still to come; of chance it tells how it began.
     """
 
-    __slots__ = ("_faults", "_lasting", "_random", "_rate", "_scripted")
+    __slots__ = ("_faults", "_lasting", "_made", "_random", "_rate", "_scripted")
 
     def __init__(self) -> None:
+        self._made = "FaultPlan()"
         self._scripted: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
         self._lasting: dict[str, Fault] = {}
         self._random = random.Random(0)
@@ -84,6 +97,7 @@ class FaultPlan:
         plan = cls()
         plan._random = random.Random(seed)
         plan._rate, plan._faults = rate, faults
+        plan._made = f"FaultPlan.seeded({seed!r}, rate={rate!r}, faults={list(faults)!r})"
         return plan
 
     def then(self, operation: str, *faults: Fault | None) -> Self:
@@ -102,6 +116,7 @@ class FaultPlan:
         self._scripted.clear()
         self._lasting.clear()
         self._rate = 0.0
+        self._made = "FaultPlan()"
         return self
 
     def draw(self, operation: str) -> Fault | None:
@@ -113,3 +128,11 @@ class FaultPlan:
         if self._rate and self._random.random() < self._rate:
             return self._random.choice(self._faults)
         return None
+
+    def __repr__(self) -> str:
+        """The code that makes such a plan."""
+        scripted = [
+            f".then({name!r}, {', '.join(map(repr, faults))})" for name, faults in self._scripted.items() if faults
+        ]
+        lasting = [f".during({fault!r}, {name!r})" for name, fault in self._lasting.items()]
+        return self._made + "".join(scripted + lasting)
