@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from threading import RLock
 from typing import Final, NamedTuple, final
 
+from . import locks
 from ._reporting import Reporter
 from .breaker import REJECTED, Breaker, Transition
 from .errors import FailureKind, StoreError
@@ -79,7 +79,7 @@ class Guard:
         monotonic: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
-        self.lock = RLock()
+        self.lock = locks.make_rlock()
         self.timeout = timeout
         self.monotonic = monotonic
         self.reporter = reporter

@@ -14,7 +14,8 @@ PACKAGE = Path(resilient_cache.__file__).parent
 
 # From the bottom up; a module may import from its own floor or from one below it.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking"}),  # values
+    # values, and what every floor may need
+    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
     frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs"}),  # machines
     frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_rules"}),  # decisions
     frozenset({"_colours", "_threads", "_asyncio"}),  # waiting

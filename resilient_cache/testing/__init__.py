@@ -9,6 +9,7 @@ Nothing here sleeps, and everything is repeatable.
 
 from .clock import Deadlock, ManualClock, ManualLoop, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
+from .scheduling import Scheduler, Switch
 from .stores import AsyncFaultyAdapter, DictStore, FaultyAdapter, StoreCall
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "FaultyAdapter",
     "ManualClock",
     "ManualLoop",
+    "Scheduler",
     "StoreCall",
+    "Switch",
     "run_virtual",
 ]
