@@ -1,0 +1,89 @@
+"""Being of use: where nothing fails and calls come one after another, a cache answers as a plain model does.
+
+"A miss is always allowed" is kept by a cache that never hits, too. So each answer's source and value are held against a
+dict with windows. Where two moments are closer than clocks tell apart, either is right and the model follows the cache.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..outcome import Source
+from .histories import Call, Ending, History, Load, read_value
+from .limits import GRAIN, Limits, Violation, Violations
+
+__all__ = ["check_usefulness"]
+
+
+class _Copy(NamedTuple):
+    birth: Load
+    trusted: float  # the moment of its birth, as far as this process trusts the clock it was taken from
+
+
+class _Model:
+    """One store and, per process, a memory and the fences."""
+
+    def __init__(self, limits: Limits, remembers: tuple[bool, ...]) -> None:
+        self.margin = 2 * limits.skew
+        self.remembers = remembers
+        self.store: dict[str, Load] = {}
+        self.memory: dict[tuple[int, str], _Copy] = {}
+        self.fences: dict[tuple[int, str], float] = {}
+
+    def expected(self, call: Call) -> tuple[set[Source], Load | None]:
+        """The sources that would be right, and the birth of a hit's value."""
+        if call.operation == "refresh":
+            return {Source.LOADER}, None
+        otherwise = Source.LOADER if call.operation == "get_or_load" else Source.NONE
+        copy = self.memory.get((call.process, call.key))
+        if copy is not None and call.began < copy.birth.began + copy.birth.fresh_for - GRAIN:
+            return {Source.MEMORY}, copy.birth
+        birth = self.store.get(call.key)
+        left = -1.0 if birth is None else birth.began + birth.fresh_for - call.began
+        if copy is not None and abs(copy.birth.began + copy.birth.fresh_for - call.began) <= GRAIN:
+            return {Source.MEMORY, Source.STORE, otherwise}, None
+        if birth is None or left < -GRAIN:
+            return {otherwise}, None
+        above = self._trusted(birth, call.process) - self.fences.get((call.process, call.key), 0.0)
+        if left <= GRAIN or abs(above) <= GRAIN:
+            return {Source.STORE, otherwise}, None
+        return ({Source.STORE}, birth) if above > 0 else ({otherwise}, None)
+
+    def follow(self, call: Call, birth: Load | None) -> None:
+        """Let happen what the call did; `birth` is that of the value it gave or wrote."""
+        where = (call.process, call.key)
+        if call.operation == "invalidate":
+            self.fences[where] = call.began
+            self.memory.pop(where, None)
+            self.store.pop(call.key, None)
+        elif birth is None:
+            held = self.store.get(call.key)
+            if held is not None and self._trusted(held, call.process) <= self.fences.get(where, 0.0) + GRAIN:
+                del self.store[call.key]  # refused, so it is deleted
+        else:
+            if call.operation == "set" or call.source is Source.LOADER:
+                self.store[call.key] = birth
+            copy, old = _Copy(birth, self._trusted(birth, call.process)), self.memory.get(where)
+            if self.remembers[call.process] and (old is None or copy.trusted >= old.trusted):
+                self.memory[where] = copy
+
+    def _trusted(self, birth: Load, process: int) -> float:
+        return birth.began - (0.0 if birth.process == process else self.margin)
+
+
+def check_usefulness(history: History, limits: Limits) -> Violations:
+    """Hits and loads as the model has them; only of a history for which `limits.remembers` is given."""
+    if limits.remembers is None:
+        return
+    model = _Model(limits, limits.remembers)
+    for call in history.calls:
+        found = read_value(call.value)
+        given = history.born.get(found[1] if found is not None else call.number)
+        if call.operation not in ("set", "invalidate"):
+            sources, birth = model.expected(call)
+            if call.ending is Ending.RAISED or call.source not in sources or (birth is not None and birth is not given):
+                wanted = " or ".join(sorted(sources))
+                what = f"{call.operation} {call.key} gave {call.value} from {call.source}, not {wanted}"
+                yield Violation("not as useful as a dict", what, (call.number,))
+                return
+        model.follow(call, given)
