@@ -81,13 +81,14 @@ def check_fences(history: History, _limits: Limits) -> Violations:
     """
     fences = _fences(history, Ending.CONFIRMED, Ending.PENDING, Ending.NOT_DONE)
     sets = _fences(history, Ending.DONE)
+    ends = {call.number: call.last for call in history.calls if call.operation == "set"}
     for call in history.calls:
         found = read_value(call.value) if call.ending is Ending.VALUE else None
         if found is None:
             continue
         where = (call.process, call.key)
         fence = fences[where].before(call.number) if where in fences else 0
-        if found[1] < fence:
+        if ends.get(found[1], found[1]) < fence:  # a `set` takes effect at some moment before its end
             what = f"{call.value} from {call.source}, older than #{fence}, which had returned"
             yield Violation("served past a fence", what, (call.number, found[1], fence))
         elif call.source is Source.LOADER and where in sets and found[1] < sets[where].before(call.number):
@@ -136,7 +137,7 @@ def check_errors(history: History, limits: Limits) -> Violations:
         error = call.error
         if call.ending is not Ending.RAISED or error is None:
             continue
-        if any(_of_its_flight(call, load) for load in failed[id(error)]):
+        if any(_of_its_flight(call, load, limits) for load in failed[id(error)]):
             continue
         if isinstance(error, NotFound) and _known_none(call, nones[call.process, call.key], limits):
             continue
@@ -144,9 +145,10 @@ def check_errors(history: History, limits: Limits) -> Violations:
             yield Violation("raised what is not the loader's", f"{call.operation}: {error!r}", (call.number,))
 
 
-def _of_its_flight(call: Call, load: Load) -> bool:
+def _of_its_flight(call: Call, load: Load, limits: Limits) -> bool:
     same = load.process == call.process and load.key == call.key and call.operation in LOADING
-    return same and call.number < load.last < call.last
+    aboard = call.began <= load.ended + GRAIN + limits.blur  # its flight lands a little later than the loader ends
+    return same and aboard and load.last < call.last
 
 
 def _known_none(call: Call, nones: list[Load], limits: Limits) -> bool:

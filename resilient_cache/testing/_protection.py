@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
 from ..events import CircuitState
 from ..outcome import Direction, Mode, Operation
-from .histories import NEVER, Command, Ending, History, Load, Spell, Transition
+from .histories import NEVER, Call, Command, Ending, History, Load, Spell, Transition
 from .limits import GRAIN, Limits, Violation, Violations
 
 __all__ = ["check_circuits", "check_loads", "check_modes", "check_permits", "check_recovery", "direction_of"]
@@ -30,19 +30,19 @@ def direction_of(operation: Operation) -> Direction:
 
 def check_loads(history: History, limits: Limits) -> Violations:
     """C6, L14: one load at a time per process, key, mode and fence generation; a stuck one is replaced by one."""
-    turns: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    turns: defaultdict[tuple[int, str], list[Call]] = defaultdict(list)
     for call in history.calls:
         if call.operation in ("invalidate", "set", "refresh"):
-            turns[call.process, call.key].append(call.number)
+            turns[call.process, call.key].append(call)
     running: dict[tuple[int, str, Mode], list[Load]] = {}
     for load in history.loads:
         others = running.setdefault((load.process, load.key, load.mode), [])
         others[:] = [other for other in others if other.last > load.number]
         if others:
             other = others[-1]
-            numbers = turns[load.process, load.key]
-            turned = bisect_left(numbers, other.number) != bisect_left(numbers, load.number)
-            stuck = load.began - other.began >= limits.flight_age - limits.timeout - GRAIN
+            calls = turns[load.process, load.key]
+            turned = any(call.number < load.number and call.last > other.call for call in calls)
+            stuck = load.began - other.began >= limits.flight_age - limits.timeout - GRAIN - limits.blur
             if not turned and not stuck:
                 yield Violation("two loads at once", f"of {load.key}", (other.number, load.number))
         others.append(load)
@@ -82,9 +82,9 @@ class _Circuit:
         self.turns: list[Transition] = []
         self.commands: list[Command] = []
 
-    def last_turn(self, number: int) -> Transition | None:
-        index = bisect_right(self.turns, number, key=lambda turn: turn.number)
-        return self.turns[index - 1] if index else None
+    def opened_around(self, moment: float, blur: float) -> bool:
+        """Whether a call that was admitted at `moment` may have been so before it opened."""
+        return any(turn.after is CircuitState.OPEN and abs(turn.at - moment) <= blur for turn in self.turns)
 
 
 def _circuits(history: History) -> dict[tuple[int, Direction], _Circuit]:
@@ -102,8 +102,7 @@ def check_circuits(history: History, limits: Limits) -> Violations:
         probe: Command | None = None
         for command in circuit.commands:
             if command.state is CircuitState.OPEN:
-                turn = circuit.last_turn(command.number)
-                if turn is None or turn.at < command.began - limits.blur:
+                if not circuit.opened_around(command.began, GRAIN + limits.blur):
                     yield Violation("a call through an open circuit", str(command.operation), (command.number,))
             elif command.state is CircuitState.HALF_OPEN:
                 if probe is not None and _out(probe, command, limits):

@@ -91,7 +91,8 @@ class Scheduler:
     `choose` is where every draw comes from: `random.Random(seed).randrange` will do. `switch` says where a thread may
     lose its turn, and `modules` whose lines count, by default all of the package that caches run through. `clock` is
     what caches, stores and loaders read and move; its `advance` lets time pass for the thread that calls it. `limit`:
-    switch points after which a run counts as one that never ends.
+    switch points after which a run counts as one that never ends. `stalls` tells whether time may pass while somebody
+    could run, `steps` how many switch points there were.
 
     Stores and loaders must wait by `clock.advance`, never by a lock of their own: `from_functions(threads=n)` does not.
     """
@@ -114,7 +115,7 @@ class Scheduler:
         files = modules if modules is not None else modules_of_the_package()
         self._files = frozenset(str(module.__file__) for module in files)
         self._pace = PACES[choose(len(PACES))]
-        self._stalls = choose(3) == 2
+        self.stalls = choose(3) == 2
         self._left = 0  # switch points until the next switch; below 1 there is none any more
         self.running: Thread | None = None
         self._ready: list[Thread] = []
@@ -133,11 +134,11 @@ class Scheduler:
         """From now on locks are made as before."""
         locks.make_lock, locks.make_rlock = self._makers
 
-    def lock(self) -> Lock:
+    def lock(self) -> Any:
         """A `threading.Lock` of this run."""
         return Lock(self, again=False)
 
-    def rlock(self) -> Lock:
+    def rlock(self) -> Any:
         """A `threading.RLock` of this run."""
         return Lock(self, again=True)
 
@@ -196,7 +197,7 @@ class Scheduler:
             self._left = 1
             raise _Over
         self._draw_turn()
-        if self._stalls and self._choose(STALL) == STALL - 1:
+        if self.stalls and self._choose(STALL) == STALL - 1:
             self._pass_time()
         if self._ready:
             self._ready.append(me)
