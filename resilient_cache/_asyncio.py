@@ -106,7 +106,7 @@ async def _perform(
     task = loop.create_task(_run(seat, function, args))
     CURRENT.reset(token)
     waiting = guard.waiting[DIRECTIONS[call.operation]]
-    waiting.add(seat)
+    waiting[seat] = None  # a dict: woken in the order they came, so that a run can be repeated
     try:
         await seat.wait(call.until - guard.monotonic())
         turns = TURNS if guard.monotonic() > call.until + LATE else 0
@@ -118,7 +118,7 @@ async def _perform(
             guard.ended(call)
         raise
     finally:
-        waiting.discard(seat)
+        waiting.pop(seat, None)
     if behind.abandon(task, guard, call, unheard=call.short):
         return guard.failed(call, TimeoutError(), running=True)
     if task.cancelled():  # not by our caller, who would not be here: the client cancelled its own work
@@ -184,7 +184,7 @@ class Behind:
     def __init__(self, spawn: Spawn | None) -> None:
         self._closed = False
         self._spawn = spawn
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, object]], gone: Callable[[], object]) -> bool:
         """Run `work` behind; False when nothing can run there, and then it has not begun.
@@ -228,7 +228,7 @@ class Behind:
             guard.ended(call)
             self._forget(ended)
 
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(end)
         return True
 
@@ -252,11 +252,11 @@ class Behind:
                 gone()
             self._forget(ended)
 
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(end)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()  # looked at, or asyncio complains that nobody did
 

@@ -86,7 +86,7 @@ class Guard:
         leased = replace(breaker, lease=max(float_of(breaker.lease), 4 * timeout))
         self.circuits = {direction: Breaker(leased, random, self.lock) for direction in Direction}
         self._leases = Leases(max_calls, max(INFLIGHT_MAX, 4 * timeout), self.lock)
-        self.waiting: dict[Direction, set[Waiter]] = {direction: set() for direction in Direction}
+        self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in Direction}
         self.on_fork: Callable[[], None] | None = None
         protect(self)
 

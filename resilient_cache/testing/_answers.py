@@ -74,14 +74,14 @@ def _fences(history: History, *endings: Ending) -> dict[tuple[int, str], _Fences
     return fences
 
 
-def check_fences(history: History, _limits: Limits) -> Violations:
+def check_fences(history: History, limits: Limits) -> Violations:
     """C4, L9: nothing older than an invalidation that had returned, wherever it comes from.
 
     A `set` that the store did not acknowledge fences too; one that it did must not be undone by a flight.
     """
     fences = _fences(history, Ending.CONFIRMED, Ending.PENDING, Ending.NOT_DONE)
     sets = _fences(history, Ending.DONE)
-    ends = {call.number: call.last for call in history.calls if call.operation == "set"}
+    ends = {call.number: call.last for call in history.calls if limits.threads and call.operation == "set"}
     for call in history.calls:
         found = read_value(call.value) if call.ending is Ending.VALUE else None
         if found is None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..events import CircuitState
-from ..outcome import Direction, Mode, Operation
-from .histories import NEVER, Call, Command, Ending, History, Load, Spell, Transition
+from ..outcome import Direction, Mode, Operation, Source
+from .histories import NEVER, SECOND, Call, Command, Ending, History, Load, Spell, Transition
 from .limits import GRAIN, Limits, Violation, Violations
 
 __all__ = ["check_circuits", "check_loads", "check_modes", "check_permits", "check_recovery", "direction_of"]
@@ -22,6 +22,9 @@ ALLOWED: Final = {
     Mode.MEMORY_ONLY: frozenset[Operation](),
 }
 
+HITS: Final = (Source.MEMORY, Source.STORE)
+TURNING: Final = frozenset({"invalidate", "set", "refresh"})
+
 
 def direction_of(operation: Operation) -> Direction:
     """Which circuit hears of `operation`."""
@@ -32,22 +35,28 @@ def check_loads(history: History, limits: Limits) -> Violations:
     """C6, L14: one load at a time per process, key, mode and fence generation; a stuck one is replaced by one."""
     turns: defaultdict[tuple[int, str], list[Call]] = defaultdict(list)
     for call in history.calls:
-        if call.operation in ("invalidate", "set", "refresh"):
+        if call.operation in TURNING:
             turns[call.process, call.key].append(call)
     running: dict[tuple[int, str, Mode], list[Load]] = {}
     for load in history.loads:
         others = running.setdefault((load.process, load.key, load.mode), [])
         others[:] = [other for other in others if other.last > load.number]
-        if others:
-            other = others[-1]
-            calls = turns[load.process, load.key]
-            turned = any(call.number < load.number and call.last > other.call for call in calls)
+        for other in others[-1:]:
+            turned = any(_turns_between(call, other, load, limits) for call in turns[load.process, load.key])
             stuck = load.began - other.began >= limits.flight_age - limits.timeout - GRAIN - limits.blur
             if not turned and not stuck:
                 yield Violation("two loads at once", f"of {load.key}", (other.number, load.number))
         others.append(load)
     if limits.max_loads is not None:
         yield from _at_most(limits.max_loads, NEVER, "more loads at once than max_loads", history.loads)
+
+
+def _turns_between(call: Call, earlier: Load, later: Load, limits: Limits) -> bool:
+    if limits.threads:
+        return call.number != earlier.call and call.number < later.number and call.last > earlier.call
+    if call.operation == "refresh":  # is a generation of its own, from some moment of its life on
+        return call.number != earlier.call and call.number < later.number and call.last > earlier.number
+    return earlier.number < call.number < later.number
 
 
 def check_permits(history: History, limits: Limits) -> Violations:
@@ -145,6 +154,9 @@ def check_recovery(history: History, limits: Limits) -> Violations:
     """
     if history.healed == NEVER:
         return
+    for call in history.calls:
+        if call.caller == SECOND and call.source not in HITS:
+            yield Violation("a second read did not hit", f"{call.key} from {call.source}", (call.number,))
     for (process, direction), circuit in _circuits(history).items():
         if not circuit.turns:
             continue

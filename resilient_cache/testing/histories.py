@@ -38,6 +38,8 @@ __all__ = [
 NEVER: Final = float("inf")
 LAST: Final = 2**62
 """The number of an end that has not come."""
+SECOND: Final = "second"
+"""The name of a caller whose every call comes right after another one's, when all is well: it is to hit."""
 
 
 class Ending(StrEnum):
@@ -236,9 +238,10 @@ class History:
         """Anything else happened."""
         self.events.append(Event(self.next(), self.now(), what))
 
-    def text(self) -> str:
-        """The whole history in its order, one event a line: number, time, process, what."""
-        return "\n".join(f"{number:5} {at:9.4f} {line}" for number, at, line in sorted(self._lines()))
+    def text(self, until: int = LAST) -> str:
+        """The history in its order, to the event with the number `until`, one a line: number, time, process, what."""
+        lines = sorted(self._lines())
+        return "\n".join(f"{number:5} {at:9.4f} {line}" for number, at, line in lines if number <= until)
 
     def _lines(self) -> Iterable[tuple[int, float, str]]:
         spells: list[Spell] = [*self.calls, *self.loads, *self.commands]

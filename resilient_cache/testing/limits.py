@@ -36,7 +36,7 @@ class Limits:
     `permit_life`: after so long a store call's permit may be taken back. `min_failures`: of the circuit's rate rule,
     `min_calls * failure_rate`. `max_loads` None: loads are not limited. `blur`: for how long a command may have been
     admitted before the adapter sees it, and a caller be told of an end after it; 0 where time stands still while
-    anything runs. `remembers`: given for a history without faults whose calls come one after another, which processes
+    anything runs. `threads`: what a call does may happen at any moment of it, and not as it begins. `remembers`: given for a history without faults whose calls come one after another, which processes
     have a memory tier (with room for every key).
     """
 
@@ -53,4 +53,5 @@ class Limits:
     probes: int = 2
     max_hold: float = 30.0
     blur: float = 0.0
+    threads: bool = False
     remembers: tuple[bool, ...] | None = None
