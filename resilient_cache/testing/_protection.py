@@ -53,7 +53,8 @@ def check_loads(history: History, limits: Limits) -> Violations:
 
 def _turns_between(call: Call, earlier: Load, later: Load, limits: Limits) -> bool:
     if limits.threads:
-        return call.number != earlier.call and call.number < later.number and call.last > earlier.call
+        own = call.number == earlier.call and later.call > earlier.number
+        return not own and call.number < later.number and call.last > earlier.call
     if call.operation == "refresh":  # is a generation of its own, from some moment of its life on
         return call.number != earlier.call and call.number < later.number and call.last > earlier.number
     return earlier.number < call.number < later.number
