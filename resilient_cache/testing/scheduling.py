@@ -39,7 +39,7 @@ from .. import locks
 from . import scheduled, tracing
 from .clock import Deadlock, ManualClock
 from .scheduled import FOREVER, Lock, SharedClock
-from .tracing import modules_of_the_package, tracer
+from .tracing import Trace, modules_of_the_package, tracer
 
 __all__ = ["Choose", "Scheduler", "Switch", "Thread"]
 
@@ -48,6 +48,14 @@ Choose: TypeAlias = Callable[[int], int]
 
 PACES: Final = (2, 8, 32, 128, 512)
 """Switch points from one switch to the next, at most twice as many: one of these for a whole run."""
+
+SHARES: Final = (1, 4, 16)
+"""Of so many functions the lines of one are switch points, in a whole run: then more orders of those are tried."""
+
+WEIGHTS: Final = (1, 16)
+"""For how many other switch points one in a line counts, in a whole run."""
+
+NEVER: Final = 2**62
 
 OWN: Final = (__file__, scheduled.__file__, tracing.__file__, threading.__file__)
 
@@ -112,11 +120,16 @@ class Scheduler:
         self.steps = 0
         self._choose = choose
         self._limit = limit
-        files = modules if modules is not None else modules_of_the_package()
-        self._files = frozenset(str(module.__file__) for module in files)
         self._pace = PACES[choose(len(PACES))]
         self.stalls = choose(3) == 2
-        self._left = 0  # switch points until the next switch; below 1 there is none any more
+        self._left = NEVER  # switch points until the next switch
+        self._weight = 1
+        self._trace: Trace | None = None
+        if self.switch is not Switch.LOCKS:
+            self._weight, share = WEIGHTS[choose(len(WEIGHTS))], SHARES[choose(len(SHARES))]
+            files = frozenset(str(module.__file__) for module in modules or modules_of_the_package())
+            inside = self.switch is Switch.BYTECODES
+            self._trace = tracer(self._pause_inside, files, inside=inside, chosen=lambda: choose(share) == 0)
         self.running: Thread | None = None
         self._ready: list[Thread] = []
         self._waiting: list[Thread] = []
@@ -171,10 +184,14 @@ class Scheduler:
             return
         self.steps += 1
         self._left -= 1
-        if not self._left:
+        if self._left <= 0:
             self._preempt(me)
         elif self.steps > self._limit:
             self._stop(me, f"no end after {self._limit} switch points")
+
+    def _pause_inside(self) -> None:
+        self._left -= self._weight - 1
+        self.pause()
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass for the calling thread; the others run meanwhile."""
@@ -194,7 +211,6 @@ class Scheduler:
 
     def _preempt(self, me: Thread) -> None:
         if self._stopped:
-            self._left = 1
             raise _Over
         self._draw_turn()
         if self.stalls and self._choose(STALL) == STALL - 1:
@@ -246,7 +262,7 @@ class Scheduler:
         return self._ready.pop(drawn if drawn < count else 0)
 
     def _draw_turn(self) -> None:
-        self._left = self._choose(2 * self._pace)  # 0: nobody takes its turn away
+        self._left = self._choose(2 * self._pace) or NEVER
 
     def _hand_over(self, me: Thread | None, to: Thread) -> None:
         if to is me:
@@ -266,14 +282,14 @@ class Scheduler:
             raise _Over
 
     def _live(self, me: Thread) -> None:
-        if self.switch is not Switch.LOCKS:
-            sys.settrace(tracer(self.pause, self._files, inside=self.switch is Switch.BYTECODES))
+        if self._trace is not None:
+            sys.settrace(self._trace)
         try:
             me.work()
         except BaseException as error:  # noqa: BLE001 - raised by `run`
             me.error = error
         finally:
-            if self.switch is not Switch.LOCKS:
+            if self._trace is not None:
                 sys.settrace(None)
         me.over, self.running = True, None
         if self._stopped:
@@ -302,7 +318,7 @@ class Scheduler:
         """One by one, those that are not over: each is ended where it stands, and at every switch point on its way."""
         for thread in self._unfinished():
             self._home.acquire()
-            self.running, self._left = thread, 1
+            self.running, self._left = thread, 0
             thread.gate.release()
             self._home.acquire()
             self._home.release()

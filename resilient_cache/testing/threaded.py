@@ -9,7 +9,7 @@ again then, and the circuits must close. A seed gives the same history, byte for
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
@@ -25,11 +25,10 @@ from .network import CALL, SimulatedStore
 from .scheduled import FOREVER
 from .scheduling import Scheduler, Switch
 from .simulation import Make, Run
-from .swarm import Setup, Swarm, draw
+from .swarm import OPERATIONS, Setup, Swarm, draw
 from .tape import Tape, shrink
 from .thread_callers import Struck, ThreadCaller
-from .tracing import modules_of_the_package
-from .weather import Trouble, Weather, error_of
+from .weather import Front, Trouble, Weather, error_of
 
 __all__ = ["shorten_threads", "simulate_threads"]
 
@@ -162,10 +161,10 @@ class ThreadAdapter:
 class ThreadWorld:
     """Everything of one simulation."""
 
-    def __init__(self, tape: Tape, make: Make, switch: Switch, modules: Sequence[ModuleType]) -> None:
+    def __init__(self, tape: Tape, make: Make, switch: Switch, modules: Sequence[ModuleType] | None) -> None:
         self.tape = tape
         self.swarm = _for_threads(tape, draw(tape))
-        self.threads = Scheduler(tape.choose, switch=switch, modules=_focus(tape, modules))
+        self.threads = Scheduler(tape.choose, switch=switch, modules=modules)
         self.history = History(self._now)
         self.weather = Weather(tape)
         self.store = SimulatedStore(self._now)
@@ -199,6 +198,8 @@ class ThreadWorld:
         return Run(self.tape.choices, self.swarm, self.history, check(self.history, limits), self.met, suffered)
 
     def _play(self) -> None:
+        if self.swarm.gaps == (0.5,):
+            self.weather.fronts.append(Front(self.swarm.troubles[0], frozenset(self.swarm.keys), frozenset({0}), 1.0))
         for process in self.processes:
             for index in range(self.swarm.callers):
                 caller = ThreadCaller(self, process, f"c{index}")
@@ -232,28 +233,55 @@ class ThreadWorld:
 
 
 def _for_threads(tape: Tape, swarm: Swarm) -> Swarm:
-    """The swarm with few processes and many calls at the same moments: races are within a process."""
-    processes = 2 if tape.choose(4) == 3 else 1
-    offsets, memories = (swarm.offsets * 2)[:processes], (swarm.memories * 2)[:processes]
-    tight = tape.choose(2) == 0
+    """The swarm with few processes and many calls at the same moments, for races are within a process.
+
+    One in four is a duel, of few calls over one key, and one a storm, whose callers come back together after a hold.
+    """
+    style = tape.pick((_duel, _storm, _crowd, _crowd))
+    # No modes are switched: which one a call is under that meets a switch, nobody can say from outside.
+    return style(tape, replace(swarm, calm=False, switching=False, callers=2 + tape.choose(3)))
+
+
+def _duel(tape: Tape, swarm: Swarm) -> Swarm:
     return replace(
         swarm,
-        calm=False,
-        switching=False,  # which mode a call is under that meets a switch, nobody can say from outside
-        offsets=offsets,
-        memories=memories,
-        callers=2 + tape.choose(3),
-        calls=tape.pick((4, 8, 12)),
-        gaps=(0.0,) if tight else swarm.gaps,
-        loading=(0.0,) if tight else swarm.loading,
-        latency=(0.0,) if tight else swarm.latency,
+        keys=swarm.keys[:1],
+        operations=("get_or_load", tape.pick(("invalidate", "get", "set", "refresh")), tape.pick(OPERATIONS)),
+        troubles=swarm.troubles[: tape.choose(2)],
+        offsets=swarm.offsets[:1],
+        memories=(tape.pick((64, 0)),),
+        calls=4,
+        gaps=(0.0, 1 / 8),
+        latency=(0.0,),
+        loading=(tape.pick((1 / 8, 0.0)),),
+        failing=0.0,
+        cancelling=0.0,
+        policy=replace(swarm.policy, max_store_calls=tape.pick((64, 1))),
     )
 
 
-def _focus(tape: Tape, modules: Sequence[ModuleType]) -> Iterable[ModuleType]:
-    """The modules whose lines count: two of three times one or two only, in which more orders are tried then."""
-    few = tape.choose(3)
-    return [tape.pick(modules) for _ in range(few)] or modules
+def _storm(tape: Tape, swarm: Swarm) -> Swarm:
+    return replace(
+        swarm,
+        troubles=(tape.pick((Trouble.REFUSED, Trouble.LOST_REPLY)),),
+        offsets=swarm.offsets[:1],
+        memories=(0,),
+        calls=6,
+        gaps=(0.5,),
+        latency=(0.0,),
+        loading=(0.0,),
+        breaker=replace(swarm.breaker, consecutive=2, span=0.0, hold=0.25, probes=tape.pick((2, 1)), max_hold=0.5),
+    )
+
+
+def _crowd(tape: Tape, swarm: Swarm) -> Swarm:
+    processes = 2 if tape.choose(4) == 3 else 1
+    return replace(
+        swarm,
+        offsets=(swarm.offsets * 2)[:processes],
+        memories=(swarm.memories * 2)[:processes],
+        calls=tape.pick((4, 8, 12)),
+    )
 
 
 def simulate_threads(
@@ -269,7 +297,7 @@ def simulate_threads(
     Threads switch where `switch` says, within `modules`, by default those of this package. Never raises for what a
     cache does: a thread that hangs or raises is a complaint in the history.
     """
-    return ThreadWorld(Tape(seed, choices), make, switch, modules or modules_of_the_package()).run()
+    return ThreadWorld(Tape(seed, choices), make, switch, modules).run()
 
 
 def shorten_threads(

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
 from typing import Any, Final, TypeAlias
 
-__all__ = ["modules_of_the_package", "tracer"]
+__all__ = ["Trace", "modules_of_the_package", "tracer"]
 
-Step: TypeAlias = Callable[[FrameType, str, Any], Any]
+Trace: TypeAlias = Callable[[FrameType, str, Any], Any]
 
 PACKAGE: Final = __name__.partition(".")[0]
 
@@ -27,30 +27,33 @@ def modules_of_the_package() -> list[ModuleType]:
     return [module for module in found if module.__name__.split(".")[1] not in LEFT_OUT]
 
 
-def tracer(pause: Callable[[], None], files: frozenset[str], *, inside: bool) -> Step:
-    """A trace function that calls `pause` before each line of `files`; `inside`, where CPython may switch instead."""
+def tracer(
+    pause: Callable[[], None], files: frozenset[str], *, inside: bool, chosen: Callable[[], bool] = lambda: True
+) -> Trace:
+    """A trace function that calls `pause` before each line of `files`; `inside`, where CPython may switch instead.
 
-    def enter(frame: FrameType, event: str, arg: object) -> Step | None:
+    Only in those functions that are `chosen`: asked once for each.
+    """
+    traces: dict[CodeType, Trace | None] = {}
+
+    def enter(frame: FrameType, event: str, arg: object) -> Trace | None:
         code = frame.f_code
-        if code.co_filename not in files:
-            return None
-        if inside:
+        if code not in traces:
+            traces[code] = trace_of(code) if code.co_filename in files and chosen() else None
+        trace = traces[code]
+        if inside and trace is not None:
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            return within(switch_points(code))
-        return line
+        return trace
 
-    def line(frame: FrameType, event: str, arg: object) -> Step:
-        if event == "line":
-            pause()
-        return line
+    def trace_of(code: CodeType) -> Trace:
+        offsets = switch_points(code) if inside else frozenset[int]()
 
-    def within(offsets: frozenset[int]) -> Step:
-        def opcode(frame: FrameType, event: str, arg: object) -> Step:
-            if event == "opcode" and frame.f_lasti in offsets:
+        def trace(frame: FrameType, event: str, arg: object) -> Trace:
+            if event == "line" or (event == "opcode" and frame.f_lasti in offsets):
                 pause()
-            return opcode
+            return trace
 
-        return opcode
+        return trace
 
     return enter
 
