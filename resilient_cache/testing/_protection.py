@@ -23,6 +23,8 @@ ALLOWED: Final = {
 }
 
 HITS: Final = (Source.MEMORY, Source.STORE)
+HEARD: Final = 0.9
+"""A call that is given less than this share of the timeout says nothing when it runs out of time."""
 TURNING: Final = frozenset({"invalidate", "set", "refresh"})
 
 
@@ -36,13 +38,13 @@ def check_loads(history: History, limits: Limits) -> Violations:
     turns: defaultdict[tuple[int, str], list[Call]] = defaultdict(list)
     for call in history.calls:
         if call.operation in TURNING:
-            turns[call.process, call.key].append(call)
+            turns[call.process, "" if limits.floors else call.key].append(call)
     running: dict[tuple[int, str, Mode], list[Load]] = {}
     for load in history.loads:
         others = running.setdefault((load.process, load.key, load.mode), [])
         others[:] = [other for other in others if other.last > load.number]
         for other in others[-1:]:
-            turned = any(_turns_between(call, other, load) for call in turns[load.process, load.key])
+            turned = any(_turns_between(call, other, load) for call in turns[load.process, "" if limits.floors else load.key])
             stuck = load.began - other.began >= limits.flight_age - limits.timeout - GRAIN
             if not turned and not stuck:
                 yield Violation("two loads at once", f"of {load.key}", (other.number, load.number))
@@ -141,8 +143,9 @@ def _turns(circuit: _Circuit, limits: Limits) -> Violations:
 def _failed(command: Command, turn: Transition, limits: Limits) -> bool:
     if command.number > turn.number:
         return False
-    over = command.began + limits.timeout <= turn.at + GRAIN + limits.blur
-    late = command.last > turn.number or command.ended > command.began + limits.timeout - GRAIN - limits.blur
+    patience = HEARD * limits.timeout - GRAIN - limits.blur
+    over = command.began + patience <= turn.at
+    late = command.last > turn.number or command.ended > command.began + patience
     return (command.ending is Ending.RAISED and command.last < turn.number) or (over and late)
 
 

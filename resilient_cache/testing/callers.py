@@ -68,9 +68,10 @@ class Caller:
 
     async def twice(self) -> None:
         """Load a key that nobody knows, and ask again: that is to be a hit."""
-        await self._call("get_or_load", "again", plain=True)
+        key = f"again{self.process.number}"
+        await self._call("get_or_load", key, plain=True)
         self._name = SECOND
-        await self._call("get_or_load", "again", plain=True)
+        await self._call("get_or_load", key, plain=True)
 
     async def _call(self, operation: str, key: str, *, plain: bool = False) -> None:
         cache = self.process.cache

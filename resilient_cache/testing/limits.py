@@ -37,7 +37,8 @@ class Limits:
     `min_calls * failure_rate`. `max_loads` None: loads are not limited. `blur`: for how long a command may have been
     admitted before the adapter sees it, and a caller be told of an end after it; 0 where time stands still while
     anything runs. `remembers`: given for a history without faults whose calls come one after another, which processes
-    have a memory tier (with room for every key).
+    have a memory tier (with room for every key). `floors`: fences may overflow, so that an invalidation of one key ends
+    the flights of others.
     """
 
     timeout: float = 0.25
@@ -52,5 +53,6 @@ class Limits:
     min_failures: int = 10
     probes: int = 2
     max_hold: float = 30.0
+    floors: bool = False
     blur: float = 0.0
     remembers: tuple[bool, ...] | None = None

@@ -20,6 +20,7 @@ __all__ = ["OPERATIONS", "Setup", "Swarm", "draw"]
 OPERATIONS: Final = ("get_or_load", "get", "lookup", "invalidate", "set", "refresh")
 TICK: Final = 1 / 1024
 PERMIT_LIFE: Final = 5.0
+MORE_KEYS: Final = 2  # that are set or invalidated when all is well
 
 
 @final
@@ -78,6 +79,7 @@ class Swarm:
             min_failures=max(1, int(breaker.min_calls * breaker.failure_rate)),
             probes=breaker.probes,
             max_hold=seconds("max_hold", breaker.max_hold),
+            floors=self.fences < len(self.keys) + MORE_KEYS,
             remembers=tuple(memory > 0 for memory in self.memories) if self.calm else None,
         )
 
