@@ -35,16 +35,21 @@ def direction_of(operation: Operation) -> Direction:
 
 def check_loads(history: History, limits: Limits) -> Violations:
     """C6, L14: one load at a time per process, key, mode and fence generation; a stuck one is replaced by one."""
-    turns: defaultdict[tuple[int, str], list[Call]] = defaultdict(list)
+    turns: defaultdict[tuple[int, str], list[Spell]] = defaultdict(list)
     for call in history.calls:
         if call.operation in TURNING:
             turns[call.process, "" if limits.floors else call.key].append(call)
+    for load in history.loads:
+        if load.none:  # what the origin had before is no more: fenced
+            turns[load.process, "" if limits.floors else load.key].append(load)
     running: dict[tuple[int, str, Mode], list[Load]] = {}
     for load in history.loads:
         others = running.setdefault((load.process, load.key, load.mode), [])
         others[:] = [other for other in others if other.last > load.number]
         for other in others[-1:]:
-            turned = any(_turns_between(call, other, load) for call in turns[load.process, "" if limits.floors else load.key])
+            turned = any(
+                _turns_between(turn, other, load) for turn in turns[load.process, "" if limits.floors else load.key]
+            )
             stuck = load.began - other.began >= limits.flight_age - limits.timeout - GRAIN
             if not turned and not stuck:
                 yield Violation("two loads at once", f"of {load.key}", (other.number, load.number))
@@ -53,10 +58,10 @@ def check_loads(history: History, limits: Limits) -> Violations:
         yield from _at_most(limits.max_loads, NEVER, "more loads at once than max_loads", history.loads)
 
 
-def _turns_between(call: Call, earlier: Load, later: Load) -> bool:
-    if call.operation == "refresh":  # is a generation of its own, from some moment of its life on
-        return call.number != earlier.call and call.number < later.number and call.last > earlier.number
-    return earlier.number < call.number < later.number
+def _turns_between(turn: Spell, earlier: Load, later: Load) -> bool:
+    if isinstance(turn, Call) and turn.operation == "refresh":  # a generation of its own, from some moment of it on
+        return turn.number != earlier.call and turn.number < later.number and turn.last > earlier.number
+    return earlier.number < turn.number < later.number
 
 
 def check_permits(history: History, limits: Limits) -> Violations:

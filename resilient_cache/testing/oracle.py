@@ -29,6 +29,7 @@ class _Model:
         self.store: dict[str, Load] = {}
         self.memory: dict[tuple[int, str], _Copy] = {}
         self.fences: dict[tuple[int, str], float] = {}
+        self.unsure: set[tuple[int, str]] = set()  # whose memory keeps one of two that are equally old
 
     def expected(self, call: Call) -> tuple[set[Source], Load | None]:
         """The sources that would be right, and the birth of a hit's value."""
@@ -36,6 +37,8 @@ class _Model:
             return {Source.LOADER}, None
         otherwise = Source.LOADER if call.operation == "get_or_load" else Source.NONE
         copy = self.memory.get((call.process, call.key))
+        if (call.process, call.key) in self.unsure:
+            return {Source.MEMORY, Source.STORE, otherwise}, None
         if copy is not None and call.began < copy.birth.began + copy.birth.fresh_for - GRAIN:
             return {Source.MEMORY}, copy.birth
         birth = self.store.get(call.key)
@@ -52,6 +55,7 @@ class _Model:
     def follow(self, call: Call, birth: Load | None) -> None:
         """Let happen what the call did; `birth` is that of the value it gave or wrote."""
         where = (call.process, call.key)
+        self.unsure.discard(where)
         if call.operation == "invalidate":
             self.fences[where] = call.began
             self.memory.pop(where, None)
@@ -63,9 +67,15 @@ class _Model:
         else:
             if call.operation == "set" or call.source is Source.LOADER:
                 self.store[call.key] = birth
-            copy, old = _Copy(birth, self._trusted(birth, call.process)), self.memory.get(where)
-            if self.remembers[call.process] and (old is None or copy.trusted >= old.trusted):
-                self.memory[where] = copy
+            if self.remembers[call.process]:
+                self._keep(where, _Copy(birth, self._trusted(birth, call.process)))
+
+    def _keep(self, where: tuple[int, str], copy: _Copy) -> None:
+        old = self.memory.get(where)
+        if old is not None and old.birth is not copy.birth and abs(copy.trusted - old.trusted) <= GRAIN:
+            self.unsure.add(where)
+        if old is None or copy.trusted >= old.trusted:
+            self.memory[where] = copy
 
     def _trusted(self, birth: Load, process: int) -> float:
         return birth.began - (0.0 if birth.process == process else self.margin)
