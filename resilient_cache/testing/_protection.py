@@ -131,7 +131,7 @@ def _out(probe: Command, command: Command, limits: Limits) -> bool:
 
 
 def _turns(circuit: _Circuit, limits: Limits) -> Violations:
-    least = min(limits.consecutive, limits.min_failures)
+    several = min(limits.consecutive, limits.min_failures)
     for before, turn in zip([None, *circuit.turns], circuit.turns, strict=False):
         since = 0 if before is None else before.number
         heard = circuit.commands[bisect_left(circuit.commands, since, key=lambda command: command.number) :]
@@ -139,7 +139,8 @@ def _turns(circuit: _Circuit, limits: Limits) -> Violations:
             good = sum(command.ending is Ending.DONE and command.last < turn.number for command in heard)
             if good < limits.probes:
                 yield Violation("closed without its successes", f"{good} of {limits.probes}", (turn.number,))
-        elif turn.before is CircuitState.CLOSED:
+        else:
+            least = several if turn.before is CircuitState.CLOSED else 1
             bad = sum(_failed(command, turn, limits) for command in heard)
             if bad < least:
                 yield Violation("opened without its failures", f"{bad} of {least}", (turn.number,))

@@ -11,7 +11,7 @@ from ..errors import NotFound
 from ..outcome import Mode, Operation
 from .histories import LAST, SECOND, Call, Ending, Load, value_of
 from .network import CALL
-from .weather import MISHAPS, Front, Trouble
+from .weather import MISHAPS, Front, Trouble, possible
 
 if TYPE_CHECKING:
     from .simulation import Process, World
@@ -167,9 +167,10 @@ class Caller:
         keys = frozenset(world.swarm.keys if not tape.choose(3) else tape.some(world.swarm.keys))
         numbers = [process.number for process in world.processes]
         processes = frozenset(numbers if not tape.choose(3) else tape.some(numbers))
-        front = Front(trouble, keys, processes, tape.pick((1.0, 0.5)))
+        operations = frozenset(Operation if tape.choose(2) == 0 else tape.some(tuple(Operation)))
+        front = Front(trouble, keys, processes, operations & possible(trouble), tape.pick((1.0, 0.5)))
         fronts.append(front)
-        hit = f"p{','.join(map(str, sorted(processes)))} {','.join(sorted(keys))}"
+        hit = f"p{','.join(map(str, sorted(processes)))} {','.join(sorted(keys))} {','.join(sorted(front.operations))}"
         self._history.event(f"weather: {trouble} for {front.share:.0%} of {hit}")
         if trouble in MISHAPS:
             self._strike(trouble)

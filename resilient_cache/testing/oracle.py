@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..outcome import Source
-from .histories import Call, Ending, History, Load, read_value
+from .histories import NEVER, Call, Ending, History, Load, read_value
 from .limits import GRAIN, Limits, Violation, Violations
 
 __all__ = ["check_usefulness"]
@@ -28,11 +28,11 @@ class _Model:
         self.remembers = remembers
         self.store: dict[str, Load] = {}
         self.memory: dict[tuple[int, str], _Copy] = {}
-        self.fences: dict[tuple[int, str], float] = {}
+        self.fences: dict[tuple[int, str], Call] = {}
         self.unsure: set[tuple[int, str]] = set()  # whose memory keeps one of two that are equally old
 
     def expected(self, call: Call) -> tuple[set[Source], Load | None]:
-        """The sources that would be right, and the birth of a hit's value."""
+        """The sources that would be right, none where that cannot be told, and the birth of a hit's value."""
         if call.operation == "refresh":
             return {Source.LOADER}, None
         otherwise = Source.LOADER if call.operation == "get_or_load" else Source.NONE
@@ -47,8 +47,10 @@ class _Model:
             return {Source.MEMORY, Source.STORE, otherwise}, None
         if birth is None or left < -GRAIN:
             return {otherwise}, None
-        above = self._trusted(birth, call.process) - self.fences.get((call.process, call.key), 0.0)
-        if left <= GRAIN or abs(above) <= GRAIN:
+        above = self._above_fence(birth, call.process)
+        if abs(above) <= GRAIN:
+            return set(), None
+        if left <= GRAIN:
             return {Source.STORE, otherwise}, None
         return ({Source.STORE}, birth) if above > 0 else ({otherwise}, None)
 
@@ -57,12 +59,12 @@ class _Model:
         where = (call.process, call.key)
         self.unsure.discard(where)
         if call.operation == "invalidate":
-            self.fences[where] = call.began
+            self.fences[where] = call
             self.memory.pop(where, None)
             self.store.pop(call.key, None)
         elif birth is None:
             held = self.store.get(call.key)
-            if held is not None and self._trusted(held, call.process) <= self.fences.get(where, 0.0) + GRAIN:
+            if held is not None and self._above_fence(held, call.process) < 0:
                 del self.store[call.key]  # refused, so it is deleted
         else:
             if call.operation == "set" or call.source is Source.LOADER:
@@ -76,6 +78,15 @@ class _Model:
             self.unsure.add(where)
         if old is None or copy.trusted >= old.trusted:
             self.memory[where] = copy
+
+    def _above_fence(self, birth: Load, process: int) -> float:
+        """By how many seconds `birth` passes the fence of its key; of its own process stamps tell exactly."""
+        fence = self.fences.get((process, birth.key))
+        if fence is None:
+            return NEVER
+        if birth.process == process:
+            return NEVER if birth.number > fence.number else -NEVER
+        return self._trusted(birth, process) - fence.began
 
     def _trusted(self, birth: Load, process: int) -> float:
         return birth.began - (0.0 if birth.process == process else self.margin)
@@ -91,6 +102,8 @@ def check_usefulness(history: History, limits: Limits) -> Violations:
         given = history.born.get(found[1] if found is not None else call.number)
         if call.operation not in ("set", "invalidate"):
             sources, birth = model.expected(call)
+            if not sources:
+                return
             if call.ending is Ending.RAISED or call.source not in sources or (birth is not None and birth is not given):
                 wanted = " or ".join(sorted(sources))
                 what = f"{call.operation} {call.key} gave {call.value} from {call.source}, not {wanted}"

@@ -142,7 +142,7 @@ def _breaker(tape: Tape) -> BreakerPolicy:
         span=tape.pick((0.0, 0.125)),
         min_calls=tape.pick((20, 4)),
         window=tape.pick((5.0, 1.0)),
-        hold=tape.pick((0.5, 0.25, 1.0)),
+        hold=tape.pick((0.5, 0.125, 1.0)),
         max_hold=2.0,
         probes=tape.pick((2, 1, 3)),
         lease=2.0,
