@@ -23,6 +23,8 @@ ALLOWED: Final = {
 }
 
 HITS: Final = (Source.MEMORY, Source.STORE)
+HEARD: Final = 0.9
+"""A call that is given less than this share of the timeout says nothing when it runs out of time."""
 TURNING: Final = frozenset({"invalidate", "set", "refresh"})
 
 
@@ -33,16 +35,20 @@ def direction_of(operation: Operation) -> Direction:
 
 def check_loads(history: History, limits: Limits) -> Violations:
     """C6, L14: one load at a time per process, key, mode and fence generation; a stuck one is replaced by one."""
-    turns: defaultdict[tuple[int, str], list[Call]] = defaultdict(list)
+    turns: defaultdict[tuple[int, str], list[Spell]] = defaultdict(list)
     for call in history.calls:
         if call.operation in TURNING:
-            turns[call.process, call.key].append(call)
+            turns[call.process, "" if limits.floors else call.key].append(call)
+    for load in history.loads:
+        if load.none:  # what the origin had before is no more: fenced
+            turns[load.process, "" if limits.floors else load.key].append(load)
     running: dict[tuple[int, str, Mode], list[Load]] = {}
     for load in history.loads:
         others = running.setdefault((load.process, load.key, load.mode), [])
         others[:] = [other for other in others if other.last > load.number]
         for other in others[-1:]:
-            turned = any(_turns_between(call, other, load, limits) for call in turns[load.process, load.key])
+            between = _overlaps if limits.threads else _turns_between
+            turned = any(between(turn, other, load) for turn in turns[load.process, "" if limits.floors else load.key])
             stuck = load.began - other.began >= limits.flight_age - limits.timeout - GRAIN - limits.blur
             if not turned and not stuck:
                 yield Violation("two loads at once", f"of {load.key}", (other.number, load.number))
@@ -51,13 +57,15 @@ def check_loads(history: History, limits: Limits) -> Violations:
         yield from _at_most(limits.max_loads, NEVER, "more loads at once than max_loads", history.loads)
 
 
-def _turns_between(call: Call, earlier: Load, later: Load, limits: Limits) -> bool:
-    if limits.threads:
-        own = call.number == earlier.call and later.call > earlier.number
-        return not own and call.number < later.number and call.last > earlier.call
-    if call.operation == "refresh":  # is a generation of its own, from some moment of its life on
-        return call.number != earlier.call and call.number < later.number and call.last > earlier.number
-    return earlier.number < call.number < later.number
+def _turns_between(turn: Spell, earlier: Load, later: Load) -> bool:
+    if isinstance(turn, Call) and turn.operation == "refresh":  # a generation of its own, from some moment of it on
+        return turn.number != earlier.call and turn.number < later.number and turn.last > earlier.number
+    return earlier.number < turn.number < later.number
+
+
+def _overlaps(turn: Spell, earlier: Load, later: Load) -> bool:
+    own = turn.number == earlier.call and later.call > earlier.number
+    return not own and turn.number < later.number and turn.last > earlier.call
 
 
 def check_permits(history: History, limits: Limits) -> Violations:
@@ -96,6 +104,14 @@ class _Circuit:
         """Whether a call that was admitted at `moment` may have been so before it opened."""
         return any(turn.after is CircuitState.OPEN and abs(turn.at - moment) <= blur for turn in self.turns)
 
+    def told_in_order(self) -> bool:
+        """Whether each turn fits the one before: a thread may tell of one after another thread told of the next."""
+        states = [CircuitState.CLOSED, *(turn.after for turn in self.turns)]
+        return all(
+            (turn.before is CircuitState.CLOSED) == (state is CircuitState.CLOSED)
+            for state, turn in zip(states, self.turns, strict=False)
+        )
+
 
 def _circuits(history: History) -> dict[tuple[int, Direction], _Circuit]:
     circuits: defaultdict[tuple[int, Direction], _Circuit] = defaultdict(_Circuit)
@@ -126,15 +142,19 @@ def _out(probe: Command, command: Command, limits: Limits) -> bool:
 
 
 def _turns(circuit: _Circuit, limits: Limits) -> Violations:
-    least = min(limits.consecutive, limits.min_failures)
+    if limits.threads and (limits.blur or not circuit.told_in_order()):
+        return
+    several = min(limits.consecutive, limits.min_failures)
     for before, turn in zip([None, *circuit.turns], circuit.turns, strict=False):
-        since = 0 if before is None else before.number
+        late = limits.threads and turn.after is CircuitState.OPEN  # the turn before may have been told after a failure
+        since = 0 if before is None or late else before.number
         heard = circuit.commands[bisect_left(circuit.commands, since, key=lambda command: command.number) :]
         if turn.after is CircuitState.CLOSED:
             good = sum(command.ending is Ending.DONE and command.last < turn.number for command in heard)
             if good < limits.probes:
                 yield Violation("closed without its successes", f"{good} of {limits.probes}", (turn.number,))
-        elif turn.before is CircuitState.CLOSED:
+        else:
+            least = several if turn.before is CircuitState.CLOSED else 1
             bad = sum(_failed(command, turn, limits) for command in heard)
             if bad < least:
                 yield Violation("opened without its failures", f"{bad} of {least}", (turn.number,))
@@ -143,8 +163,9 @@ def _turns(circuit: _Circuit, limits: Limits) -> Violations:
 def _failed(command: Command, turn: Transition, limits: Limits) -> bool:
     if command.number > turn.number:
         return False
-    over = command.began + limits.timeout <= turn.at + GRAIN + limits.blur
-    late = command.last > turn.number or command.ended > command.began + limits.timeout - GRAIN - limits.blur
+    patience = HEARD * limits.timeout - GRAIN - limits.blur
+    over = command.began + patience <= turn.at
+    late = command.last > turn.number or command.ended > command.began + patience
     return (command.ending is Ending.RAISED and command.last < turn.number) or (over and late)
 
 

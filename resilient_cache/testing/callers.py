@@ -11,7 +11,7 @@ from ..errors import NotFound
 from ..outcome import Mode, Operation
 from .histories import LAST, SECOND, Call, Ending, Load, value_of
 from .network import CALL
-from .weather import MISHAPS, Front, Trouble
+from .weather import MISHAPS, Front, Trouble, possible
 
 if TYPE_CHECKING:
     from .simulation import Process, World
@@ -68,9 +68,10 @@ class Caller:
 
     async def twice(self) -> None:
         """Load a key that nobody knows, and ask again: that is to be a hit."""
-        await self._call("get_or_load", "again", plain=True)
+        key = f"again{self.process.number}"
+        await self._call("get_or_load", key, plain=True)
         self._name = SECOND
-        await self._call("get_or_load", "again", plain=True)
+        await self._call("get_or_load", key, plain=True)
 
     async def _call(self, operation: str, key: str, *, plain: bool = False) -> None:
         cache = self.process.cache
@@ -166,9 +167,10 @@ class Caller:
         keys = frozenset(world.swarm.keys if not tape.choose(3) else tape.some(world.swarm.keys))
         numbers = [process.number for process in world.processes]
         processes = frozenset(numbers if not tape.choose(3) else tape.some(numbers))
-        front = Front(trouble, keys, processes, tape.pick((1.0, 0.5)))
+        operations = frozenset(Operation if tape.choose(2) == 0 else tape.some(tuple(Operation)))
+        front = Front(trouble, keys, processes, operations & possible(trouble), tape.pick((1.0, 0.5)))
         fronts.append(front)
-        hit = f"p{','.join(map(str, sorted(processes)))} {','.join(sorted(keys))}"
+        hit = f"p{','.join(map(str, sorted(processes)))} {','.join(sorted(keys))} {','.join(sorted(front.operations))}"
         self._history.event(f"weather: {trouble} for {front.share:.0%} of {hit}")
         if trouble in MISHAPS:
             self._strike(trouble)

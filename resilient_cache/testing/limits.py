@@ -36,9 +36,9 @@ class Limits:
     `permit_life`: after so long a store call's permit may be taken back. `min_failures`: of the circuit's rate rule,
     `min_calls * failure_rate`. `max_loads` None: loads are not limited. `blur`: for how long a command may have been
     admitted before the adapter sees it, and a caller be told of an end after it; 0 where time stands still while
-    anything runs. `threads`: what a call does may happen at any moment of it, and not only as it begins. `remembers`:
-    given for a history without faults whose calls come one after another, which processes have a memory tier (with
-    room for every key).
+    anything runs. `threads`: what a call does may happen at any moment of it, and not only as it begins. `floors`:
+    fences may overflow, so that an invalidation of one key ends the flights of others. `remembers`: given for a history
+    without faults whose calls come one after another, which processes have a memory tier (with room for every key).
     """
 
     timeout: float = 0.25
@@ -53,6 +53,7 @@ class Limits:
     min_failures: int = 10
     probes: int = 2
     max_hold: float = 30.0
+    floors: bool = False
     blur: float = 0.0
     threads: bool = False
     remembers: tuple[bool, ...] | None = None

@@ -20,6 +20,7 @@ __all__ = ["OPERATIONS", "Setup", "Swarm", "draw"]
 OPERATIONS: Final = ("get_or_load", "get", "lookup", "invalidate", "set", "refresh")
 TICK: Final = 1 / 1024
 PERMIT_LIFE: Final = 5.0
+MORE_KEYS: Final = 2  # that are set or invalidated when all is well
 
 
 @final
@@ -78,6 +79,7 @@ class Swarm:
             min_failures=max(1, int(breaker.min_calls * breaker.failure_rate)),
             probes=breaker.probes,
             max_hold=seconds("max_hold", breaker.max_hold),
+            floors=self.fences < len(self.keys) + MORE_KEYS,
             remembers=tuple(memory > 0 for memory in self.memories) if self.calm else None,
         )
 
@@ -140,7 +142,7 @@ def _breaker(tape: Tape) -> BreakerPolicy:
         span=tape.pick((0.0, 0.125)),
         min_calls=tape.pick((20, 4)),
         window=tape.pick((5.0, 1.0)),
-        hold=tape.pick((0.5, 0.25, 1.0)),
+        hold=tape.pick((0.5, 0.125, 1.0)),
         max_hold=2.0,
         probes=tape.pick((2, 1, 3)),
         lease=2.0,

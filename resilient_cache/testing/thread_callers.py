@@ -10,7 +10,7 @@ from ..outcome import Operation
 from .callers import OriginError
 from .histories import SECOND, Call, Ending, Load, value_of
 from .network import CALL
-from .weather import MISHAPS, Front, Trouble
+from .weather import MISHAPS, Front, Trouble, possible
 
 if TYPE_CHECKING:
     from .threaded import ThreadProcess, ThreadWorld
@@ -57,6 +57,7 @@ class ThreadCaller:
     def knock(self) -> None:
         """Ask the store both ways, so that its circuits get their probes."""
         self._call("get", "nothing", plain=True)
+        self._world.threads.sleep(1.0)  # or the probes of both directions want the same permit
         self._call("set", "rest", plain=True)
 
     def twice(self) -> None:
@@ -138,9 +139,11 @@ class ThreadCaller:
             return
         trouble = tape.pick(world.swarm.troubles)
         keys = frozenset(world.swarm.keys if not tape.choose(3) else tape.some(world.swarm.keys))
-        front = Front(trouble, keys, frozenset({0, 1}), tape.pick((1.0, 0.5)))
+        operations = frozenset(Operation if tape.choose(2) == 0 else tape.some(tuple(Operation))) & possible(trouble)
+        front = Front(trouble, keys, frozenset({0, 1}), operations, tape.pick((1.0, 0.5)))
         fronts.append(front)
-        self._history.event(f"weather: {trouble} for {front.share:.0%} of {','.join(sorted(keys))}")
+        hit = f"{','.join(sorted(keys))} {','.join(sorted(operations))}"
+        self._history.event(f"weather: {trouble} for {front.share:.0%} of {hit}")
         if trouble in MISHAPS:
             self._strike(trouble)
 

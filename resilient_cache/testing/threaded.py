@@ -199,7 +199,8 @@ class ThreadWorld:
 
     def _play(self) -> None:
         if self.swarm.gaps == (0.5,):
-            self.weather.fronts.append(Front(self.swarm.troubles[0], frozenset(self.swarm.keys), frozenset({0}), 1.0))
+            everything = frozenset(self.swarm.keys), frozenset({0}), frozenset(Operation)
+            self.weather.fronts.append(Front(self.swarm.troubles[0], *everything, 1.0))
         for process in self.processes:
             for index in range(self.swarm.callers):
                 caller = ThreadCaller(self, process, f"c{index}")

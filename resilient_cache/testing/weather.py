@@ -14,7 +14,7 @@ from ..errors import FailureKind, StoreError
 from ..outcome import Operation
 from .tape import Tape
 
-__all__ = ["MISHAPS", "Front", "Trouble", "Weather", "error_of"]
+__all__ = ["MISHAPS", "Front", "Trouble", "Weather", "error_of", "possible"]
 
 
 class Trouble(StrEnum):
@@ -40,6 +40,16 @@ class Trouble(StrEnum):
 MISHAPS: Final = frozenset({Trouble.RESTART_EMPTY, Trouble.RESTART_OLD, Trouble.JUMP})
 """Those that happen once; as weather they last only to be counted."""
 
+ALL: Final = frozenset(Operation)
+READS: Final = frozenset({Operation.GET})
+POSSIBLE: Final = {
+    Trouble.CORRUPT: READS,
+    Trouble.WRONG_KEY: READS,
+    Trouble.READ_ONLY: ALL - READS,
+    **dict.fromkeys(MISHAPS, frozenset[Operation]()),
+}
+"""The operations that a trouble can hit, where these are not all."""
+
 ERRORS: Final[dict[Trouble, Callable[[], Exception]]] = {
     Trouble.REFUSED: lambda: ConnectionRefusedError("refused"),
     Trouble.ERROR: lambda: StoreError(FailureKind.UNAVAILABLE, "loading"),
@@ -50,6 +60,11 @@ ERRORS: Final[dict[Trouble, Callable[[], Exception]]] = {
 }
 
 
+def possible(trouble: Trouble) -> frozenset[Operation]:
+    """The operations that `trouble` can hit."""
+    return POSSIBLE.get(trouble, ALL)
+
+
 def error_of(trouble: Trouble) -> Exception:
     """A new error, as a client would raise it."""
     return ERRORS[trouble]()
@@ -58,11 +73,12 @@ def error_of(trouble: Trouble) -> Exception:
 @final
 @dataclass(frozen=True, slots=True)
 class Front:
-    """One state of bad weather and whom it hits: `keys` and `processes` it is over, and the share of calls."""
+    """One state of bad weather and what it hits: the keys, processes and operations it is over, the share of calls."""
 
     trouble: Trouble
     keys: frozenset[str]
     processes: frozenset[int]
+    operations: frozenset[Operation]
     share: float
 
 
@@ -79,11 +95,7 @@ class Weather:
     def hits(self, process: int, operation: Operation, key: str) -> Trouble | None:
         """What goes wrong with a call, if anything."""
         for front in self.fronts:
-            if process not in front.processes or key not in front.keys or front.trouble in MISHAPS:
-                continue
-            if front.trouble is Trouble.READ_ONLY and operation is Operation.GET:
-                continue
-            if front.trouble in (Trouble.CORRUPT, Trouble.WRONG_KEY) and operation is not Operation.GET:
+            if process not in front.processes or key not in front.keys or operation not in front.operations:
                 continue
             if front.share == 1.0 or self._tape.chance(front.share):
                 return front.trouble

@@ -9,14 +9,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from resilient_cache import ResilientCache
 from resilient_cache._local import Local
 from resilient_cache.breaker import REJECTED, Breaker, Transition
 from resilient_cache.events import CircuitState
 from resilient_cache.flights import LEADING
 from resilient_cache.leases import Leases
 from resilient_cache.policy import float_of
+from resilient_cache.testing.swarm import Setup
 
-__all__ = ["BROKEN", "broken"]
+__all__ = ["BROKEN", "broken", "real"]
+
+
+def real(setup: Setup) -> Any:
+    """The real cache, with as few fences as the seed wants."""
+    cache: Any = ResilientCache(setup.adapter, **setup.options)
+    cache._rules.local.fences._capacity = setup.fences
+    return cache
 
 
 def invalidate_in_steps(self: Any, key: str) -> int:
@@ -94,13 +103,6 @@ def success_unlocked(self: Any, ticket: int, now: float) -> Transition | None:
     return None
 
 
-def land_unlocked(self: Any, flight: Any, outcome: object) -> None:
-    """(g) `Local.land` without the lock: who sits down meanwhile is woken by nobody."""
-    woken = self.flights.land_locked(flight, outcome)
-    for waiter in woken:
-        waiter.wake()
-
-
 BROKEN: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "invalidate": (Local, "invalidate", invalidate_in_steps),
     "board": (Local, "board", board_unlocked),
@@ -108,7 +110,6 @@ BROKEN: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "acquire": (Leases, "acquire", acquire_unlocked),
     "admit_probe": (Breaker, "_admit_probe", admit_probe_unlocked),
     "success": (Breaker, "success", success_unlocked),
-    "land": (Local, "land", land_unlocked),
 }
 
 
