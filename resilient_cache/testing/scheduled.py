@@ -60,8 +60,10 @@ class Lock:
     def __exit__(self, *raised: object) -> None:
         self.release()
 
-    def __str__(self) -> str:
-        return f"for a lock that {self.holder.name} holds" if self.holder else "to be woken"
+    def told(self, waiting: Thread) -> str:
+        """What it is that `waiting` waits for."""
+        holder = self.holder
+        return "to be woken" if holder is None or holder is waiting else f"for a lock that {holder.name} holds"
 
 
 @final

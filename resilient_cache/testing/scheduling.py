@@ -336,5 +336,5 @@ def _stand(thread: Thread) -> str:
         for at in reversed(traceback.extract_stack(frame))
         if at.filename not in OWN
     ]
-    waits = f"waits {thread.awaits}" if thread.awaits is not None else "runs"
-    return f"{thread.name} {waits}: {' < '.join(places[:3])}"
+    awaits = thread.awaits.told(thread) if isinstance(thread.awaits, Lock) else thread.awaits
+    return f"{thread.name} {f'waits {awaits}' if awaits else 'runs'}: {' < '.join(places[:3])}"
