@@ -7,7 +7,7 @@
 Nothing here sleeps, and everything is repeatable.
 """
 
-from .clock import Deadlock, ManualClock, ManualLoop, run_virtual
+from .clock import Deadlock, ManualClock, ManualLoop, MovableClock, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
 from .scheduling import Scheduler, Switch
 from .stores import AsyncFaultyAdapter, DictStore, FaultyAdapter, StoreCall
@@ -22,6 +22,7 @@ __all__ = [
     "FaultyAdapter",
     "ManualClock",
     "ManualLoop",
+    "MovableClock",
     "Scheduler",
     "StoreCall",
     "Switch",

@@ -32,6 +32,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from types import FrameType, ModuleType
 from typing import Any, Final, Self, TypeAlias, cast, final
 
@@ -123,13 +124,12 @@ class Scheduler:
         self._pace = PACES[choose(len(PACES))]
         self.stalls = choose(3) == 2
         self._left = NEVER  # switch points until the next switch
-        self._weight = 1
         self._trace: Trace | None = None
         if self.switch is not Switch.LOCKS:
-            self._weight, share = WEIGHTS[choose(len(WEIGHTS))], SHARES[choose(len(SHARES))]
+            weight, share = WEIGHTS[choose(len(WEIGHTS))], SHARES[choose(len(SHARES))]
             files = frozenset(str(module.__file__) for module in modules or modules_of_the_package())
-            inside = self.switch is Switch.BYTECODES
-            self._trace = tracer(self._pause_inside, files, inside=inside, chosen=lambda: choose(share) == 0)
+            pause, inside = partial(self.pause, weight), self.switch is Switch.BYTECODES
+            self._trace = tracer(pause, files, inside=inside, chosen=lambda: choose(share) == 0)
         self.running: Thread | None = None
         self._ready: list[Thread] = []
         self._waiting: list[Thread] = []
@@ -177,21 +177,17 @@ class Scheduler:
             if thread.error is not None:
                 raise thread.error
 
-    def pause(self) -> None:
-        """A switch point: the calling thread may lose its turn here."""
+    def pause(self, weight: int = 1) -> None:
+        """A switch point, or as many as `weight`: the calling thread may lose its turn here."""
         me = self.running
         if me is None:
             return
         self.steps += 1
-        self._left -= 1
+        self._left -= weight
         if self._left <= 0:
             self._preempt(me)
         elif self.steps > self._limit:
             self._stop(me, f"no end after {self._limit} switch points")
-
-    def _pause_inside(self) -> None:
-        self._left -= self._weight - 1
-        self.pause()
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass for the calling thread; the others run meanwhile."""

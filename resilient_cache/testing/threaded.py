@@ -114,7 +114,7 @@ class ThreadAdapter:
     def _send(self, command: Command, trouble: Trouble | None, args: tuple[Any, ...]) -> bytes | None:
         world = self._world
         effect = partial(world.store.apply, command.operation, command.key, *args)
-        if trouble in AT_ONCE:
+        if trouble is not None and trouble in AT_ONCE:
             self._travel(world.delay())
             raise error_of(trouble)
         if trouble is Trouble.LOST_REQUEST:
