@@ -376,7 +376,8 @@ def test_a_trace_function_pauses_where_it_is_told_to() -> None:
     paused: list[int] = []
     code, files = Shop.count.__code__, frozenset({__file__})
     frame: Any = SimpleNamespace(f_code=code, f_lasti=0)
-    assert tracer(lambda: None, frozenset(), inside=False)(frame, "call", None) is None
+    enter = tracer(lambda: None, frozenset(), inside=False)
+    assert enter(frame, "call", None) is enter(frame, "call", None) is None
     line = tracer(lambda: paused.append(1), files, inside=False)(frame, "call", None)
     assert line(frame, "line", None) is line
     assert line(frame, "return", None) is line

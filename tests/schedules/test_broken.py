@@ -62,10 +62,11 @@ def stale_after_an_invalidation(run: Scheduler) -> bool:
 
     def load(_: str) -> str:
         order.append("load")
-        run.pause()
+        run.sleep(1.0)
         return "old"
 
     def invalidate() -> None:
+        run.sleep(1.0)
         order.append("invalidate")
         cache.invalidate("k")
 
@@ -135,7 +136,10 @@ MISSED_BY_LOCKS = {"invalidate", "acquire", "admit_probe", "success"}
 
 def found(name: str, seed: int, switch: Switch) -> bool:
     with Scheduler(random.Random(seed).randrange, switch=switch, modules=MODULES) as run:
-        return SCENES[name](run)
+        try:
+            return SCENES[name](run)
+        except RuntimeError as error:
+            return "dictionary changed size" in str(error)
 
 
 @pytest.mark.parametrize("name", broken.BROKEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import subprocess
@@ -16,43 +17,42 @@ from resilient_cache._guard import Guard
 from resilient_cache._local import Local
 from resilient_cache._threads import Seat
 from resilient_cache.events import CircuitState
+from resilient_cache.flights import Flights
 from resilient_cache.testing import Switch
 from resilient_cache.testing.simulation import Run
 from resilient_cache.testing.threaded import shorten_threads, simulate_threads
 
-from .broken import broken, real
+from .broken import real
 
-SHARE = {Switch.LOCKS: 250, Switch.LINES: 60, Switch.BYTECODES: 25}
+SHARE = {Switch.LOCKS: 120, Switch.LINES: 30, Switch.BYTECODES: 15}
 
 
-def played(switch: Switch, seeds: range) -> list[Run]:
-    return [simulate_threads(real, seed, switch=switch) for seed in seeds]
+@functools.cache
+def played(switch: Switch) -> list[Run]:
+    return [simulate_threads(real, seed, switch=switch) for seed in range(SHARE[switch])]
 
 
 @pytest.mark.parametrize("switch", Switch)
 def test_every_promise_is_kept_in_every_order(switch: Switch) -> None:
-    runs = played(switch, range(SHARE[switch]))
-    broken_promises = {seed: run.violations for seed, run in enumerate(runs) if run.violations}
-    assert not broken_promises
-    sources = Counter(call.source for run in runs for call in run.history.calls)
-    assert {"memory", "store", "loader", "negative", "none"} <= sources.keys()
+    assert not {seed: run.violations for seed, run in enumerate(played(switch)) if run.violations}
 
 
 def test_the_runs_go_where_it_hurts() -> None:
     """Hits, stale answers, probes, late writes and struck leaders: a suite that meets none of them proves nothing."""
-    runs = played(Switch.LOCKS, range(1_000, 1_000 + SHARE[Switch.LOCKS]))
+    runs = played(Switch.LOCKS)
+    sources = {call.source for run in runs for call in run.history.calls}
+    assert {"memory", "store", "loader", "stale", "negative", "none"} <= sources
     suffered = sum((run.suffered for run in runs), Counter[str]())
     met = sum((run.met for run in runs), Counter[Any]())
     assert {"refused", "lost_reply", "late", "frozen", "slow", "corrupt", "wrong_key"} <= suffered.keys()
     assert {state for _, _, state in met} >= {CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN}
-    assert sum(run.history.healed < float("inf") for run in runs) > 30
+    assert sum(run.history.healed < float("inf") for run in runs) > 15
     assert any(call.ending == "cancelled" for run in runs for call in run.history.calls)
 
 
 @pytest.mark.parametrize("switch", Switch)
 def test_a_seed_gives_the_same_history_again(switch: Switch) -> None:
-    for seed in range(15):
-        run = simulate_threads(real, seed, switch=switch)
+    for seed, run in enumerate(played(switch)[:8]):
         assert simulate_threads(real, seed, switch=switch).history.text() == run.history.text()
         assert simulate_threads(real, choices=run.choices, switch=switch).history.text() == run.history.text()
 
@@ -64,16 +64,16 @@ def digest(seeds: range) -> str:
 
 def test_a_seed_gives_the_same_history_in_another_process() -> None:
     """Whatever the hashes of strings are there."""
-    code = f"from {__name__} import digest; print(digest(range(20)))"
+    code = f"from {__name__} import digest; print(digest(range(8)))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     output = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
-    assert output.stdout.strip() == digest(range(20))
+    assert output.stdout.strip() == digest(range(8))
 
 
 def test_a_broken_cache_is_caught_and_its_run_is_shortened() -> None:
-    with broken("board"):
-        run = next(run for run in (simulate_threads(real, seed) for seed in range(3_000)) if run.violations)
-        short = shorten_threads(real, run, tries=60)
+    with patch.object(Flights, "find_locked", lambda *_: None):
+        run = next(run for run in (simulate_threads(real, seed) for seed in range(100)) if run.violations)
+        short = shorten_threads(real, run, tries=40)
     assert short.violations[0].rule == run.violations[0].rule
     assert len(short.choices) < len(run.choices)
 
