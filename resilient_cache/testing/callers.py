@@ -161,12 +161,12 @@ class Caller:
             if gone.trouble is Trouble.FROZEN:
                 world.network.thaw()
             return
-        if len(fronts) >= 2:
+        if len(fronts) >= 3:
             return
         trouble = tape.pick(world.swarm.troubles)
-        keys = frozenset(world.swarm.keys if not tape.choose(3) else tape.some(world.swarm.keys))
+        keys = frozenset(world.swarm.keys if tape.choose(3) < 2 else tape.some(world.swarm.keys))
         numbers = [process.number for process in world.processes]
-        processes = frozenset(numbers if not tape.choose(3) else tape.some(numbers))
+        processes = frozenset(numbers if tape.choose(3) < 2 else tape.some(numbers))
         operations = frozenset(Operation if tape.choose(2) == 0 else tape.some(tuple(Operation)))
         front = Front(trouble, keys, processes, operations & possible(trouble), tape.pick((1.0, 0.5)))
         fronts.append(front)

@@ -92,8 +92,8 @@ def admit_all(original: Any, self: Any, now: float) -> Any:
     return original(self, now)
 
 
-def hear_late(original: Any, self: Any, ticket: int, now: float) -> Any:
-    return original(self, self._ticket or self._probe or ticket, now)
+def hear_late(original: Any, self: Any, ticket: int, *now: float) -> Any:
+    return original(self, self._ticket or self._probe or ticket, *now)
 
 
 async def swallow(original: Any, *args: Any) -> Any:
@@ -160,7 +160,7 @@ BROKEN: dict[str, tuple[Change, ...]] = {
     "flight ends with its first caller": (around(Local, "leave", leave_and_end),),
     "permit released at the timeout": (around(Guard, "failed", fail_and_release),),
     "half-open admits all": (around(Breaker, "_admit_probe", admit_all),),
-    "late ticket counted": (around(Breaker, "failure", hear_late), around(Breaker, "success", hear_late)),
+    "late ticket counted": tuple(around(Breaker, verdict, hear_late) for verdict in ("failure", "success", "neutral")),
     "stale past its window": (
         around(Local, "may_serve", lambda _, self, key, found: self.fences.admits(key, found.stamp)),
     ),
