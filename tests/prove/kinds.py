@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from resilient_cache.events import CircuitState
+from resilient_cache.testing import Switch
 from resilient_cache.testing.simulation import Run, shorten, simulate
 from resilient_cache.testing.swarm import OPERATIONS
 from resilient_cache.testing.weather import Trouble
 
+from . import threads
 from .caches import BROKEN, breaking, real
 
 __all__ = ["KINDS", "Cell", "Kind", "Schedule"]
@@ -64,14 +67,24 @@ def _explain_tasks(seed: int, broken: str) -> str:
     return "\n".join([*lines, str(short.swarm), short.history.text(max(shown.numbers, default=10**9))])
 
 
+def _run_threads(switch: Switch, seed: int, broken: str) -> Schedule:
+    return _count(threads.run(switch, seed, broken))
+
+
 STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)
 
+CELLS = frozenset(itertools.product(map(str, Trouble), OPERATIONS, map(str, STATES)))
+
 KINDS: dict[str, Kind] = {
-    "tasks": Kind(
-        _run_tasks,
-        _explain_tasks,
-        tuple(BROKEN),
-        frozenset(itertools.product(map(str, Trouble), OPERATIONS, map(str, STATES))),
+    "tasks": Kind(_run_tasks, _explain_tasks, tuple(BROKEN), CELLS),
+    "threads": Kind(
+        partial(_run_threads, Switch.LOCKS), partial(threads.explain, Switch.LOCKS), threads.BROKEN[Switch.LOCKS], CELLS
+    ),
+    "lines": Kind(
+        partial(_run_threads, Switch.LINES),
+        partial(threads.explain, Switch.LINES),
+        threads.BROKEN[Switch.LINES],
+        frozenset(),  # it is to find what locks do not show, and goes through too few schedules for every cell
     ),
 }
 """By name."""
