@@ -236,9 +236,10 @@ class ThreadWorld:
 def _for_threads(tape: Tape, swarm: Swarm) -> Swarm:
     """The swarm with few processes and many calls at the same moments, for races are within a process.
 
-    One in four is a duel, of few calls over one key, and one a storm, whose callers come back together after a hold.
+    Half of them are duels, of few calls over one key; one in four is a storm, whose callers come back together after a
+    hold.
     """
-    style = tape.pick((_duel, _storm, _crowd, _crowd))
+    style = tape.pick((_duel, _duel, _storm, _crowd))
     # No modes are switched: which one a call is under that meets a switch, nobody can say from outside.
     return style(tape, replace(swarm, calm=False, switching=False, callers=2 + tape.choose(3)))
 
@@ -247,14 +248,14 @@ def _duel(tape: Tape, swarm: Swarm) -> Swarm:
     return replace(
         swarm,
         keys=swarm.keys[:1],
-        operations=("get_or_load", tape.pick(("invalidate", "get", "set", "refresh")), tape.pick(OPERATIONS)),
+        operations=("get_or_load", tape.pick(("invalidate", "invalidate", "set", "refresh")), tape.pick(OPERATIONS)),
         troubles=swarm.troubles[: tape.choose(2)],
         offsets=swarm.offsets[:1],
-        memories=(tape.pick((64, 0)),),
+        memories=(tape.pick((64, 64, 0)),),
         calls=4,
         gaps=(0.0, 1 / 8),
         latency=(0.0,),
-        loading=(tape.pick((1 / 8, 0.0)),),
+        loading=(tape.pick((1 / 8, 1 / 8, 0.0)),),
         failing=0.0,
         cancelling=0.0,
         policy=replace(swarm.policy, max_store_calls=tape.pick((64, 1))),
