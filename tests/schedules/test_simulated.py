@@ -24,7 +24,7 @@ from resilient_cache.testing.threaded import shorten_threads, simulate_threads
 
 from .broken import real
 
-SHARE = {Switch.LOCKS: 120, Switch.LINES: 30, Switch.BYTECODES: 15}
+SHARE = {Switch.LOCKS: 150, Switch.LINES: 30, Switch.BYTECODES: 15}
 
 
 @functools.cache
@@ -39,12 +39,12 @@ def test_every_promise_is_kept_in_every_order(switch: Switch) -> None:
 
 def test_the_runs_go_where_it_hurts() -> None:
     """Hits, stale answers, probes, late writes and struck leaders: a suite that meets none of them proves nothing."""
-    runs = played(Switch.LOCKS)
+    runs = [run for switch in Switch for run in played(switch)]
     sources = {call.source for run in runs for call in run.history.calls}
     assert {"memory", "store", "loader", "stale", "negative", "none"} <= sources
     suffered = sum((run.suffered for run in runs), Counter[str]())
     met = sum((run.met for run in runs), Counter[Any]())
-    assert {"refused", "lost_reply", "late", "frozen", "slow", "corrupt", "wrong_key"} <= suffered.keys()
+    assert len(suffered) >= 10  # of 12 kinds that hit a store call
     assert {state for _, _, state in met} >= {CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN}
     assert sum(run.history.healed < float("inf") for run in runs) > 15
     assert any(call.ending == "cancelled" for run in runs for call in run.history.calls)
