@@ -22,7 +22,7 @@ __all__ = ["SeededLoop"]
 T = TypeVar("T")
 
 SET_RUNNING: Final[Callable[[asyncio.AbstractEventLoop | None], None]] = vars(asyncio.events)["_set_running_loop"]
-MOST_STEPS: Final = 100_000
+MOST_STEPS: Final = 50_000
 
 
 @final
@@ -122,7 +122,14 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return self._closed
 
     def close(self) -> None:
-        """Run nothing any more."""
+        """Cancel what is left, let it end, and run nothing any more."""
+        self._timers.clear()
+        for task in self.tasks:
+            task.cancel()
+        SET_RUNNING(self)
+        while self._ready:
+            self._run(self._ready.pop(0))
+        SET_RUNNING(None)
         self._closed = True
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -108,19 +108,18 @@ class World:
 
     def run(self) -> Run:
         """Run it and judge it."""
-        history = self.history
+        history, loop = self.history, self.loop
         try:
-            self.loop.run(self._main())
+            loop.run(self._main())
         except Deadlock as error:
             history.complaints.append(f"deadlock: {error}")
-        finally:
-            self.loop.close()
-        history.complaints += self.loop.complaints
-        left = sum(not task.done() for task in self.loop.tasks)
-        if left and not history.complaints:
-            history.complaints.append(f"{left} tasks are left")
+        else:
+            left = sum(not task.done() for task in loop.tasks)
+            history.complaints += [f"{left} tasks are left"] * bool(left)
+        history.complaints += loop.complaints
         suffered = Counter(command.fault for command in history.commands if command.fault)
         violations = check(history, self.swarm.limits)
+        loop.close()
         return Run(self.tape.choices, self.swarm, history, violations, self.met, suffered)
 
     async def _main(self) -> None:
