@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..entry import Entry, seconds
@@ -91,7 +90,7 @@ class Caller:
         else:
             self._history.answer(call, result)
 
-    def _ask(self, call: Call, *, plain: bool) -> Awaitable[Any]:
+    def _ask(self, call: Call, *, plain: bool) -> Any:
         cache, key, tape = self.process.cache, call.key, self._tape
         if call.operation == "get":
             return cache.get(key)
@@ -110,8 +109,8 @@ class Caller:
         ask = cache.lookup if tape.choose(2) else cache.get_or_load
         return ask(key, load, deadline=deadline)
 
-    def _cancel(self, call: Call, task: asyncio.Task[Any]) -> None:
-        if call.last == LAST:
+    def _cancel(self, call: Call, task: asyncio.Task[Any] | None) -> None:
+        if task is not None and call.last == LAST:
             self._history.cancel(call)
             task.cancel()
 

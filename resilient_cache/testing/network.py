@@ -101,7 +101,7 @@ class Network:
 
     async def send(self, command: Command, arrives: float, trouble: Trouble | None, args: tuple[Any, ...]) -> Any:
         """The reply to `command`, which arrives at the server at the moment `arrives`."""
-        if trouble in AT_ONCE:
+        if trouble is not None and trouble in AT_ONCE:
             if self._latency[-1]:
                 await asyncio.sleep(self.delay())
             raise error_of(trouble)

@@ -12,17 +12,25 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from heapq import heappop, heappush
-from typing import Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from typing_extensions import TypeVarTuple
 
 from .clock import Deadlock
 from .tape import Tape
 
+if TYPE_CHECKING:
+    from asyncio import SelectorEventLoop as EventLoop
+else:
+    from asyncio import AbstractEventLoop as EventLoop  # what is not below is not offered, and has no weight
+
 __all__ = ["SeededLoop"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 SET_RUNNING: Final[Callable[[asyncio.AbstractEventLoop | None], None]] = vars(asyncio.events)["_set_running_loop"]
-MOST_STEPS: Final = 100_000
+MOST_STEPS: Final = 50_000
 
 
 @final
@@ -51,11 +59,11 @@ class _Handle(asyncio.TimerHandle):
 
 
 @final
-class SeededLoop(asyncio.AbstractEventLoop):
+class SeededLoop(EventLoop):
     """A loop whose time is virtual and whose order is on `tape`; `orderly` keeps asyncio's own order.
 
-    `complaints` are what was given to the exception handler. Raises `Deadlock` where a real loop would hang, or when
-    a run takes more steps than any scenario needs.
+    `complaints` are what was given to the exception handler. `run` raises `Deadlock` where a real loop would hang, or
+    when it takes more steps than any scenario needs.
     """
 
     def __init__(self, tape: Tape, *, orderly: bool = False, start: float = 1_000.0) -> None:
@@ -74,7 +82,9 @@ class SeededLoop(asyncio.AbstractEventLoop):
         """Virtual seconds."""
         return self.now
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         """Run `callback` in some order among what is ready."""
         handle = _Handle(callback, args, context, self.now)
         self._ready.append(handle)
@@ -83,13 +93,21 @@ class SeededLoop(asyncio.AbstractEventLoop):
     call_soon_threadsafe = call_soon
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` in `delay` seconds."""
         return self.call_at(self.now + max(0.0, delay), callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` at the moment `when`."""
         handle = _Handle(callback, args, context, when)
@@ -122,7 +140,14 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return self._closed
 
     def close(self) -> None:
-        """Run nothing any more."""
+        """Cancel what is left, let it end, and run nothing any more."""
+        self._timers.clear()
+        for task in self.tasks:
+            task.cancel()
+        SET_RUNNING(self)
+        while self._ready:
+            self._run(self._ready.pop(0))
+        SET_RUNNING(None)
         self._closed = True
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -132,18 +157,28 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """What `main` returns."""
         task = self.create_task(main)
-        SET_RUNNING(self)
-        try:
-            while not task.done():
-                self._step()
-        finally:
-            SET_RUNNING(None)
+        hung = self.drive(task)
+        if hung:
+            raise Deadlock(hung)
         return task.result()
+
+    def drive(self, task: asyncio.Task[Any]) -> str:
+        """Run until `task` is done; else why it never will be. Raises what the task raised."""
+        hung = ""
+        SET_RUNNING(self)
+        while not hung and not task.done():
+            if self._ready or self._pass_time():
+                self._step()
+                hung = f"no end after {MOST_STEPS} steps" if self.steps > MOST_STEPS else ""
+            else:
+                hung = "every task waits for something that nothing left will bring, and no timer is set"
+        SET_RUNNING(None)
+        if not hung:
+            task.result()
+        return hung
 
     def _step(self) -> None:
         ready = self._ready
-        if not ready:
-            self._pass_time()
         waiting = len(ready)
         index = 0
         if waiting > 1 and not self._orderly:
@@ -152,8 +187,6 @@ class SeededLoop(asyncio.AbstractEventLoop):
         handle = ready.pop(index)
         if not handle.gone:
             self.steps += 1
-            if self.steps > MOST_STEPS:
-                raise Deadlock(f"no end after {MOST_STEPS} steps")
             self._run(handle)
 
     def _run(self, handle: _Handle) -> None:
@@ -162,14 +195,15 @@ class SeededLoop(asyncio.AbstractEventLoop):
         except Exception as error:  # noqa: BLE001 - around a callback, as every event loop does
             self.call_exception_handler({"message": "a callback failed", "exception": error})
 
-    def _pass_time(self) -> None:
+    def _pass_time(self) -> bool:
         timers = self._timers
         while timers and timers[0][2].gone:
             heappop(timers)
         if not timers:
-            raise Deadlock("every task waits for something that nothing left will bring, and no timer is set")
+            return False
         self.now = max(self.now, timers[0][0])
         while timers and timers[0][0] <= self.now:
             _, _, handle = heappop(timers)
             if not handle.gone:
                 self._ready.append(handle)
+        return True

@@ -17,7 +17,6 @@ from ..events import CircuitChanged, Event, Served
 from ..outcome import Direction, Operation
 from .callers import Caller
 from .checker import check
-from .clock import Deadlock
 from .histories import History, Rest
 from .limits import Violation
 from .network import CALL, Network, SimulatedAdapter
@@ -108,19 +107,14 @@ class World:
 
     def run(self) -> Run:
         """Run it and judge it."""
-        history = self.history
-        try:
-            self.loop.run(self._main())
-        except Deadlock as error:
-            history.complaints.append(f"deadlock: {error}")
-        finally:
-            self.loop.close()
-        history.complaints += self.loop.complaints
-        left = sum(not task.done() for task in self.loop.tasks)
-        if left and not history.complaints:
-            history.complaints.append(f"{left} tasks are left")
+        history, loop = self.history, self.loop
+        hung = loop.drive(loop.create_task(self._main()))
+        left = 0 if hung else sum(not task.done() for task in loop.tasks)
+        history.complaints += [f"deadlock: {hung}"] * bool(hung) + [f"{left} tasks are left"] * bool(left)
+        history.complaints += loop.complaints
         suffered = Counter(command.fault for command in history.commands if command.fault)
         violations = check(history, self.swarm.limits)
+        loop.close()
         return Run(self.tape.choices, self.swarm, history, violations, self.met, suffered)
 
     async def _main(self) -> None:
