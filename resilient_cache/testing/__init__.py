@@ -4,12 +4,20 @@
     store = FaultyAdapter(clock, plan=FaultPlan().then("get", Fault.raising(OSError("down"))))
     cache = ResilientCache(store, name="demo", clock=clock)
 
-Nothing here sleeps, and everything is repeatable.
+Nothing here sleeps, and everything is repeatable. `simulate` runs whole processes through outages, and `check` holds
+what happened to the promises.
 """
 
+from .checker import check
 from .clock import Deadlock, ManualClock, ManualLoop, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
+from .histories import History
+from .limits import Limits, Violation
+from .seeded import SeededLoop
+from .simulation import Run, shorten, simulate
 from .stores import AsyncFaultyAdapter, DictStore, FaultyAdapter, StoreCall
+from .swarm import Setup
+from .tape import Tape
 
 __all__ = [
     "AsyncFaultyAdapter",
@@ -19,8 +27,18 @@ __all__ = [
     "FaultKind",
     "FaultPlan",
     "FaultyAdapter",
+    "History",
+    "Limits",
     "ManualClock",
     "ManualLoop",
+    "Run",
+    "SeededLoop",
+    "Setup",
     "StoreCall",
+    "Tape",
+    "Violation",
+    "check",
     "run_virtual",
+    "shorten",
+    "simulate",
 ]
