@@ -10,7 +10,7 @@ from ..errors import NotFound
 from ..outcome import Mode, Operation
 from .histories import LAST, SECOND, Call, Ending, Load, value_of
 from .network import CALL
-from .weather import MISHAPS, Front, Trouble, possible
+from .weather import HIT_TOGETHER, MISHAPS, Front, Trouble, possible
 
 if TYPE_CHECKING:
     from .simulation import Process, World
@@ -166,8 +166,8 @@ class Caller:
         keys = frozenset(world.swarm.keys if tape.choose(3) < 2 else tape.some(world.swarm.keys))
         numbers = [process.number for process in world.processes]
         processes = frozenset(numbers if tape.choose(3) < 2 else tape.some(numbers))
-        operations = frozenset(Operation if tape.choose(2) == 0 else tape.some(tuple(Operation)))
-        front = Front(trouble, keys, processes, operations & possible(trouble), tape.pick((1.0, 0.5)))
+        operations = tape.pick(HIT_TOGETHER) & possible(trouble)
+        front = Front(trouble, keys, processes, operations, tape.pick((1.0, 0.5)))
         fronts.append(front)
         hit = f"p{','.join(map(str, sorted(processes)))} {','.join(sorted(keys))} {','.join(sorted(front.operations))}"
         self._history.event(f"weather: {trouble} for {front.share:.0%} of {hit}")

@@ -109,7 +109,7 @@ def draw(tape: Tape) -> Swarm:
         cancelling=0.0 if calm else tape.pick((0.0, 0.125, 0.375)),
         switching=not calm and tape.choose(4) == 3,
         connections=1 + tape.choose(3),
-        fences=10_000 if calm else tape.pick((10_000, 1, 2)),
+        fences=10_000 if calm else tape.pick((10_000, 1, 1, 2)),
         policy=policy,
         breaker=_breaker(tape),
     )

@@ -14,7 +14,7 @@ from ..errors import FailureKind, StoreError
 from ..outcome import Operation
 from .tape import Tape
 
-__all__ = ["MISHAPS", "Front", "Trouble", "Weather", "error_of", "possible"]
+__all__ = ["HIT_TOGETHER", "MISHAPS", "Front", "Trouble", "Weather", "error_of", "possible"]
 
 
 class Trouble(StrEnum):
@@ -42,6 +42,8 @@ MISHAPS: Final = frozenset({Trouble.RESTART_EMPTY, Trouble.RESTART_OLD, Trouble.
 
 ALL: Final = frozenset(Operation)
 READS: Final = frozenset({Operation.GET})
+HIT_TOGETHER: Final = (ALL, ALL, READS, ALL - READS, frozenset({Operation.DELETE}))
+"""The operations that one front is over: most outages are total, but fences matter when only deletes fail."""
 POSSIBLE: Final = {
     Trouble.CORRUPT: READS,
     Trouble.WRONG_KEY: READS,
