@@ -2,18 +2,20 @@
 
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 600
 
 SHELL := /bin/sh
 PY := .venv/bin/python
 GOALS := $(or $(MAKECMDGOALS),help)
-LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test failure-matrix,$(GOALS)),test,demo))
+LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test prove failure-matrix,$(GOALS)),test,demo))
 
-.PHONY: help setup demo test failure-matrix lint format clean
+.PHONY: help setup demo test prove failure-matrix lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the region resolver: its cache store fails, its answers do not   (ARGS=... for its options)"
 	@echo "make test     all tests, README and docs, with 100 % branch coverage            (ARGS=... for pytest: no coverage then)"
+	@echo "make prove    simulated outages, as many as fit in SECONDS=600                  (ARGS=... for its options)"
 	@echo "make failure-matrix   play every real fault with the defaults, 4 minutes, and write docs/reference/failure-matrix.md"
 	@echo "make lint     ruff, ruff format, mypy, pyright"
 	@echo "make format   let ruff sort the imports and lay out the code"
@@ -37,6 +39,9 @@ else
 test: setup
 	$(PY) -m pytest $(ARGS)
 endif
+
+prove: setup
+	$(PY) -m tests.prove --seconds $(SECONDS) $(ARGS)
 
 failure-matrix: setup
 	$(PY) -m tests.faults

@@ -113,7 +113,7 @@ async def _perform(
     finally:
         CURRENT.reset(token)
     waiting = guard.waiting[DIRECTIONS[call.operation]]
-    waiting.add(seat)
+    waiting[seat] = None  # a dict: woken in the order they came, so that a run can be repeated
     try:
         await seat.wait(call.until - guard.monotonic())
         now = guard.monotonic()
@@ -126,7 +126,7 @@ async def _perform(
             guard.ended(call)
         raise
     finally:
-        waiting.discard(seat)
+        waiting.pop(seat, None)
     if behind.abandon(task, guard, call, unheard=call.short):
         return guard.failed(call, TimeoutError(), running=True)
     if task.cancelled():  # not by our caller, who would not be here: the client cancelled its own work
@@ -208,7 +208,7 @@ class Behind:
     def __init__(self, spawn: Spawn | None) -> None:
         self._closed = False
         self._spawn = spawn
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self._tasks: dict[asyncio.Future[Any], None] = {}
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, object]], gone: Callable[[], object]) -> bool:
         """Run `work` behind; False when nothing can run there, and then it has not begun.
@@ -252,7 +252,7 @@ class Behind:
             guard.ended(call)
             self._forget(ended)
 
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(end)
         return True
 
@@ -276,11 +276,11 @@ class Behind:
                 gone()
             self._forget(ended)
 
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(end)
 
     def _forget(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()  # looked at, or asyncio complains that nobody did
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from threading import RLock
 from typing import Final, NamedTuple, final
 
+from . import locks
 from ._reporting import Reporter
 from .breaker import REJECTED, Breaker, Transition
 from .entry import make
@@ -80,14 +80,14 @@ class Guard:
         monotonic: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
-        self.lock = RLock()
+        self.lock = locks.make_rlock()
         self.timeout = timeout
         self.monotonic = monotonic
         self.reporter = reporter
         leased = replace(breaker, lease=max(float_of(breaker.lease), 4 * timeout))
         self.circuits = {direction: Breaker(leased, random, self.lock) for direction in Direction}
         self._leases = Leases(max_calls, max(INFLIGHT_MAX, 4 * timeout), self.lock)
-        self.waiting: dict[Direction, set[Waiter]] = {direction: set() for direction in Direction}
+        self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in Direction}
         self.on_fork: Callable[[], None] | None = None
         protect(self)
 

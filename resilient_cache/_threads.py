@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
-from . import _colours
+from . import _colours, locks
 from ._colours import is_async
 from ._guard import Answer, Call, Guard
 from ._reporting import Reporter
@@ -124,7 +124,7 @@ class Seat:
     __slots__ = ("_lock", "verdict")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = locks.make_lock()
         self._lock.acquire()
         self.verdict: str | None = None
 

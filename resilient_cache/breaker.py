@@ -97,8 +97,8 @@ class Breaker:
 
     def success(self, ticket: int, now: float) -> Transition | None:
         """The call of `ticket` was answered. `now` may be the reading its admission was asked with."""
-        if ticket and ticket == self._ticket:
-            index = int(now // self._width)
+        index = int(now // self._width)
+        if ticket and ticket == self._ticket:  # from here to the count nothing is called: no other thread gets in
             bucket = self._buckets[index % BUCKETS]
             if bucket[0] == index:
                 bucket[1] += 1

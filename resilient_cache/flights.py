@@ -114,7 +114,7 @@ class Flights(Generic[W]):
     def find_locked(self, key: str, mode: Mode, now: float) -> Flight[W] | None:
         """The flight to join; one that is stuck is detached and not given."""
         flight = self._flights.get((key, mode))
-        if flight is not None and now - flight.since >= self._age:
+        if flight is not None and self._is_stuck(flight, now):
             self.detach_locked(key, mode)
             return None
         return flight
@@ -165,11 +165,15 @@ class Flights(Generic[W]):
 
     def stuck(self, now: float) -> int:
         """How many flights are older than they should be."""
-        return sum(now - flight.since >= self._age for flight in list(self._flights.values()))
+        return sum(self._is_stuck(flight, now) for flight in list(self._flights.values()))
 
     def __len__(self) -> int:
         """How many flights can be joined."""
         return len(self._flights)
+
+    def _is_stuck(self, flight: Flight[W], now: float) -> bool:
+        """In the very sum that waiters reckon their patience with: `now - since >= age` may round otherwise."""
+        return flight.since + self._age <= now
 
     def _remove(self, flight: Flight[W]) -> None:
         if not flight.detached:

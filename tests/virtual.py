@@ -6,6 +6,7 @@ import asyncio
 from typing import TypeVar, cast
 
 from resilient_cache.testing import ManualLoop
+from resilient_cache.testing.simulation.seeded import SeededLoop
 
 __all__ = ["pass_time"]
 
@@ -14,5 +15,6 @@ T = TypeVar("T")
 
 async def pass_time(seconds: float, result: T | None = None) -> T:
     """`asyncio.sleep`, in a loop whose time is virtual and in no other."""
-    assert isinstance(asyncio.get_running_loop(), ManualLoop), "this would really wait: mark the file as realtime"
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ManualLoop | SeededLoop), "this would really wait: mark the file as realtime"
     return cast("T", await asyncio.sleep(seconds, result))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from collections.abc import Callable, MutableMapping
 from typing import Final, cast, final
 
+from .. import locks
 from ..errors import FailureKind, MisuseError, StoreError
 from ..forking import protect
 
@@ -35,7 +35,7 @@ class _Entries:
                 kind = type(mapping).__name__
                 raise MisuseError(f"mapping must be a mutable mapping such as a dict, but {kind} has no {name}()")
         self._now = monotonic or time.monotonic
-        self.lock = threading.RLock()
+        self.lock = locks.make_rlock()
         protect(self)
 
     def forked(self) -> None:

@@ -1,19 +1,21 @@
-"""For tests of code that caches: time that only moves when told to, stores that fail on cue, contracts of adapters.
+"""For tests of code that caches: time that only moves when told to, and stores that fail on cue.
 
     clock = ManualClock()
     store = FaultyAdapter(clock, plan=FaultPlan().then("get", Fault.raising(OSError("down"))))
     cache = ResilientCache(store, name="demo", clock=clock)
 
 Nothing here sleeps but `ChaosProxy`, which is for a real server, and a contract whose store runs on real time; all else
-is repeatable. Hypothesis strategies are in `resilient_cache.testing.strategies`; pytest finds its fixtures by itself.
+is repeatable. Hypothesis strategies are in `resilient_cache.testing.strategies`; pytest finds its fixtures by itself;
+`resilient_cache.testing.simulation` runs whole processes through outages.
 """
 
 from typing import TYPE_CHECKING
 
-from .clock import Deadlock, ManualClock, ManualLoop, run_virtual
+from .clock import Deadlock, ManualClock, ManualLoop, MovableClock, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
 from .playing import Advance, Call, Heal, Outage, Step, aplay, play
 from .proxy import ChaosProxy, WireFault
+from .scheduling import Scheduler, Switch
 from .stores import AsyncFaultyAdapter, DictStore, FaultyAdapter, StoreCall
 from .watching import CacheFaults, CacheRecorder
 
@@ -38,9 +40,12 @@ __all__ = [
     "Heal",
     "ManualClock",
     "ManualLoop",
+    "MovableClock",
     "Outage",
+    "Scheduler",
     "Step",
     "StoreCall",
+    "Switch",
     "WireFault",
     "aplay",
     "play",

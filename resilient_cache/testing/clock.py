@@ -5,15 +5,35 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar, final
+from typing import Any, Protocol, TypeVar, final
 
-__all__ = ["Deadlock", "ManualClock", "ManualLoop", "run_virtual"]
+__all__ = ["Deadlock", "ManualClock", "ManualLoop", "MovableClock", "run_virtual"]
 
 T = TypeVar("T")
 
 
 class Deadlock(RuntimeError):
-    """Raised by a `ManualLoop` where a real loop would wait for ever: nothing is ready and no timer is set."""
+    """Raised where a real program would wait for ever: nothing is ready and no timer is set."""
+
+
+class MovableClock(Protocol):
+    """What a test's stores and loaders need of a clock: a `ManualClock`, or the one that threads of a run share."""
+
+    def monotonic(self) -> float:
+        """Seconds since any fixed moment; never goes back."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since the epoch, as far as `jump` leaves it so."""
+        ...
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass for the caller."""
+        ...
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back by a negative number."""
+        ...
 
 
 @final

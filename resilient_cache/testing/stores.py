@@ -1,6 +1,6 @@
 """Stores that fail on cue: a `FaultPlan` says which call meets which fault, an adapter makes it happen.
 
-Time passes on a `ManualClock` only.
+Time passes on their clock only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, final
 
 from .. import deadline
 from ..protocols import AsyncCacheAdapter, CacheAdapter
-from .clock import ManualClock
+from .clock import MovableClock
 from .faults import Fault, FaultKind, FaultPlan
 
 __all__ = ["AsyncFaultyAdapter", "DictStore", "FaultyAdapter", "StoreCall"]
@@ -34,7 +34,7 @@ class DictStore:
 
     __slots__ = ("_clock", "entries")
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: MovableClock) -> None:
         self._clock = clock
         self.entries: dict[str, tuple[bytes, float]] = {}
 
@@ -67,7 +67,7 @@ Steps: TypeAlias = Generator[_Wait | _Ask, Any, Any]
 class _Faults:
     """What both colours share: the course of a call as steps, which each runs in its own way."""
 
-    def __init__(self, clock: ManualClock, plan: FaultPlan | None) -> None:
+    def __init__(self, clock: MovableClock, plan: FaultPlan | None) -> None:
         self.plan = plan or FaultPlan()
         self.calls: list[StoreCall] = []
         self._clock = clock
@@ -150,7 +150,9 @@ class FaultyAdapter(_Faults):
     `TimeoutError`, as a client does that is given `deadline.remaining()`; without a deadline it raises at once.
     """
 
-    def __init__(self, clock: ManualClock, inner: CacheAdapter | None = None, *, plan: FaultPlan | None = None) -> None:
+    def __init__(
+        self, clock: MovableClock, inner: CacheAdapter | None = None, *, plan: FaultPlan | None = None
+    ) -> None:
         super().__init__(clock, plan)
         self.inner = inner if inner is not None else DictStore(clock)
 
@@ -195,7 +197,7 @@ class AsyncFaultyAdapter(_Faults):
     """
 
     def __init__(
-        self, clock: ManualClock, inner: AsyncCacheAdapter | None = None, *, plan: FaultPlan | None = None
+        self, clock: MovableClock, inner: AsyncCacheAdapter | None = None, *, plan: FaultPlan | None = None
     ) -> None:
         super().__init__(clock, plan)
         self.inner: Any = inner if inner is not None else _AsyncStore(DictStore(clock))

@@ -1,0 +1,183 @@
+"""The simulation of several processes with a cache each, on one store, behind one network, in front of one origin.
+
+`simulate` runs one seed: callers ask, cancel and switch while the weather changes; then all is well again and callers
+go on asking until the circuits are closed; then nobody asks, and nothing may be left. What happened is one `History`.
+Every decision comes from one tape: a seed gives the same history, byte for byte, whenever and wherever it is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, final
+
+from ...events import CircuitChanged, Event, Served
+from ...outcome import Direction, Operation
+from .callers import Caller
+from .checker import check
+from .histories import History, Rest
+from .limits import Violation
+from .network import CALL, Network, SimulatedAdapter
+from .seeded import SeededLoop
+from .swarm import Setup, Swarm, draw
+from .tape import Tape, shrink
+
+__all__ = ["Make", "Run", "shorten", "simulate"]
+
+Make: TypeAlias = Callable[[Setup], Any]
+"""Builds the cache of one simulated process: an `AsyncResilientCache`, or whatever has its methods."""
+
+WALL: Final = 1_750_000_000.0
+STEP: Final = 1 / 8
+AFTERLIFE: Final = 8.0  # longer than any store call is left to itself
+
+
+@final
+@dataclass(slots=True)
+class Run:
+    """One simulation: its choices, what happened, and the promises it broke.
+
+    `met` counts (trouble, operation of a caller, state of its circuit); `suffered` the store calls by their trouble.
+    """
+
+    choices: list[int]
+    swarm: Swarm
+    history: History
+    violations: list[Violation]
+    met: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
+    suffered: Counter[str] = field(default_factory=Counter[str])
+
+
+@final
+class Process:
+    """One simulated process: its clock, its cache, and the ears on it. It is the clock that its cache reads."""
+
+    def __init__(self, world: World, number: int, make: Make) -> None:
+        swarm = world.swarm
+        self.number = number
+        self.offset = swarm.offsets[number]
+        self.monotonic = world.loop.time
+        self._history = world.history
+        adapter = SimulatedAdapter(world.network, number, swarm.connections)
+        options = {
+            "name": "sim",
+            "policy": swarm.policy,
+            "breaker": swarm.breaker,
+            "memory": swarm.memories[number],
+            "hooks": [self.hear],
+            "clock": self,
+            "random": world.tape.random,
+        }
+        self.cache = make(Setup(adapter, options, swarm.fences))
+        self.circuits = self.cache.circuits
+        adapter.state = self.state
+
+    def time(self) -> float:
+        """The wall clock."""
+        return WALL + self.monotonic() + self.offset
+
+    def state(self, operation: Operation) -> Any:
+        """The state of the circuit that hears of `operation`."""
+        return self.circuits[Direction.READ if operation is Operation.GET else Direction.WRITE].state
+
+    def hear(self, event: Event) -> None:
+        """The hook."""
+        if type(event) is Served:
+            call = CALL.get()
+            call.served += 1
+            call.source = event.source
+        elif type(event) is CircuitChanged:
+            self._history.transition(self.number, event.direction, event.before, event.after, event.retry_in)
+
+
+@final
+class World:
+    """Everything of one simulation."""
+
+    def __init__(self, tape: Tape, make: Make) -> None:
+        self.tape = tape
+        self.swarm = draw(tape)
+        self.loop = SeededLoop(tape, orderly=self.swarm.orderly)
+        self.history = History(self.loop.time)
+        self.network = Network(self.loop, tape, self.history, self.swarm.latency, self.swarm.slow)
+        self.met: Counter[tuple[str, str, str]] = Counter()
+        self.processes = [Process(self, number, make) for number in range(len(self.swarm.offsets))]
+
+    def run(self) -> Run:
+        """Run it and judge it."""
+        history, loop = self.history, self.loop
+        hung = loop.drive(loop.create_task(self._main()))
+        left = 0 if hung else sum(not task.done() for task in loop.tasks)
+        history.complaints += [f"deadlock: {hung}"] * bool(hung) + [f"{left} tasks are left"] * bool(left)
+        history.complaints += loop.complaints
+        suffered = Counter(command.fault for command in history.commands if command.fault)
+        violations = check(history, self.swarm.limits)
+        loop.close()
+        return Run(self.tape.choices, self.swarm, history, violations, self.met, suffered)
+
+    async def _main(self) -> None:
+        swarm = self.swarm
+        callers = [
+            Caller(self, process, f"c{index}") for process in self.processes for index in range(swarm.callers)
+        ]  # fmt: skip
+        if swarm.calm:
+            await self._in_turn(callers)
+        else:
+            tasks = [self.loop.create_task(caller.run()) for caller in callers]
+            for task in tasks:
+                await task
+            await self._recover()
+        await asyncio.sleep(AFTERLIFE)
+        for process in self.processes:
+            cache = process.cache
+            self.history.rests.append(Rest(process.number, cache.stats(), cache.health()))
+            await cache.aclose()
+
+    async def _in_turn(self, callers: Sequence[Caller]) -> None:
+        for _ in range(self.swarm.calls):
+            for caller in callers:
+                await caller.once()
+
+    async def _recover(self) -> None:
+        """All is well: ask until every circuit has had the time to close."""
+        self.network.heal()
+        self.history.event("all is well")
+        self.history.healed = healed = self.loop.now
+        callers = [Caller(self, process, "after") for process in self.processes]
+        limits = self.swarm.limits
+        for caller in callers:
+            caller.process.cache.mode = "on"
+        until = healed + limits.timeout + STEP
+        pace = STEP + 2 * max(self.swarm.latency)
+        for caller in callers:
+            await caller.knock()
+        while self.loop.now <= until or not all(map(_closed, callers)):
+            if self.loop.now > until + limits.max_hold + (limits.probes + 1) * pace:
+                break
+            await asyncio.sleep(STEP)
+            for caller in callers:
+                if not _closed(caller):
+                    await caller.knock()
+        for caller in callers:
+            await caller.twice()
+
+
+def _closed(caller: Caller) -> bool:
+    return all(circuit.state == "closed" for circuit in caller.process.circuits.values())
+
+
+def simulate(make: Make, seed: int = 0, choices: Sequence[int] | None = None) -> Run:
+    """Run `seed`, or the tape `choices`, with the caches that `make` builds. Never raises for what a cache does."""
+    return World(Tape(seed, choices), make).run()
+
+
+def shorten(make: Make, run: Run, tries: int = 400) -> Run:
+    """A shorter run that breaks the same promise as the first violation of `run`."""
+    rule = run.violations[0].rule
+
+    def fails(choices: list[int]) -> bool:
+        return any(violation.rule == rule for violation in simulate(make, choices=choices).violations)
+
+    return simulate(make, choices=shrink(run.choices, fails, tries))

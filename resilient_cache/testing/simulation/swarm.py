@@ -1,0 +1,150 @@
+"""What one simulation is made of, drawn from its tape.
+
+Each seed gets a random part of the operations, the faults and the limits, so that no mixture hides another ("swarm
+testing"). Times are of one order, and exact in binary, so that boundaries meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from ...entry import seconds
+from ...policy import BreakerPolicy, CachePolicy
+from .limits import Limits
+from .tape import Tape
+from .weather import Trouble
+
+__all__ = ["OPERATIONS", "Setup", "Swarm", "draw"]
+
+OPERATIONS: Final = ("get_or_load", "get", "lookup", "invalidate", "set", "refresh")
+TICK: Final = 1 / 1024
+PERMIT_LIFE: Final = 5.0
+MORE_KEYS: Final = 2  # that are set or invalidated when all is well
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What one simulated process is to build its cache from: `AsyncResilientCache(setup.adapter, **setup.options)`.
+
+    `fences`: a bound for the number of fences, for a cache that can be given one.
+    """
+
+    adapter: Any
+    options: dict[str, Any]
+    fences: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Swarm:
+    """The configuration of one simulation. Durations in seconds."""
+
+    calm: bool
+    orderly: bool
+    keys: tuple[str, ...]
+    operations: tuple[str, ...]
+    troubles: tuple[Trouble, ...]
+    offsets: tuple[float, ...]  # of each process's wall clock; one for each process
+    memories: tuple[int, ...]
+    callers: int  # for each process
+    calls: int  # for each caller
+    gaps: tuple[float, ...]
+    latency: tuple[float, ...]
+    slow: tuple[float, ...]
+    loading: tuple[float, ...]
+    failing: float  # share of loads
+    cancelling: float  # share of calls
+    switching: bool
+    connections: int
+    fences: int
+    policy: CachePolicy
+    breaker: BreakerPolicy
+
+    @property
+    def limits(self) -> Limits:
+        """What the history is to be held to."""
+        policy, breaker = self.policy, self.breaker
+        given = policy.load_timeout
+        return Limits(
+            timeout=seconds("timeout", policy.timeout),
+            skew=seconds("skew", policy.skew),
+            flight_age=seconds("flight_age", policy.flight_age),
+            negative_ttl=seconds("negative_ttl", policy.negative_ttl),
+            load_timeout=None if given is None else seconds("load_timeout", given),
+            max_store_calls=policy.max_store_calls,
+            permit_life=PERMIT_LIFE,
+            consecutive=breaker.consecutive,
+            min_failures=max(1, int(breaker.min_calls * breaker.failure_rate)),
+            probes=breaker.probes,
+            max_hold=seconds("max_hold", breaker.max_hold),
+            floors=self.fences < len(self.keys) + MORE_KEYS,
+            remembers=tuple(memory > 0 for memory in self.memories) if self.calm else None,
+        )
+
+
+def draw(tape: Tape) -> Swarm:
+    """A configuration."""
+    calm = tape.choose(10) == 9
+    skew = tape.pick((0.5, 0.125))
+    processes = 1 + tape.choose(3)
+    callers = 1 if calm else 1 + tape.choose(4)
+    policy = _policy(tape, skew, calm=calm)
+    return Swarm(
+        calm=calm,
+        orderly=bool(tape.choose(2) == 0),
+        keys=("k1", "k2", "k3")[: 1 + tape.choose(3)],
+        operations=("get_or_load", *tape.some(OPERATIONS)),
+        troubles=() if calm else tuple(tape.pick(tuple(Trouble)) for _ in range(tape.choose(6))),
+        offsets=tuple(0.0 if calm else tape.pick((0.0, skew / 2, -skew / 2, skew / 4)) for _ in range(processes)),
+        memories=tuple(tape.pick((64, 0) if calm else (64, 0, 1)) for _ in range(processes)),
+        callers=callers,
+        calls=max(2, tape.pick((6, 16, 24, 40, 40)) // (processes * callers)),
+        gaps=tape.pick(((0.0, 1 / 8, 1 / 4), (0.0, 0.0, 1 / 2, 1.0), (1 / 16, 1 / 8), (0.0, TICK, 1 / 4, 1 / 2))),
+        latency=(0.0,) if calm else tape.pick(((0.0,), (1 / 64,), (TICK, 1 / 16, 1 / 8))),
+        slow=tape.pick(_slow(seconds("timeout", policy.timeout))),
+        loading=(0.0,) if calm else tape.pick(((0.0, 1 / 8), (0.0, 1 / 4, 1 / 2), (1 / 8, 1.0), (0.0, 1 / 4, 4.0))),
+        failing=0.0 if calm else tape.pick((0.0, 0.125, 0.5)),
+        cancelling=0.0 if calm else tape.pick((0.0, 0.125, 0.375)),
+        switching=not calm and tape.choose(4) == 3,
+        connections=1 + tape.choose(3),
+        fences=10_000 if calm else tape.pick((10_000, 1, 1, 2)),
+        policy=policy,
+        breaker=_breaker(tape),
+    )
+
+
+def _slow(timeout: float) -> tuple[tuple[float, ...], ...]:
+    """Delays, each for one way, around the timeout, and around half of it, so that there and back meets it."""
+    return (timeout / 2,), (timeout / 2, timeout / 2 - TICK), (timeout, timeout + TICK, timeout - TICK), (1.0, 2.0)
+
+
+def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
+    return CachePolicy(
+        ttl=tape.pick((1.0, 0.5, 2.0)),
+        stale_for=tape.pick((2.0, 0.0, 0.5)),
+        jitter=0.0 if calm else tape.pick((0.0, 0.25)),
+        timeout=tape.pick((0.25, 0.125, 0.75)),
+        load_timeout=None if calm else tape.pick((None, None, 0.5)),
+        negative_ttl=tape.pick((0.5, 1.0)),
+        stale_retry=tape.pick((0.5, 0.25)),
+        flight_age=tape.pick((4.0, 1.0)),
+        max_ttl=tape.pick((60.0, 3.0)),
+        skew=skew,
+        max_store_calls=64 if calm else tape.pick((64, 2, 3)),
+    )
+
+
+def _breaker(tape: Tape) -> BreakerPolicy:
+    return BreakerPolicy(
+        consecutive=tape.pick((2, 3, 5)),
+        span=tape.pick((0.0, 0.0, 0.125)),
+        min_calls=tape.pick((4, 20)),
+        window=tape.pick((5.0, 1.0)),
+        hold=tape.pick((0.5, 0.125, 1.0)),
+        max_hold=2.0,
+        probes=tape.pick((2, 1, 3)),
+        lease=2.0,
+        decay=tape.pick((30.0, 1.0)),
+    )
