@@ -1,0 +1,76 @@
+"""`make mutate` (ROOM=... to choose): mutation testing of the rooms and flows, against the ledger and the gates."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .ledger import LEDGER, Score, read, score
+from .mutants import Mutant, mutants
+from .rooms import GATES, OWN, TESTS
+from .running import Killers, run_session, survives_import
+
+PACKAGE = Path(__file__).parents[2] / "resilient_cache"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make mutate", description=__doc__)
+    parser.add_argument("room", nargs="*", help=f"of {', '.join(GATES)}; all of them by default")
+    parser.add_argument("--match", default="", help="only mutants whose function or statement holds this text")
+    options = parser.parse_args(argv)
+    rooms = [name for name in GATES if not options.room or name.lstrip("_") in {r.lstrip("_") for r in options.room}]
+    os.environ["HYPOTHESIS_PROFILE"] = "mutation"
+    began = time.monotonic()
+    results = _results(rooms, options.match)
+    listed = read(LEDGER.read_text())
+    scores = [score(room, results[room], listed) for room in rooms]
+    _print(scores, time.monotonic() - began)
+    return 0 if options.match or all(each.passes(GATES[each.file]) for each in scores) else 1
+
+
+def _results(rooms: Sequence[str], match: str) -> dict[str, list[tuple[Mutant, bool]]]:
+    """Every mutant of `rooms`, and whether it was killed."""
+    sources = {room: (PACKAGE / f"{room}.py").read_text() for room in rooms}
+    chosen = [m for room in rooms for m in mutants(room, sources[room]) if match in f"{m.function} {m.was} {m.now}"]
+    results: dict[str, list[tuple[Mutant, bool]]] = {room: [] for room in rooms}
+    killers = Killers()
+    terminal = os.dup(1)
+
+    def tell(mutant: Mutant, killed: bool) -> None:
+        results[mutant.file].append((mutant, killed))
+        if not killed:
+            os.write(terminal, f"lives: {mutant.file} {mutant.function}: {mutant.was}  ->  {mutant.now}\n".encode())
+
+    for mutant in chosen:
+        if not mutant.function:
+            tell(mutant, not survives_import(TESTS, mutant, sources[mutant.file], OWN.get(mutant.file, ()), killers))
+
+    def plan() -> Iterator[tuple[Mutant, str, Sequence[str]]]:
+        for mutant in chosen:
+            if mutant.function:
+                yield mutant, sources[mutant.file], OWN.get(mutant.file, ())
+
+    if any(mutant.function for mutant in chosen):
+        run_session(TESTS, plan, killers, tell)
+    return results
+
+
+def _print(scores: Sequence[Score], seconds: float) -> None:
+    print(f"\n{'room':<12}{'mutants':>8}{'killed':>8}{'equiv.':>8}{'accepted':>9}{'unlisted':>9}{'stale':>6}   raw  score  gate")
+    for each in scores:
+        print(
+            f"{each.file:<12}{each.total:>8}{each.killed:>8}{each.equivalent:>8}{each.accepted:>9}"
+            f"{len(each.unlisted):>9}{len(each.stale):>6}{each.raw:>6.1f}{each.adjusted:>7.1f}{GATES[each.file]:>6.0f}"
+        )
+    for each in scores:
+        for name in each.stale:
+            print(f"stale, take it out of the ledger: {name}")
+    print(f"{sum(each.total for each in scores)} mutants in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
