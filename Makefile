@@ -2,18 +2,20 @@
 
 PYTHON ?= python3
 ARGS ?=
+ROOM ?=
 
 SHELL := /bin/sh
 PY := .venv/bin/python
 GOALS := $(or $(MAKECMDGOALS),help)
-LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test,$(GOALS)),test,demo))
+LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test mutate,$(GOALS)),test,demo))
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test mutate lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the region resolver: its cache store fails, its answers do not   (ARGS=... for its options)"
 	@echo "make test     all tests, README and docs, with 100 % branch coverage            (ARGS=... for pytest: no coverage then)"
+	@echo "make mutate   mutation testing of rooms and flows, gated                        (ROOM=breaker or several; half an hour for all)"
 	@echo "make lint     ruff, ruff format, mypy, pyright"
 	@echo "make format   let ruff sort the imports and lay out the code"
 	@echo "make clean    remove the environment and everything generated"
@@ -36,6 +38,9 @@ else
 test: setup
 	$(PY) -m pytest $(ARGS)
 endif
+
+mutate: setup
+	$(PY) -m tests.mutation $(ROOM)
 
 lint: setup
 	$(PY) -m ruff check .

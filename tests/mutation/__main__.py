@@ -7,14 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from .ledger import LEDGER, Score, read, score
 from .mutants import Mutant, mutants
-from .rooms import GATES, OWN, TESTS
+from .rooms import GATES, OWN, PACKAGE, TESTS
 from .running import Killers, run_session, survives_import
-
-PACKAGE = Path(__file__).parents[2] / "resilient_cache"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,16 +57,17 @@ def _results(rooms: Sequence[str], match: str) -> dict[str, list[tuple[Mutant, b
 
 
 def _print(scores: Sequence[Score], seconds: float) -> None:
-    print(f"\n{'room':<12}{'mutants':>8}{'killed':>8}{'equiv.':>8}{'accepted':>9}{'unlisted':>9}{'stale':>6}   raw  score  gate")
+    say = sys.stdout.write
+    say("\nroom      mutants  killed  equivalent  accepted  unlisted  stale    raw  score  gate\n")
     for each in scores:
-        print(
-            f"{each.file:<12}{each.total:>8}{each.killed:>8}{each.equivalent:>8}{each.accepted:>9}"
-            f"{len(each.unlisted):>9}{len(each.stale):>6}{each.raw:>6.1f}{each.adjusted:>7.1f}{GATES[each.file]:>6.0f}"
+        say(
+            f"{each.file:<10}{each.total:>7}{each.killed:>8}{each.equivalent:>12}{each.accepted:>10}"
+            f"{len(each.unlisted):>10}{len(each.stale):>7}{each.raw:>7.1f}{each.adjusted:>7.1f}{GATES[each.file]:>6.0f}\n"
         )
     for each in scores:
         for name in each.stale:
-            print(f"stale, take it out of the ledger: {name}")
-    print(f"{sum(each.total for each in scores)} mutants in {seconds:.0f} s")
+            say(f"stale, it was killed or is gone: {name}\n")
+    say(f"{sum(each.total for each in scores)} mutants in {seconds:.0f} s\n")
 
 
 if __name__ == "__main__":

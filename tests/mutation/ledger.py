@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -64,16 +64,15 @@ class Score:
         return not self.unlisted and not self.stale and self.adjusted >= gate
 
 
-def score(file: str, verdicts: Mapping[Mutant, bool] | Iterable[tuple[Mutant, bool]], listed: Listed) -> Score:
+def score(file: str, verdicts: Sequence[tuple[Mutant, bool]], listed: Listed) -> Score:
     """The score of `file` from its mutants, each with whether it was killed."""
-    pairs = list(verdicts.items() if isinstance(verdicts, Mapping) else verdicts)
-    living = [mutant for mutant, killed in pairs if not killed]
+    living = [mutant for mutant, killed in verdicts if not killed]
     kinds = [listed.get(mutant.name) for mutant in living]
     mine = {name for name in listed if name[0] == file}
     return Score(
         file,
-        len(pairs),
-        len(pairs) - len(living),
+        len(verdicts),
+        len(verdicts) - len(living),
         kinds.count("equivalent"),
         kinds.count("accepted"),
         tuple(mutant for mutant, kind in zip(living, kinds, strict=True) if kind is None),

@@ -6,7 +6,7 @@ ledger of mutants outlives everything that moves lines, and a changed statement 
 What is mutated: relations, arithmetic, boolean operands, conditions (always, never), negations, constants, `max`/`min`
 and `any`/`all`, keyword arguments (left to their default), results (None), handlers (that catch nothing), and whole
 statements (left out). What is not: annotations, docstrings, decorators, `assert` (for the type checker), `__slots__`
-and `__all__`, texts for people (f-strings and what is raised or logged), and locks, which schedules test and not values.
+and `__all__`, texts for people (f-strings and what is raised or logged), and locks, which only schedules can test.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import ast
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any, TypeAlias
 
 __all__ = ["Mutant", "mutants"]
@@ -109,8 +110,10 @@ def wrong(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Constant(number + 1)
             if number not in (0, 1):
                 yield ast.Constant(number - 1)
-        case ast.Constant(value=str() | bytes() as text):
-            yield ast.Constant(text + text[:1] if text else type(text)() or "x")
+        case ast.Constant(value=str() as text):
+            yield ast.Constant(text + (text[:1] or "x"))
+        case ast.Constant(value=bytes() as data):
+            yield ast.Constant(data + (data[:1] or b"x"))
         case ast.Name(id=name) if name in NAMES:
             yield ast.Name(NAMES[name], ast.Load())
         case ast.Call(keywords=[*keywords]):
@@ -163,7 +166,9 @@ def mutants(file: str, source: str) -> list[Mutant]:
             inner, within = function, scope
             if isinstance(node, Function | ast.ClassDef) and field == "body":
                 within = f"{scope}.{node.name}" if scope else node.name
-                inner = within if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not function else function
+                inner = (
+                    within if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not function else function
+                )
             visit(child, (*path, (field, index)), statement, inner, within, runs=runs or inner != "")
 
     def add(path: Path, new: ast.AST, statement: Path, function: str) -> None:
@@ -199,7 +204,8 @@ def _is_left_alone(node: ast.AST) -> bool:
     return isinstance(node, UNTOUCHED)
 
 
-def compiled(mutant: Mutant, source: str, filename: str) -> Any:
+def compiled(mutant: Mutant, source: str, filename: str) -> CodeType:
     """The code of the whole module with the change."""
     tree = changed(ast.parse(source), mutant.path, mutant.node)
-    return compile(ast.fix_missing_locations(tree), filename, "exec", dont_inherit=True)
+    code: CodeType = compile(ast.fix_missing_locations(tree), filename, "exec", dont_inherit=True)
+    return code

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["GATES", "OWN", "TESTS"]
+from pathlib import Path
+
+__all__ = ["GATES", "OWN", "PACKAGE", "PURE", "TESTS"]
+
+PACKAGE = Path(__file__).parents[2] / "resilient_cache"
 
 PURE, FLOW = 95.0, 85.0
 
 GATES = {
-    **dict.fromkeys(("entry", "envelope", "policy", "stamps", "fences", "breaker", "memory", "leases", "flights"), PURE),
+    **dict.fromkeys(
+        ("entry", "envelope", "policy", "stamps", "fences", "breaker", "memory", "leases", "flights"), PURE
+    ),
     **dict.fromkeys(("_request", "_switch", "_sealing", "_guard", "_loads", "_local", "_rules"), PURE),
     **dict.fromkeys(("_sync", "_async"), FLOW),
 }

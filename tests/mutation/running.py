@@ -30,7 +30,22 @@ from .mutants import Mutant, compiled
 
 __all__ = ["Killers", "run_session", "survives_import"]
 
-ARGS = ("-o", "addopts=", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:terminal", "-o", "timeout=0", "-W", "error")
+ARGS = (
+    "-o",
+    "addopts=",
+    "-p",
+    "no:randomly",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:faulthandler",
+    "-p",
+    "no:terminal",
+    "-o",
+    "timeout=0",
+    "-W",
+    "error",
+)
 MEMORY = 4 << 30
 Place: TypeAlias = tuple[str, str, int]
 
@@ -173,7 +188,7 @@ def survives_import(
     noticed = forked(attempt)
     if noticed and noticed != "?":
         killers.note(mutant, noticed)
-    return noticed == ""
+    return bool(noticed == "")
 
 
 def _made() -> dict[Place, list[types.FunctionType]]:
@@ -216,8 +231,7 @@ def _import_as(mutant: Mutant, source: str) -> None:
 
     class Loader(importlib.machinery.SourceFileLoader):
         def get_code(self, fullname: str) -> types.CodeType:
-            code: types.CodeType = compiled(mutant, source, self.path)
-            return code
+            return compiled(mutant, source, self.path)
 
     class Finder:
         def find_spec(self, name: str, path: Sequence[str] | None, target: object = None) -> Any:
@@ -226,4 +240,4 @@ def _import_as(mutant: Mutant, source: str) -> None:
             file = str(Path(next(iter(path))) / f"{mutant.file}.py")
             return importlib.util.spec_from_file_location(name, file, loader=Loader(name, file))
 
-    sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Finder())
