@@ -100,6 +100,11 @@ def test_a_duration_may_be_as_long_as_its_bound_and_no_longer(make: Make, name: 
         make(**{**others, name: most + 1.0})
 
 
+def test_no_duration_is_longer_than_ten_years() -> None:
+    """Ten years of 365 days, so that stamps stay far inside 64 bits of microseconds."""
+    assert timedelta(days=3_650).total_seconds() == LONGEST
+
+
 LEAST = {"window": 0.01}
 
 

@@ -1,0 +1,53 @@
+"""L20: what each mode lets a request do, no less and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from resilient_cache import Mode, NoSafeValue
+
+from .stage import Stage
+
+MODES = {  # memory answers, the store answers, the loader is asked, the store is written to and deleted from
+    Mode.ON: (True, True, True, True),
+    Mode.READ_ONLY: (True, True, True, False),
+    Mode.BYPASS: (False, False, True, False),
+    Mode.MEMORY_ONLY: (True, False, True, False),
+    Mode.FROZEN: (True, True, False, True),
+}
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_mode_allows_what_it_says_and_nothing_else(stage: Callable[..., Any], mode: Mode) -> None:
+    """L20: hits, loads and writes under a mode are exactly those that its line of the table allows."""
+    memory, reads, loads, writes = MODES[mode]
+    there: Stage = stage(memory=10)
+    there.set("near", 1)
+    there.run(there.another().set, "far", 2)  # of another process: in the store, not in our memory
+    there.set("gone", 3)
+    calls = len(there.adapter.calls)
+    there.cache.mode = mode
+    near, far = there.lookup("near"), there.lookup("far")
+    assert (near.value, str(near.source)) == ((1, "memory") if memory else (None, "none"))
+    assert (far.value, str(far.source)) == ((2, "store") if reads else (None, "none"))
+    try:
+        assert there.load("new", 4) == 4
+    except NoSafeValue:
+        assert not loads
+    else:
+        assert loads
+    assert (there.lookup("new").value == 4) is (loads and memory)
+    there.set("put", 5)
+    there.invalidate("gone")
+    stored = {key.partition(":")[2] for key in there.stored}
+    assert stored == {"near", "far"} | ({"put"} if writes else {"gone"}) | ({"new"} if writes and loads else set())
+    touched = {call.operation for call in there.adapter.calls[calls:]}
+    assert touched == ({"get"} if reads else set()) | ({"set", "delete"} if writes else set())
+
+
+def test_every_mode_has_a_line() -> None:
+    """A mode without a promise is none."""
+    assert MODES.keys() == set(Mode)
