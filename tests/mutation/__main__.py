@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .ledger import LEDGER, Score, read, score
 from .mutants import Mutant, mutants
-from .rooms import GATES, OWN, PACKAGE, TESTS
-from .running import Killers, run_session, survives_import
+from .rooms import GATES, PACKAGE
+from .running import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,28 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _results(rooms: Sequence[str], match: str) -> dict[str, list[tuple[Mutant, bool]]]:
     """Every mutant of `rooms`, and whether it was killed."""
-    sources = {room: (PACKAGE / f"{room}.py").read_text() for room in rooms}
-    chosen = [m for room in rooms for m in mutants(room, sources[room]) if match in f"{m.function} {m.was} {m.now}"]
     results: dict[str, list[tuple[Mutant, bool]]] = {room: [] for room in rooms}
-    killers = Killers()
-    terminal = os.dup(1)
+    all_of = [mutant for room in rooms for mutant in mutants(room, (PACKAGE / f"{room}.py").read_text())]
 
     def tell(mutant: Mutant, killed: bool) -> None:
         results[mutant.file].append((mutant, killed))
         if not killed:
-            os.write(terminal, f"lives: {mutant.file} {mutant.function}: {mutant.was}  ->  {mutant.now}\n".encode())
+            sys.stderr.write(f"lives: {mutant.file} {mutant.function}: {mutant.was}  ->  {mutant.now}\n")
 
-    for mutant in chosen:
-        if not mutant.function:
-            tell(mutant, not survives_import(TESTS, mutant, sources[mutant.file], OWN.get(mutant.file, ()), killers))
-
-    def plan() -> Iterator[tuple[Mutant, str, Sequence[str]]]:
-        for mutant in chosen:
-            if mutant.function:
-                yield mutant, sources[mutant.file], OWN.get(mutant.file, ())
-
-    if any(mutant.function for mutant in chosen):
-        run_session(TESTS, plan, killers, tell)
+    run([mutant for mutant in all_of if match in f"{mutant.function} {mutant.was} {mutant.now}"], tell)
     return results
 
 

@@ -48,6 +48,7 @@ class Mutant:
     now: str
     path: Path
     node: ast.AST
+    source: str
 
     @property
     def name(self) -> tuple[str, str, str, str]:
@@ -174,7 +175,7 @@ def mutants(file: str, source: str) -> list[Mutant]:
     def add(path: Path, new: ast.AST, statement: Path, function: str) -> None:
         was = at(tree, statement)
         now = changed(was, path[len(statement) :], new)
-        mutant = Mutant(file, function, head(was), head(now), path, new)
+        mutant = Mutant(file, function, head(was), head(now), path, new, source)
         if (statement, mutant.now) not in seen:
             seen.add((statement, mutant.now))
             found.append(mutant)
@@ -204,8 +205,8 @@ def _is_left_alone(node: ast.AST) -> bool:
     return isinstance(node, UNTOUCHED)
 
 
-def compiled(mutant: Mutant, source: str, filename: str) -> CodeType:
+def compiled(mutant: Mutant, filename: str) -> CodeType:
     """The code of the whole module with the change."""
-    tree = changed(ast.parse(source), mutant.path, mutant.node)
+    tree = changed(ast.parse(mutant.source), mutant.path, mutant.node)
     code: CodeType = compile(ast.fix_missing_locations(tree), filename, "exec", dont_inherit=True)
     return code

@@ -1,36 +1,37 @@
-"""What is mutated, how many of its mutants must die, and which tests are asked first."""
+"""What is mutated, how many of its mutants must die, and which tests are asked."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["GATES", "OWN", "PACKAGE", "PURE", "TESTS"]
+__all__ = ["GATES", "PACKAGE", "PURE", "is_own", "tests_of"]
 
 PACKAGE = Path(__file__).parents[2] / "resilient_cache"
+TESTS = PACKAGE.parent / "tests"
 
 PURE, FLOW = 95.0, 85.0
 
-GATES = {
-    **dict.fromkeys(
-        ("entry", "envelope", "policy", "stamps", "fences", "breaker", "memory", "leases", "flights"), PURE
-    ),
-    **dict.fromkeys(("_request", "_switch", "_sealing", "_guard", "_loads", "_local", "_rules"), PURE),
-    **dict.fromkeys(("_sync", "_async"), FLOW),
-}
+MACHINES = ("entry", "envelope", "policy", "stamps", "fences", "breaker", "memory", "leases", "flights")
+DECISIONS = ("_request", "_switch", "_sealing", "_guard", "_loads", "_local", "_rules")
+FLOWS = ("_sync", "_async")
+
+GATES = {**dict.fromkeys(MACHINES + DECISIONS, PURE), **dict.fromkeys(FLOWS, FLOW)}
 """The files of the package, each with the percentage of its mutants that must be killed."""
 
-TESTS = ("tests/machines", "tests/laws", "tests/regressions", "tests/test_misuse.py")
+OWN = {"entry": "test_values", "policy": "test_values", "_switch": "test_reporting"}
+"""The tests that try a file bare are named after it, but for these."""
 
-OWN: dict[str, tuple[str, ...]] = {
-    "entry": ("test_values",),
-    "policy": ("test_values",),
-    "envelope": ("test_envelope",),
-    "stamps": ("test_stamps",),
-    "fences": ("test_fences",),
-    "breaker": ("test_breaker",),
-    "memory": ("test_memory",),
-    "leases": ("test_leases",),
-    "flights": ("test_flights",),
-    "_sealing": ("test_sealing",),
-}
-"""By file, how the names of the tests begin that try it bare."""
+
+def is_own(file: str, test: Path) -> bool:
+    """Whether `test` tries `file` bare."""
+    return test.parent.name == "machines" and test.name.startswith(OWN.get(file, f"test_{file.lstrip('_')}"))
+
+
+def tests_of(file: str) -> list[Path]:
+    """The tests that are to notice a mutant of `file`: its own and the laws; no bare test of something else.
+
+    Machines must do without whole scenarios: a law that only a long search finds broken is not well tested.
+    """
+    bare = [path for path in sorted(TESTS.glob("machines/test_*.py")) if is_own(file, path)]
+    laws = [path for folder in ("laws", "regressions") for path in sorted(TESTS.glob(f"{folder}/test_*.py"))]
+    return [*bare, *(path for path in laws if path.name != "test_scenarios.py" or file not in MACHINES)]

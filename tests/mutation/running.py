@@ -1,7 +1,6 @@
 """Does a test notice a mutant? Each is put into a forked copy of a process whose tests are collected and waiting.
 
-What is inside a function is put in place by giving the function another `__code__`; what runs when a module is imported
-needs a process that has not imported it. A test that fails, dies or takes far longer than it should has noticed.
+A test that fails, dies or takes far longer than it should has noticed.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import importlib.machinery
-import importlib.util
 import json
 import os
 import resource
@@ -18,36 +15,23 @@ import signal
 import sys
 import time
 import traceback
-import types
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
-from .mutants import Mutant, compiled
+from .mutants import Mutant
+from .placing import Made, functions, import_as, swap
+from .rooms import is_own, tests_of
 
-__all__ = ["Killers", "run_session", "survives_import"]
+__all__ = ["run"]
 
-ARGS = (
-    "-o",
-    "addopts=",
-    "-p",
-    "no:randomly",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:faulthandler",
-    "-p",
-    "no:terminal",
-    "-o",
-    "timeout=0",
-    "-W",
-    "error",
-)
+OFF = ("randomly", "cacheprovider", "faulthandler", "terminal")
+HARD = ("-o", "addopts=", "-o", "timeout=0", "-W", "error")
+ARGS = (*HARD, *(word for plugin in OFF for word in ("-p", f"no:{plugin}")))
 MEMORY = 4 << 30
-Place: TypeAlias = tuple[str, str, int]
 
 
 class Killers:
@@ -57,20 +41,22 @@ class Killers:
         self._noticed: dict[str, Counter[str]] = {}
         self.seconds: dict[str, float] = {}
 
-    def note(self, mutant: Mutant, test: str) -> None:
+    def note(self, mutant: Mutant, test: str | None) -> None:
+        if not test:
+            return
         for place in (mutant.file, f"{mutant.file}:{mutant.function}"):
             self._noticed.setdefault(place, Counter())[test] += 1
 
-    def order(self, mutant: Mutant, own: Sequence[str], items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    def order(self, mutant: Mutant, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+        asked = set(tests_of(mutant.file))
         near = self._noticed.get(f"{mutant.file}:{mutant.function}", Counter[str]())
         far = self._noticed.get(mutant.file, Counter[str]())
 
         def rank(item: pytest.Item) -> tuple[int, int, bool, float]:
             test = item.nodeid
-            mine = any(Path(test.partition("::")[0]).name.startswith(name) for name in own)
-            return -near[test], -far[test], not mine, self.seconds.get(test, 0.0)
+            return -near[test], -far[test], not is_own(mutant.file, item.path), self.seconds.get(test, 0.0)
 
-        return sorted(items, key=rank)
+        return sorted((item for item in items if item.path in asked), key=rank)
 
     def patience(self, test: str) -> float:
         """Seconds after which a test hangs."""
@@ -123,41 +109,68 @@ class _Waiting:
         self._work = work
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        if session.testsfailed:
-            raise session.Interrupted("the tests cannot be collected")
-        self._work(session)
+        if not session.testsfailed:  # else they cannot even be collected
+            self._work(session)
         return True
 
 
-def run_session(
-    tests: Sequence[str], plan: Callable[[], Iterator[tuple[Mutant, str, Sequence[str]]]], killers: Killers,
-    tell: Callable[[Mutant, bool], None],
-) -> None:  # fmt: skip
-    """Tell of each (mutant, its file's source, names of its own tests) of `plan` whether it was killed."""
+def run(chosen: Iterable[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
+    """Tell of each mutant whether it was killed. Ends the process when the tests fail without one."""
+    killers = Killers()
+    inside = [mutant for mutant in chosen if mutant.function]
+    for mutant in chosen:
+        if not mutant.function:
+            noticed = _import(mutant, killers)
+            killers.note(mutant, noticed)
+            tell(mutant, noticed != "")
 
     def work(session: pytest.Session) -> None:
         seconds = forked(lambda: _measure(session, killers))
         if not isinstance(seconds, dict):
-            raise session.Failed(f"the tests fail without a mutant: {seconds}")
+            sys.exit(f"no verdict, a test fails without a mutant: {seconds}")
         killers.seconds.update(seconds)
         gc.collect()
-        made = _made()
+        made = functions()
         gc.freeze()
-        for mutant, source, own in plan():
-            items = killers.order(mutant, own, session.items)
-
-            def attempt(mutant: Mutant = mutant, source: str = source, items: list[pytest.Item] = items) -> str:
-                _swap(mutant, source, made)
-                return _run(session, items, killers)
-
-            noticed = forked(attempt)
-            if noticed:
-                killers.note(mutant, noticed)
+        for mutant in inside:
+            noticed = _try(mutant, made, session, killers)
+            killers.note(mutant, noticed)
             tell(mutant, noticed != "")
 
-    code = pytest.main([*ARGS, *tests], plugins=[_Waiting(work)])
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        sys.exit(f"no verdict: pytest ended with {code!r}")
+    if inside:
+        _collected({path for mutant in inside for path in tests_of(mutant.file)}, work)
+
+
+def _try(mutant: Mutant, made: Made, session: pytest.Session, killers: Killers) -> str | None:
+    """The test that notices a mutant in a function; "" when none does, None when it hangs or dies."""
+    items = killers.order(mutant, session.items)
+
+    def attempt() -> str:
+        swap(mutant, made)
+        return _run(session, items, killers)
+
+    noticed: str | None = forked(attempt)
+    return noticed
+
+
+def _import(mutant: Mutant, killers: Killers) -> str | None:
+    """The same of a mutant that is there from its module's import on."""
+
+    def attempt() -> str | None:
+        noticed: list[str] = []
+        import_as(mutant)
+        _collected(
+            tests_of(mutant.file),
+            lambda session: noticed.append(_run(session, killers.order(mutant, session.items), killers)),
+        )
+        return noticed[0] if noticed else None
+
+    noticed: str | None = forked(attempt)
+    return noticed
+
+
+def _collected(tests: Iterable[Path], work: Callable[[pytest.Session], object]) -> None:
+    pytest.main([*ARGS, *map(str, sorted(tests))], plugins=[_Waiting(work)])
 
 
 def _measure(session: pytest.Session, killers: Killers) -> dict[str, float] | str:
@@ -168,76 +181,3 @@ def _measure(session: pytest.Session, killers: Killers) -> dict[str, float] | st
             return failed
         taken[item.nodeid] = time.perf_counter() - began
     return taken
-
-
-def survives_import(
-    tests: Sequence[str], mutant: Mutant, source: str, own: Sequence[str], killers: Killers
-) -> bool:  # fmt: skip
-    """Whether no test notices a mutant that is there from the module's import on."""
-
-    def attempt() -> str:
-        noticed = ["?"]
-        _import_as(mutant, source)
-
-        def work(session: pytest.Session) -> None:
-            noticed[0] = _run(session, killers.order(mutant, own, session.items), killers)
-
-        pytest.main([*ARGS, *tests], plugins=[_Waiting(work)])
-        return noticed[0]
-
-    noticed = forked(attempt)
-    if noticed and noticed != "?":
-        killers.note(mutant, noticed)
-    return bool(noticed == "")
-
-
-def _made() -> dict[Place, list[types.FunctionType]]:
-    """The package's functions by where they are written: a property's, a wrapped one's and a copied class's too."""
-    made: dict[Place, list[types.FunctionType]] = {}
-    for each in gc.get_objects():
-        if isinstance(each, types.FunctionType):
-            made.setdefault(_place(each.__code__), []).append(each)
-    return made
-
-
-def _place(code: types.CodeType) -> Place:
-    return code.co_filename, code.co_qualname, code.co_firstlineno
-
-
-def _swap(mutant: Mutant, source: str, made: dict[Place, list[types.FunctionType]]) -> None:
-    """Put the mutant's code into every function made from the one that it changes."""
-    file = sys.modules[f"resilient_cache.{mutant.file}"].__file__ or ""
-    targets = [
-        (function, code)
-        for code in _codes(compiled(mutant, source, file))
-        if code.co_qualname == mutant.function
-        for function in made.get(_place(code), ())
-    ]
-    assert targets, f"nothing there to change: {mutant.name}"
-    for function, code in targets:
-        function.__code__ = code
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield from _codes(inner)
-
-
-def _import_as(mutant: Mutant, source: str) -> None:
-    full = f"resilient_cache.{mutant.file}"
-    assert full not in sys.modules
-
-    class Loader(importlib.machinery.SourceFileLoader):
-        def get_code(self, fullname: str) -> types.CodeType:
-            return compiled(mutant, source, self.path)
-
-    class Finder:
-        def find_spec(self, name: str, path: Sequence[str] | None, target: object = None) -> Any:
-            if name != full or not path:
-                return None
-            file = str(Path(next(iter(path))) / f"{mutant.file}.py")
-            return importlib.util.spec_from_file_location(name, file, loader=Loader(name, file))
-
-    sys.meta_path.insert(0, Finder())
