@@ -286,6 +286,14 @@ def test_a_key_that_comes_back_while_its_ghost_is_there_stays_longer() -> None:
     assert memory.entries[Key("1000001")][PLACE] < memory._main_start
 
 
+def test_new_keys_pass_through_a_tenth_of_the_room() -> None:
+    """In a full memory the ten newest of keys that nobody asks for again are there, of a hundred places."""
+    memory = Memory[object](100)
+    for number in range(120):
+        put(memory, Key(str(number)))
+    assert [int(key) for key in memory.entries if int(key) >= 100] == list(range(110, 120))
+
+
 def test_the_hand_spares_a_marked_one_once() -> None:
     memory = Memory[object](3)  # one place in the small ring, two in the main one
     first, second, third, fourth, fifth = (Key(str(number)) for number in range(1, 6))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_cache.entry import LONGEST, Entry, Stored, seconds
+from resilient_cache.entry import LONGEST, MICROS, Entry, Stored, seconds
 from resilient_cache.errors import (
     FailureKind,
     LoadTimeout,
@@ -103,6 +103,7 @@ def test_a_duration_may_be_as_long_as_its_bound_and_no_longer(make: Make, name: 
 def test_no_duration_is_longer_than_ten_years() -> None:
     """Ten years of 365 days, so that stamps stay far inside 64 bits of microseconds."""
     assert timedelta(days=3_650).total_seconds() == LONGEST
+    assert timedelta(seconds=1) // timedelta(microseconds=1) == MICROS
 
 
 LEAST = {"window": 0.01}
