@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
+import importlib
 import json
 import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +31,18 @@ from .rooms import is_own, tests_of
 __all__ = ["run"]
 
 OFF = ("randomly", "cacheprovider", "faulthandler", "terminal")
-HARD = ("-o", "addopts=", "-o", "timeout=0", "-W", "error")
+HARD = ("-o", "addopts=", "-o", "timeout=0", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 ARGS = (*HARD, *(word for plugin in OFF for word in ("-p", f"no:{plugin}")))
+SHARED = ("hypothesis.stateful", "redis.asyncio", "valkey.asyncio")  # so that not every fork has to import them
 MEMORY = 4 << 30
 
 
 class Killers:
     """Which tests to ask first: those that noticed other mutants of the function, of the file, and the file's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: Mapping[str, float]) -> None:
         self._noticed: dict[str, Counter[str]] = {}
-        self.seconds: dict[str, float] = {}
+        self._seconds = seconds
 
     def note(self, mutant: Mutant, test: str | None) -> None:
         if not test:
@@ -54,48 +57,46 @@ class Killers:
 
         def rank(item: pytest.Item) -> tuple[int, int, bool, float]:
             test = item.nodeid
-            return -near[test], -far[test], not is_own(mutant.file, item.path), self.seconds.get(test, 0.0)
+            return -near[test], -far[test], not is_own(mutant.file, item.path), self._seconds.get(test, 0.0)
 
         return sorted((item for item in items if item.path in asked), key=rank)
 
     def patience(self, test: str) -> float:
         """Seconds after which a test hangs."""
-        return 5.0 + 10.0 * self.seconds.get(test, 0.5)
+        return 10.0 + 10.0 * self._seconds.get(test, 10.0)
 
 
 def forked(work: Callable[[], object]) -> Any:
     """What `work` gives in a child process, None when that dies. Nothing of the child is left behind."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        try:
-            said = json.dumps([work()])
-        except BaseException:
-            said = json.dumps(traceback.format_exc())
-        with os.fdopen(writer, "w") as pipe:
-            pipe.write(said)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        said = pipe.read()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    answer = json.loads(said) if said else [None]
-    if isinstance(answer, str):
-        sys.exit(f"no verdict:\n{answer}")
-    return answer[0]
+    with tempfile.TemporaryFile("w+") as answer:
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            try:
+                said = json.dumps([work()])
+            except BaseException:
+                said = json.dumps(traceback.format_exc())
+            answer.write(said)
+            answer.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+        with contextlib.suppress(ProcessLookupError):  # it may have left children of its own
+            os.killpg(child, signal.SIGKILL)
+        answer.seek(0)
+        told: Any = json.loads(answer.read() or "[null]")
+    if isinstance(told, str):
+        sys.exit(f"no verdict:\n{told}")
+    return told[0]
 
 
 def _run(session: pytest.Session, items: Sequence[pytest.Item], killers: Killers) -> str:
     """The first of `items` that fails, "" when none does. A hang ends the process."""
     for item, after in zip(items, [*items[1:], None], strict=True):
-        faulthandler.dump_traceback_later(killers.patience(item.nodeid), exit=True)
+        faulthandler.dump_traceback_later(killers.patience(item.nodeid), exit=True, file=2)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         if session.testsfailed:
             return item.nodeid
@@ -114,10 +115,12 @@ class _Waiting:
         return True
 
 
-def run(chosen: Iterable[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
+def run(chosen: Sequence[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
     """Tell of each mutant whether it was killed. Ends the process when the tests fail without one."""
-    killers = Killers()
-    inside = [mutant for mutant in chosen if mutant.function]
+    for module in SHARED:
+        importlib.import_module(module)
+    tests = sorted({path for mutant in chosen for path in tests_of(mutant.file)})
+    killers = Killers(_seconds(tests))
     for mutant in chosen:
         if not mutant.function:
             noticed = _import(mutant, killers)
@@ -125,20 +128,38 @@ def run(chosen: Iterable[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
             tell(mutant, noticed != "")
 
     def work(session: pytest.Session) -> None:
-        seconds = forked(lambda: _measure(session, killers))
-        if not isinstance(seconds, dict):
-            sys.exit(f"no verdict, a test fails without a mutant: {seconds}")
-        killers.seconds.update(seconds)
         gc.collect()
         made = functions()
         gc.freeze()
-        for mutant in inside:
-            noticed = _try(mutant, made, session, killers)
-            killers.note(mutant, noticed)
-            tell(mutant, noticed != "")
+        for mutant in chosen:
+            if mutant.function:
+                noticed = _try(mutant, made, session, killers)
+                killers.note(mutant, noticed)
+                tell(mutant, noticed != "")
 
-    if inside:
-        _collected({path for mutant in inside for path in tests_of(mutant.file)}, work)
+    _collected(tests, work)
+
+
+def _seconds(tests: Sequence[Path]) -> dict[str, float]:
+    """What each test takes without a mutant. Ends the process when one fails."""
+    taken: dict[str, float] = {}
+    killers = Killers({})
+
+    def work(session: pytest.Session) -> None:
+        for item in session.items:
+            began = time.perf_counter()
+            if _run(session, [item], killers):
+                sys.exit(f"{item.nodeid} fails without a mutant")
+            taken[item.nodeid] = time.perf_counter() - began
+
+    def measured() -> dict[str, float]:
+        _collected(tests, work)
+        return taken
+
+    seconds: dict[str, float] = forked(measured)
+    if not seconds:
+        sys.exit("no verdict: the tests do not run without a mutant")
+    return seconds
 
 
 def _try(mutant: Mutant, made: Made, session: pytest.Session, killers: Killers) -> str | None:
@@ -170,14 +191,4 @@ def _import(mutant: Mutant, killers: Killers) -> str | None:
 
 
 def _collected(tests: Iterable[Path], work: Callable[[pytest.Session], object]) -> None:
-    pytest.main([*ARGS, *map(str, sorted(tests))], plugins=[_Waiting(work)])
-
-
-def _measure(session: pytest.Session, killers: Killers) -> dict[str, float] | str:
-    taken: dict[str, float] = {}
-    for item in session.items:
-        began = time.perf_counter()
-        if failed := _run(session, [item], killers):
-            return failed
-        taken[item.nodeid] = time.perf_counter() - began
-    return taken
+    pytest.main([*ARGS, *map(str, tests)], plugins=[_Waiting(work)])
