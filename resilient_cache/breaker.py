@@ -75,9 +75,6 @@ class Breaker:
         self._width = float_of(policy.window) / BUCKETS
         self._forced: list[CircuitState] = []
         self._issued = 0
-        self._ticket = 0
-        self._streak = 0
-        self._probe = 0
         self._openings = 0  # in a row: k of the hold's 2**(k-1)
         self._tilt = 0.0  # when `_openings` was last right; it decays from there while closed
         self._close()
@@ -161,12 +158,9 @@ class Breaker:
     def _close(self) -> None:
         self._state = CircuitState.CLOSED
         self._buckets: list[list[int]] = [[-1, 0, 0] for _ in range(BUCKETS)]  # index, successes, failures
-        self._streak = 0
-        self._streak_since = 0.0
-        self._successes = 0
-        self._probe = 0
-        self._lease_until = self._until = 0.0
-        self._ticket = self._issue()
+        self._streak: int = 0
+        self._probe: int = 0
+        self._ticket: int = self._issue()
 
     def _admit_probe(self, now: float) -> int:
         with self._lock:
@@ -177,7 +171,7 @@ class Breaker:
             if self._state is not CircuitState.HALF_OPEN or (self._probe and now < self._lease_until):
                 return REJECTED
             self._probe = -self._issue()
-            self._lease_until = now + float_of(self._policy.lease)
+            self._lease_until: float = now + float_of(self._policy.lease)
             return self._probe
 
     def _success_locked(self, ticket: int, now: float) -> Transition | None:
@@ -232,7 +226,7 @@ class Breaker:
         hold = longest * (0.5 + 0.5 * self._random())
         self._state = CircuitState.OPEN
         self._ticket = self._probe = self._successes = 0
-        self._until = now + hold
+        self._until: float = now + hold
         return Transition(before, CircuitState.OPEN, hold)
 
 
