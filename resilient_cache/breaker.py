@@ -79,6 +79,13 @@ class Breaker:
         self._tilt = 0.0  # when `_openings` was last right; it decays from there while closed
         self._close()
 
+    def _close(self) -> None:
+        self._state = CircuitState.CLOSED
+        self._buckets: list[list[int]] = [[-1, 0, 0] for _ in range(BUCKETS)]  # index, successes, failures
+        self._streak = 0
+        self._probe = 0
+        self._ticket = self._issue()
+
     @property
     def state(self) -> CircuitState:
         """The state as of the last call; an open circuit turns half-open with the first call after its hold."""
@@ -154,13 +161,6 @@ class Breaker:
     def _issue(self) -> int:
         self._issued += 1
         return self._issued
-
-    def _close(self) -> None:
-        self._state = CircuitState.CLOSED
-        self._buckets: list[list[int]] = [[-1, 0, 0] for _ in range(BUCKETS)]  # index, successes, failures
-        self._streak: int = 0
-        self._probe: int = 0
-        self._ticket: int = self._issue()
 
     def _admit_probe(self, now: float) -> int:
         with self._lock:
