@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from resilient_cache import Mode, NoSafeValue
+from resilient_cache import Entry, Mode, NoSafeValue
 
-from .stage import Stage
+from .stage import POLICY, Stage
 
 MODES = {  # memory answers, the store answers, the loader is asked, the store is written to and deleted from
     Mode.ON: (True, True, True, True),
@@ -46,6 +47,16 @@ def test_a_mode_allows_what_it_says_and_nothing_else(stage: Callable[..., Any], 
     assert stored == {"near", "far"} | ({"put"} if writes else {"gone"}) | ({"new"} if writes and loads else set())
     touched = {call.operation for call in there.adapter.calls[calls:]}
     assert touched == ({"get"} if reads else set()) | ({"set", "delete"} if writes else set())
+
+
+def test_frozen_serves_whatever_its_own_window_allows(stage: Callable[..., Any]) -> None:
+    """L12: an entry's own stale window holds under `FROZEN`, with a loader or without, whatever the policy's is."""
+    there: Stage = stage(memory=10, policy=replace(POLICY, stale_for=0))
+    there.set("k", Entry(1, ttl=10, stale_for=100))
+    there.clock.advance(50)
+    there.cache.mode = Mode.FROZEN
+    assert there.load("k", 2) == there.get("k") == 1
+    assert there.loads == 0
 
 
 def test_every_mode_has_a_line() -> None:

@@ -133,6 +133,17 @@ def test_successes_leave_the_window_at_the_border_of_their_bucket(now: float, op
     assert (fail(breaker, now) is not None) is opens  # 4 of 9, or 4 of 4
 
 
+@pytest.mark.parametrize("start", [0.0, 1.0, 50.0, 1_000.0])
+def test_the_window_moves_in_tenths_from_the_first_reading_of_the_clock_on(start: float) -> None:
+    """A failure counts until the tenth of the window that it fell into is ten tenths old, whatever the clock shows."""
+    policy = BreakerPolicy(consecutive=NEVER, min_calls=2, window=10.0)
+    for later, opens in ((9.9, True), (10.0, False)):
+        for first in (0.0, 0.95):
+            breaker = circuit(policy)
+            fail(breaker, start + first)
+            assert (fail(breaker, start + later) is not None) is opens
+
+
 def test_all_ten_buckets_count_and_an_old_one_is_emptied_before_it_is_used_again() -> None:
     breaker = circuit(BreakerPolicy(consecutive=NEVER, min_calls=10, failure_rate=1.0))
     for step in range(9):

@@ -6,7 +6,8 @@ ledger of mutants outlives everything that moves lines, and a changed statement 
 What is mutated: relations, arithmetic, boolean operands, conditions (always, never), negations, constants, `max`/`min`
 and `any`/`all`, keyword arguments (left to their default), results (None), handlers (that catch nothing), and whole
 statements (left out). What is not: annotations, docstrings, decorators, `assert` (for the type checker), `__slots__`
-and `__all__`, texts for people (f-strings and what is raised or logged), and locks, which only schedules can test.
+and `__all__`, texts for people (f-strings, what is raised or logged, what has a space in it), and locks, which only
+schedules can test.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def wrong(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Constant(number + 1)
             if number not in (0, 1):
                 yield ast.Constant(number - 1)
-        case ast.Constant(value=str() as text):
+        case ast.Constant(value=str() as text) if " " not in text:
             yield ast.Constant(text + (text[:1] or "x"))
         case ast.Constant(value=bytes() as data):
             yield ast.Constant(data + (data[:1] or b"x"))

@@ -28,6 +28,7 @@ def made(source: str) -> set[tuple[str, str, str]]:
         ("a = 7", {"pass", "a = 8", "a = 6"}),
         ("a = True", {"pass", "a = False"}),
         ("a = 'text'", {"pass", "a = 'textt'"}),
+        ("a = 'for people'", {"pass"}),
         ("a = max(b, c)", {"pass", "a = min(b, c)"}),
         ("a = f(b, c=d)", {"pass", "a = f(b)"}),
         ("a = b if c else d", {"pass", "a = b if True else d", "a = b if False else d"}),
