@@ -28,10 +28,7 @@ def is_own(file: str, test: Path) -> bool:
 
 
 def tests_of(file: str) -> list[Path]:
-    """The tests that are to notice a mutant of `file`: its own and the laws; no bare test of something else.
-
-    Machines must do without whole scenarios: a law that only a long search finds broken is not well tested.
-    """
+    """The tests that are to notice a mutant of `file`: its own of a machine; of all else its own and the laws."""
     bare = [path for path in sorted(TESTS.glob("machines/test_*.py")) if is_own(file, path)]
     laws = [path for folder in ("laws", "regressions") for path in sorted(TESTS.glob(f"{folder}/test_*.py"))]
-    return [*bare, *(path for path in laws if path.name != "test_scenarios.py" or file not in MACHINES)]
+    return bare if file in MACHINES else [*bare, *laws]
