@@ -101,13 +101,12 @@ class Breaker:
 
     def success(self, ticket: int, now: float) -> Transition | None:
         """The call of `ticket` was answered. `now` may be the reading its admission was asked with."""
-        if ticket and ticket == self._ticket:
+        if ticket == self._ticket:
             index = int(now // self._width)
             bucket = self._buckets[index % BUCKETS]
             if bucket[0] == index:
                 bucket[1] += 1
-                if self._streak:
-                    self._streak = 0
+                self._streak = 0
                 return None
         with self._lock:
             return self._success_locked(ticket, now)
@@ -175,7 +174,7 @@ class Breaker:
             return self._probe
 
     def _success_locked(self, ticket: int, now: float) -> Transition | None:
-        if ticket and ticket == self._ticket:
+        if ticket == self._ticket:  # of an open circuit too: what it counts is forgotten with the closing
             self._bucket_locked(now)[1] += 1
             self._streak = 0
         elif self._is_probe(ticket) and now < self._lease_until:

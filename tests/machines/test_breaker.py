@@ -144,6 +144,15 @@ def test_the_window_moves_in_tenths_from_the_first_reading_of_the_clock_on(start
             assert (fail(breaker, start + later) is not None) is opens
 
 
+def test_a_success_counts_at_its_own_time_however_many_came_ten_tenths_before() -> None:
+    """Ten successes in the window's first tenth are not where the first of the tenth after the window is counted."""
+    breaker = circuit(BreakerPolicy(consecutive=NEVER, min_calls=4, window=10.0))
+    succeed(breaker, 0.5, times=10)
+    succeed(breaker, 10.5)
+    assert fail(breaker, 10.6, times=2) is None
+    assert fail(breaker, 10.7) is not None
+
+
 def test_all_ten_buckets_count_and_an_old_one_is_emptied_before_it_is_used_again() -> None:
     breaker = circuit(BreakerPolicy(consecutive=NEVER, min_calls=10, failure_rate=1.0))
     for step in range(9):
