@@ -153,6 +153,14 @@ def test_a_success_counts_at_its_own_time_however_many_came_ten_tenths_before() 
     assert fail(breaker, 10.7) is not None
 
 
+def test_what_is_older_than_the_window_is_gone_though_nothing_took_its_place() -> None:
+    """After an idle time the calls of before it do not count, whichever tenth they were in."""
+    breaker = circuit(RATE)
+    fail(breaker, 1.5, times=3)
+    assert fail(breaker, 25.0) is None
+    assert fail(breaker, 25.0, times=3) is not None
+
+
 def test_all_ten_buckets_count_and_an_old_one_is_emptied_before_it_is_used_again() -> None:
     breaker = circuit(BreakerPolicy(consecutive=NEVER, min_calls=10, failure_rate=1.0))
     for step in range(9):

@@ -147,6 +147,7 @@ def test_a_negative_value_loaded_around_the_cache_is_not_remembered(colour: str)
     """`Mode.BYPASS` keeps nothing: not even that there is none."""
     stage = Stage(colour, memory=10, policy=replace(POLICY, negative=lambda value: value is None))
     stage.cache.mode = Mode.BYPASS
-    assert stage.load("k", None) is None
+    loaded = stage.lookup("k", stage.loader(None))
+    assert (loaded.source, loaded.age) == (Source.NEGATIVE, 0.0)
     stage.cache.mode = Mode.ON
     assert stage.lookup("k").source is Source.NONE
