@@ -144,13 +144,15 @@ def test_the_window_moves_in_tenths_from_the_first_reading_of_the_clock_on(start
             assert (fail(breaker, start + later) is not None) is opens
 
 
-def test_a_success_counts_at_its_own_time_however_many_came_ten_tenths_before() -> None:
-    """Ten successes in the window's first tenth are not where the first of the tenth after the window is counted."""
-    breaker = circuit(BreakerPolicy(consecutive=NEVER, min_calls=4, window=10.0))
-    succeed(breaker, 0.5, times=10)
-    succeed(breaker, 10.5)
-    assert fail(breaker, 10.6, times=2) is None
-    assert fail(breaker, 10.7) is not None
+@pytest.mark.parametrize("later", [5.25, 7.75, 10.0, 12.5, 20.25])
+def test_a_success_counts_at_its_own_time_whatever_was_counted_before_the_window(later: float) -> None:
+    """Ten successes in any tenth that is over do not take in the first of a new one."""
+    for first in (0.25 + 0.5 * tenth for tenth in range(int(2 * (later - 5.0)) + 1)):
+        breaker = circuit(RATE)
+        succeed(breaker, first, times=10)
+        succeed(breaker, later)
+        assert fail(breaker, later + 0.1, times=2) is None
+        assert fail(breaker, later + 0.1) is not None
 
 
 def test_what_is_older_than_the_window_is_gone_though_nothing_took_its_place() -> None:
