@@ -145,11 +145,12 @@ def test_the_window_moves_in_tenths_from_the_first_reading_of_the_clock_on(start
 
 
 @pytest.mark.parametrize("later", [5.25, 7.75, 10.0, 12.5, 20.25])
-def test_a_success_counts_at_its_own_time_whatever_was_counted_before_the_window(later: float) -> None:
-    """Ten successes in any tenth that is over do not take in the first of a new one."""
+@pytest.mark.parametrize("before", [1, 10, 11])
+def test_a_success_counts_at_its_own_time_whatever_was_counted_before_the_window(later: float, before: int) -> None:
+    """Successes in any tenth that is over do not take in the first of a new one."""
     for first in (0.25 + 0.5 * tenth for tenth in range(int(2 * (later - 5.0)) + 1)):
         breaker = circuit(RATE)
-        succeed(breaker, first, times=10)
+        succeed(breaker, first, times=before)
         succeed(breaker, later)
         assert fail(breaker, later + 0.1, times=2) is None
         assert fail(breaker, later + 0.1) is not None
