@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from resilient_cache.testing import FaultKind
@@ -30,7 +30,7 @@ from .scenario import (
 )
 
 both = pytest.mark.parametrize("colour", COLOURS)
-often = settings(max_examples=4 * settings().max_examples)
+often = settings(max_examples=(4 if Phase.shrink in settings().phases else 1) * settings().max_examples)
 Colour = type[SyncDriver] | type[AsyncDriver]
 
 
