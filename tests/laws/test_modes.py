@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from resilient_cache import Entry, Mode, NoSafeValue
+from resilient_cache import AsyncResilientCache, Entry, Mode, NoSafeValue, ResilientCache
 
 from .stage import POLICY, Stage
 
@@ -62,3 +63,29 @@ def test_frozen_serves_whatever_its_own_window_allows(stage: Callable[..., Any])
 def test_every_mode_has_a_line() -> None:
     """A mode without a promise is none."""
     assert MODES.keys() == set(Mode)
+
+
+def test_without_a_store_nothing_is_made_for_one(stage: Callable[..., Any]) -> None:
+    """L4: a cache without a store encodes nothing, so it keeps what no codec can."""
+    there: Stage = stage()
+    make: Any = ResilientCache if there.colour == "sync" else AsyncResilientCache
+    there.cache = make(None, name="alone", memory=10)
+    anything = object()
+    there.set("set", anything)
+    assert there.load("loaded", anything) is there.get("set") is there.get("loaded") is anything
+    assert not {name: count for name, count in there.cache.stats().items() if "stor" in name and count}
+
+
+def test_a_bypass_ends_with_its_last_block(stage: Callable[..., Any]) -> None:
+    """L20: blocks nest and overlap; with the end of the last one, raised out of or not, the mode is what it was."""
+    there: Stage = stage()
+    first, second = there.cache.bypassed(), there.cache.bypassed()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert there.cache.mode is Mode.BYPASS
+    second.__exit__(None, None, None)
+    assert there.cache.mode is Mode.ON
+    with contextlib.suppress(OSError), there.cache.bypassed():
+        raise OSError
+    assert there.cache.mode is Mode.ON
