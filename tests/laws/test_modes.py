@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from resilient_cache import AsyncResilientCache, Entry, Mode, NoSafeValue, ResilientCache
+from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
 
 from .stage import POLICY, Stage
 
@@ -80,12 +81,30 @@ def test_a_bypass_ends_with_its_last_block(stage: Callable[..., Any]) -> None:
     """L20: blocks nest and overlap; with the end of the last one, raised out of or not, the mode is what it was."""
     there: Stage = stage()
     first, second = there.cache.bypassed(), there.cache.bypassed()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert there.cache.mode is Mode.BYPASS
+    modes = [there.cache.mode]
+    for step in (first.__enter__, second.__enter__, lambda: first.__exit__(None, None, None)):
+        step()
+        modes.append(there.cache.mode)
     second.__exit__(None, None, None)
-    assert there.cache.mode is Mode.ON
     with contextlib.suppress(OSError), there.cache.bypassed():
         raise OSError
-    assert there.cache.mode is Mode.ON
+    assert [*modes, there.cache.mode] == [Mode.ON, Mode.BYPASS, Mode.BYPASS, Mode.BYPASS, Mode.ON]
+
+
+def test_closing_again_is_nothing(stage: Callable[..., Any]) -> None:
+    """A store is closed once, however often its cache is."""
+    there: Stage = stage()
+    closed: list[str] = []
+
+    class Sync(MappingAdapter):
+        def close(self) -> None:
+            closed.append("sync")
+
+    class Awaited(AsyncMappingAdapter):
+        async def aclose(self) -> None:
+            closed.append("async")
+
+    cache = there.another(adapter=Sync() if there.colour == "sync" else Awaited())
+    for _ in range(3):
+        there.run(cache.close if there.colour == "sync" else cache.aclose)
+    assert closed == [there.colour]

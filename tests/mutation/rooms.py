@@ -22,13 +22,17 @@ OWN = {"entry": "test_values", "policy": "test_values", "_switch": "test_reporti
 """The tests that try a file bare are named after it, but for these."""
 
 
+FACE = [TESTS / f"test_{name}.py" for name in ("misuse", "cached", "parity")]
+"""What a caller may get wrong, and the part of the face that is no law."""
+
+
 def is_own(file: str, test: Path) -> bool:
     """Whether `test` tries `file` bare."""
     return test.parent.name == "machines" and test.name.startswith(OWN.get(file, f"test_{file.lstrip('_')}"))
 
 
 def tests_of(file: str) -> list[Path]:
-    """The tests that are to notice a mutant of `file`: its own of a machine; of all else its own and the laws."""
+    """The tests that are to notice a mutant of `file`: its own of a machine; of all else the laws too."""
     bare = [path for path in sorted(TESTS.glob("machines/test_*.py")) if is_own(file, path)]
     laws = [path for folder in ("laws", "regressions") for path in sorted(TESTS.glob(f"{folder}/test_*.py"))]
-    return bare if file in MACHINES else [*bare, *laws]
+    return bare if file in MACHINES else [*bare, *laws, *FACE]
