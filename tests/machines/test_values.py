@@ -78,7 +78,7 @@ ILLEGAL: list[tuple[Make, str, object]] = [
 def test_an_illegal_value_is_misuse_that_names_the_argument(make: Make, name: str, bad: object) -> None:
     with pytest.raises(MisuseError) as raised:
         make(**{name: bad})
-    assert str(raised.value).startswith(name)
+    assert str(raised.value).startswith(f"{name} ")
 
 
 @pytest.mark.parametrize(("make", "name", "zero"), DURATIONS)
@@ -142,7 +142,8 @@ def test_pairs_that_make_no_sense_are_misuse() -> None:
 
 
 def test_ttl_may_be_a_function_of_the_value() -> None:
-    assert CachePolicy(ttl=len, stale_for=0).ttl is len
+    policy = CachePolicy(ttl=len, negative=len, stale_for=0)
+    assert (policy.ttl, policy.negative) == (len, len)
 
 
 @pytest.mark.parametrize("policy", [BreakerPolicy(), CachePolicy()])
