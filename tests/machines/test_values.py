@@ -142,8 +142,8 @@ def test_pairs_that_make_no_sense_are_misuse() -> None:
 
 
 def test_ttl_may_be_a_function_of_the_value() -> None:
-    policy = CachePolicy(ttl=len, negative=len, stale_for=0)
-    assert (policy.ttl, policy.negative) == (len, len)
+    policy = CachePolicy(ttl=len, negative=bool, stale_for=0)
+    assert (policy.ttl, policy.negative) == (len, bool)
 
 
 @pytest.mark.parametrize("policy", [BreakerPolicy(), CachePolicy()])
