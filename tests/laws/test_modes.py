@@ -33,8 +33,9 @@ def test_a_mode_allows_what_it_says_and_nothing_else(stage: Callable[..., Any], 
     calls = len(there.adapter.calls)
     there.cache.mode = mode
     near, far = there.lookup("near"), there.lookup("far")
-    assert (near.value, str(near.source)) == ((1, "memory") if memory else (None, "none"))
-    assert (far.value, str(far.source)) == ((2, "store") if reads else (None, "none"))
+    missed = (None, "none", "absent" if memory else "off")
+    assert (near.value, str(near.source), str(near.reason)) == ((1, "memory", "hit") if memory else missed)
+    assert (far.value, str(far.source), str(far.reason)) == ((2, "store", "hit") if reads else missed)
     try:
         assert there.load("new", 4) == 4
     except NoSafeValue:
@@ -58,6 +59,23 @@ def test_frozen_serves_whatever_its_own_window_allows(stage: Callable[..., Any])
     there.cache.mode = Mode.FROZEN
     assert there.load("k", 2) == there.get("k") == 1
     assert there.loads == 0
+
+
+def test_memory_says_why_it_does_not_answer(stage: Callable[..., Any]) -> None:
+    """An entry past its ttl is told from none at all, also where no store is asked."""
+    there: Stage = stage(memory=10)
+    there.set("k", 1, ttl=1)
+    there.clock.advance(2)
+    there.cache.mode = Mode.MEMORY_ONLY
+    assert [str(there.lookup(key).reason) for key in ("k", "other")] == ["expired", "absent"]
+
+
+def test_a_negative_value_is_remembered_as_it_is(stage: Callable[..., Any]) -> None:
+    """What `negative` says means "none" is given again, not None in its place."""
+    there: Stage = stage(memory=10, policy=replace(POLICY, negative=lambda value: value == []))
+    assert there.load("k", []) == []
+    again = there.lookup("k")
+    assert (again.value, str(again.source), there.loads) == ([], "negative", 1)
 
 
 def test_every_mode_has_a_line() -> None:
