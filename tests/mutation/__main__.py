@@ -20,14 +20,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--match", default="", help="only mutants whose function or statement holds this text")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th mutant: a sample")
     options = parser.parse_args(argv)
-    rooms = [name for name in GATES if not options.room or name.lstrip("_") in {r.lstrip("_") for r in options.room}]
+    asked = {f"_{room}" if f"_{room}" in GATES else room for room in options.room}
+    if asked - GATES.keys():
+        parser.error(f"no such room: {', '.join(sorted(asked - GATES.keys()))}")
+    rooms = [room for room in GATES if not asked or room in asked]
     os.environ["HYPOTHESIS_PROFILE"] = "mutation"
     began = time.monotonic()
     results = _results(rooms, options.match, options.every)
     listed = read(LEDGER.read_text())
+    partial = options.match or options.every > 1
+    if partial:
+        listed = {
+            mutant.name: listed[mutant.name] for of in results.values() for mutant, _ in of if mutant.name in listed
+        }
     scores = [score(room, results[room], listed) for room in rooms]
     _print(scores, time.monotonic() - began)
-    partial = options.match or options.every > 1
     return 0 if partial or all(each.passes(GATES[each.file]) for each in scores) else 1
 
 
@@ -56,6 +63,8 @@ def _print(scores: Sequence[Score], seconds: float) -> None:
     for each in scores:
         for name in each.stale:
             say(f"stale, it was killed or is gone: {name}\n")
+        for mutant in each.unlisted:
+            say(f"lives, and is not in the ledger: {mutant.name}\n")
     say(f"{sum(each.total for each in scores)} mutants in {seconds:.0f} s\n")
 
 

@@ -137,29 +137,36 @@ def run(chosen: Sequence[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
                 killers.note(mutant, noticed)
                 tell(mutant, noticed != "")
 
-    _collected(tests, work)
+    told: list[bool] = []
+
+    def whole(session: pytest.Session) -> None:
+        work(session)
+        told.append(True)
+
+    _collected(tests, whole)
+    if not told:  # pytest has caught whatever it was, and said so
+        sys.exit("no verdict: the run did not come to its end")
 
 
 def _seconds(tests: Sequence[Path]) -> dict[str, float]:
     """What each test takes without a mutant. Ends the process when one fails."""
     taken: dict[str, float] = {}
-    killers = Killers({})
+    failed: list[str] = []
 
     def work(session: pytest.Session) -> None:
         for item in session.items:
             began = time.perf_counter()
-            if _run(session, [item], killers):
-                sys.exit(f"{item.nodeid} fails without a mutant")
+            failed.append(_run(session, [item], Killers({})))
             taken[item.nodeid] = time.perf_counter() - began
 
-    def measured() -> dict[str, float]:
+    def measured() -> list[object]:
         _collected(tests, work)
-        return taken
+        return [taken, [test for test in failed if test]]
 
-    seconds: dict[str, float] = forked(measured)
-    if not seconds:
-        sys.exit("no verdict: the tests do not run without a mutant")
-    return seconds
+    seconds, fail = forked(measured) or ({}, ["one of them, by a hang"])
+    if fail or not seconds:
+        sys.exit(f"no verdict, these tests fail without a mutant: {fail}")
+    return dict(seconds)
 
 
 def _try(mutant: Mutant, made: Made, session: pytest.Session, killers: Killers) -> str | None:
