@@ -278,6 +278,7 @@ def test_an_invalidation_pends_until_the_store_has_confirmed_it(stage: Make) -> 
         there.clock.advance(5)
         again("k")
         assert pending() == 0
-    alone: Any = (ResilientCache if there.colour == "sync" else AsyncResilientCache)(None, name="alone")
+    make: Any = ResilientCache if there.colour == "sync" else AsyncResilientCache
+    alone = make(None, name="alone")
     assert there.run(alone.invalidate, "k") is Invalidation.CONFIRMED
     assert alone.health()["pending_invalidations"] == 0
