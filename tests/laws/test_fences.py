@@ -271,7 +271,8 @@ def test_an_invalidation_pends_until_the_store_has_confirmed_it(stage: Make) -> 
     def pending() -> object:
         return there.cache.health()["pending_invalidations"]
 
-    for again in (there.invalidate, lambda key: there.set(key, "new"), lambda key: there.load(key, "new")):
+    ways: list[Any] = [there.invalidate, lambda key: there.set(key, "new"), lambda key: there.load(key, "new")]
+    for again in ways:
         there.plan.then("delete", Fault(FaultKind.RAISE))
         assert there.invalidate("k") is Invalidation.PENDING
         assert pending() == 1

@@ -26,3 +26,27 @@ def test_what_the_store_gave_is_kept_in_memory(stage: Callable[..., Any]) -> Non
     assert there.get("k") == 1
     there.clock.advance(0.2)
     assert there.get("k") is None
+
+
+def test_memory_serves_up_to_the_end_of_the_ttl_and_not_at_it(stage: Callable[..., Any]) -> None:
+    """L4: by every way of asking."""
+    there: Stage = stage(memory=10)
+    there.set("k", 1, ttl=10)
+    there.plan.during(Fault(FaultKind.RAISE))
+    there.clock.advance(9.999)
+    assert [there.get("k"), there.load("k", 2), there.lookup("k").value] == [1, 1, 1]
+    there.clock.advance(0.001)
+    assert [there.get("k"), there.lookup("k").value, there.load("k", 2)] == [None, None, 2]
+
+
+@pytest.mark.parametrize("way", ["get", "load", "lookup"])
+def test_a_hit_is_remembered_by_every_way_of_asking(stage: Callable[..., Any], way: str) -> None:
+    """A key that is asked for stays in a full memory while others pass through."""
+    there: Stage = stage(memory=10)
+    asks: dict[str, Any] = {"get": there.get, "lookup": there.lookup, "load": lambda key: there.load(key, 2)}
+    there.set("hot", 1)
+    there.plan.during(Fault(FaultKind.RAISE))
+    for number in range(40):
+        asks[way]("hot")
+        there.set(f"cold{number}", 0)
+    assert there.get("hot") == 1

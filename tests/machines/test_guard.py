@@ -46,9 +46,7 @@ class Guarded:
 
 
 @pytest.mark.parametrize(("timeout", "lease"), [(0.25, 5.0), (2.0, 8.0)])
-def test_a_call_that_never_ends_keeps_its_permit_for_5_s_or_four_timeouts(
-    timeout: float, lease: float
-) -> None:
+def test_a_call_that_never_ends_keeps_its_permit_for_5_s_or_four_timeouts(timeout: float, lease: float) -> None:
     """A permit is taken back when no call can be running any more, and not before."""
     guarded = Guarded(timeout, max_calls=1)
     guarded.call()
