@@ -121,3 +121,14 @@ def test_kinds_that_say_nothing_about_the_store_open_nothing(operation: Operatio
     direction = Direction.READ if operation is Operation.GET else Direction.WRITE
     assert guarded.state(direction) is (CircuitState.CLOSED if neutral else CircuitState.OPEN)
     assert guarded.guard.in_flight() == 0
+
+
+def test_a_probe_for_which_there_is_no_permit_gives_its_turn_back() -> None:
+    """The next call after a permit is free is the probe: nobody waits for one that never went."""
+    guarded = Guarded(max_calls=1)
+    guarded.open()
+    busy = guarded.call(Operation.SET)
+    guarded.clock.advance(1.0)
+    assert guarded.guard.admit(Operation.GET, 9.0) is Reason.BUSY
+    guarded.guard.answered(busy, None)
+    assert guarded.call().ticket < 0
