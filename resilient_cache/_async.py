@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, final, overload
 from typing_extensions import TypeVar
 
 from . import _build
-from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load
+from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load, quickest
 from ._face import Face
 from ._guard import Answer
 from ._request import Request
@@ -44,7 +44,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_prefix")
+    __slots__ = ("_adapter", "_behind", "_prefix", "_store")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
         if adapter is not None:
             check_adapter(adapter)
         self._adapter: Any = adapter
+        self._store = quickest(adapter)
         self._behind = Behind(spawn)
         self._prefix = f"{name}:"
         self._rules = _build.build(
@@ -323,12 +324,11 @@ class AsyncResilientCache(Face, Generic[K, V]):
         return await self._ask(request, Operation.DELETE, delete)
 
     def _store_get(self, store_key: str) -> Any:
-        return self._adapter.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
+        return self._store.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
 
     def _store_set(self, store_key: str, data: bytes, life: float) -> Any:
-        return self._adapter.set(store_key, data, life)
+        return self._store.set(store_key, data, life)
 
     async def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
-        rules = self._rules
-        left = rules.time_left(request)
-        return await ask(rules.guard, self._behind, operation, left, function, self._prefix + request.key, *args)
+        guard, until = self._rules.guard, request.until
+        return await ask(guard, self._behind, operation, until, function, self._prefix + request.key, *args)

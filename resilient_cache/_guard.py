@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, final
 
 from ._reporting import Reporter
 from .breaker import REJECTED, Breaker, Transition
+from .entry import make
 from .errors import FailureKind, StoreError
 from .events import CircuitChanged, CircuitState, StoreCalled
 from .flights import Waiter
@@ -90,11 +91,16 @@ class Guard:
         self.on_fork: Callable[[], None] | None = None
         protect(self)
 
-    def admit(self, operation: Operation, time_left: float) -> Call | Reason:
-        """A call to make, a probe if its ticket is negative, or why not to make one. Never waits."""
+    def admit(self, operation: Operation, until: float) -> Call | Reason:
+        """A call to make, a probe if its ticket is negative, or why not to make one; `until` is its caller's deadline.
+
+        Never waits.
+        """
+        now = self.monotonic()
+        time_left = until - now
         if time_left <= LEAST_TIME:
             return Reason.NO_TIME
-        now = self.monotonic()
+        timeout = self.timeout
         circuit = self.circuits[DIRECTIONS[operation]]
         ticket = circuit.admit(now)
         if ticket == REJECTED:
@@ -104,24 +110,30 @@ class Guard:
             circuit.neutral(ticket)
             return Reason.BUSY
         if ticket < 0:  # a probe runs behind, and its verdict counts for everyone
-            time_left = self.timeout
-        return Call(operation, ticket, lease, now, now + min(self.timeout, time_left), time_left < 0.9 * self.timeout)
+            time_left = timeout
+        if time_left >= timeout:
+            call: Call = make(Call, (operation, ticket, lease, now, now + timeout, False))
+            return call
+        return Call(operation, ticket, lease, now, until, short=time_left < 0.9 * timeout)
 
     def restarted(self, call: Call) -> Call:
         """The same call, whose time runs from now: it was to run behind, and that may have taken a while."""
         now = self.monotonic()
         return call._replace(began=now, until=now + self.timeout)
 
-    def answered(self, call: Call, value: object) -> Answer:
+    def answered(self, call: Call, value: object, now: float) -> Answer:
         """The store answered, in time."""
-        now = self.monotonic()
-        self._leases.release(call.lease)
-        direction = DIRECTIONS[call.operation]
-        self._changed(direction, self.circuits[direction].success(call.ticket, now))
-        self.reporter.count(COUNTED[call.operation])
+        operation, ticket, lease, began, _, _ = call
+        self._leases.release(lease)
+        direction = DIRECTIONS[operation]
+        change = self.circuits[direction].success(ticket, now)
+        if change is not None:
+            self._changed(direction, change)
+        self.reporter.count(COUNTED[operation])
         if self.reporter.hooks:
-            self.reporter.tell(StoreCalled(self.reporter.name, call.operation, now - call.began))
-        return Answer(None, value)
+            self.reporter.tell(StoreCalled(self.reporter.name, operation, now - began))
+        answer: Answer = make(Answer, (None, value))
+        return answer
 
     def failed(self, call: Call, error: Exception, *, running: bool = False) -> Answer:
         """The store failed; `running` says that the work goes on without us, and keeps its permit."""

@@ -82,11 +82,11 @@ class Local:
                 request.stamp = entry[STAMP]
                 return Source.MEMORY, entry[0]
             request.offer(Candidate(*entry[:4]))
-        negative = self.negatives.get(key)
+        negative = self.negatives.get(key) if self.negatives.entries else None
         if negative is not None and now < negative[1]:
             request.stamp = negative[STAMP]
             return Source.NEGATIVE, negative[0]
-        resting = self.stand_ins.get(key)
+        resting = self.stand_ins.get(key) if self.stand_ins.entries else None
         if resting is not None and request.allows_stale and now < resting[1] and now < resting[2]:
             request.stamp = resting[STAMP]
             return Source.STALE, resting[0]
@@ -97,8 +97,9 @@ class Local:
         with self._lock:
             if not self._current_locked(key, found.stamp, flight):
                 return False
-            self.negatives.drop_locked(key)
-            self.stand_ins.drop_locked(key)
+            for tier in (self.negatives, self.stand_ins):
+                if key in tier.entries:
+                    tier.drop_locked(key)
             return self._put_locked(self.memory, key, found, found.fresh_until)
 
     def keep_negative(self, request: Request, value: object, until: float, flight: Flight[Any]) -> None:

@@ -17,7 +17,7 @@ from ._reporting import Reporter
 from ._request import GATES, Candidate, Failure, Request
 from ._sealing import Sealing
 from ._switch import ModeSetting, Switch
-from .entry import LONGEST, MICROS, Entry, Slot, seconds
+from .entry import LONGEST, MICROS, Entry, Slot, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
 from .outcome import Invalidation, Lookup, Reason, Source
@@ -140,9 +140,11 @@ class Rules:
         mode = self.switch.mode()
         if not loads:  # nothing comes after the store, so its timeout is for all that is done with it
             until = min(until, now + self.guard.timeout)
-        request = Request(checked, policy or self.policy, mode, now, until, loads=loads, forced=forced)
+        request = Request(checked, policy or self.policy, mode, self._gates[mode], since=now, until=until)
         request.given = key
-        request.gates = self._gates[mode]
+        request.loads = loads
+        if forced:
+            request.force()
         return request
 
     def check_key(self, key: object) -> str:
@@ -194,21 +196,18 @@ class Rules:
 
     # What the store said
 
-    def time_left(self, request: Request) -> float:
-        """Seconds that the caller's deadline leaves."""
-        return request.until - self.monotonic()
-
     def judge(self, request: Request, answer: Answer) -> Lookup[Any] | None:
         """The entry that the store gave, when it may be served as it is; else None, and `request` knows why."""
-        if answer.failed is not None:
-            request.reason = answer.failed
+        failed, value = answer
+        if failed is not None:
+            request.reason = failed
             return None
         request.answered = True
-        if answer.value is None:
+        if value is None:
             request.reason = Reason.ABSENT
             return None
         now = self.monotonic()
-        found = self._sealing.open(request.key, answer.value, now)
+        found = self._sealing.open(request.key, value, now)
         if isinstance(found, Reason):
             request.reason = found
             request.refused = True
@@ -218,7 +217,8 @@ class Rules:
         if now < found.fresh_until:
             self.local.keep(request.key, found)  # no mode reads the store and not memory
             age = (self.local.stamps.latest - found.stamp) / MICROS
-            return Lookup(found.value, Source.STORE, Reason.HIT, age)
+            hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
+            return hit
         request.reason = Reason.EXPIRED
         if now < found.stale_until:
             request.offer(found)

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 from ._local import Local
 from ._reporting import LOGGER, Reporter
 from ._request import Candidate, Request
-from .entry import MICROS, Stored
+from .entry import MICROS, Stored, make
 from .envelope import open_envelope, seal
 from .events import NotStored
 from .outcome import Reason
@@ -40,7 +40,8 @@ class Sealing:
         if isinstance(opened, Reason):
             return opened
         stamp, fresh_until, stale_until, node, payload = opened
-        local, longest, now = self._local, self._longest, self._local.stamps.now()
+        local, longest = self._local, self._longest
+        now = local.stamps.now()
         if not now - 2 * longest <= stamp <= now + local.margin:
             return Reason.OVERAGE
         trusted = stamp if node == local.node else stamp - local.margin
@@ -52,7 +53,10 @@ class Sealing:
             return Reason.CODEC
         fresh_for = min(fresh_until, stamp + longest) - now
         stale_for = min(stale_until, stamp + 2 * longest) - now
-        return Candidate(value, monotonic + fresh_for / MICROS, monotonic + stale_for / MICROS, trusted)
+        found: Candidate = make(
+            Candidate, (value, monotonic + fresh_for / MICROS, monotonic + stale_for / MICROS, trusted)
+        )
+        return found
 
     def seal(self, request: Request, value: object, ttl: float, stale_for: float) -> bytes | None:
         """The bytes to store for `request.life` seconds; None when nothing is left to store or no codec can."""

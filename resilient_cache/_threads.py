@@ -27,7 +27,7 @@ from .deadline import CURRENT
 from .errors import MisuseError
 from .outcome import Operation, Reason
 
-__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "load"]
+__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "load", "quickest"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -72,10 +72,10 @@ def close(adapter: Any, reporter: Reporter) -> None:
 
 
 def ask(
-    guard: Guard, behind: Behind, operation: Operation, time_left: float, function: Callable[..., Any], *args: object
+    guard: Guard, behind: Behind, operation: Operation, until: float, function: Callable[..., Any], *args: object
 ) -> Answer:
-    """Call the store, if it may be called, within its deadline. Never raises an `Exception`."""
-    call = guard.admit(operation, time_left)
+    """Call the store, if it may be called, within its timeout and `until`. Never raises an `Exception`."""
+    call = guard.admit(operation, until)
     if not isinstance(call, Call):
         return Answer(call)
     if call.ticket < 0 and behind.spawn(
@@ -98,9 +98,15 @@ def _perform(guard: Guard, _: Behind, call: Call, function: Callable[..., Any], 
         CURRENT.reset(token)
     if _to_be_awaited(value):  # nothing has been done yet, and nobody here can wait for it
         return guard.failed(call, TypeError("the store's methods are asynchronous; use AsyncResilientCache"))
-    if guard.monotonic() > call.until:  # a timeout, as it is where the call is cut off
+    now = guard.monotonic()
+    if now > call.until:  # a timeout, as it is where the call is cut off
         return guard.failed(call, TimeoutError())
-    return guard.answered(call, value)
+    return guard.answered(call, value, now)
+
+
+def quickest(adapter: Any) -> Any:
+    """What to call for a store: itself, as there are no futures here."""
+    return adapter
 
 
 def _to_be_awaited(value: object) -> bool:

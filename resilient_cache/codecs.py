@@ -20,6 +20,10 @@ V = TypeVar("V", default=Any)
 
 ATOMS: Final = (str, int, float, bool, type(None))
 
+# Made once: json.dumps makes an encoder for every call with options, json.loads looks for UTF-16 and for white space.
+TO_JSON: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+FROM_JSON: Final = json.JSONDecoder().raw_decode
+
 
 def _check_plain(value: Any) -> None:
     kind = cast("type[object]", type(value))
@@ -33,6 +37,13 @@ def _check_plain(value: Any) -> None:
             _check_plain(item)
     elif kind not in ATOMS:
         raise TypeError(f"JSON would not give a {kind.__name__} back; install resilient-cache[msgspec] or pass a codec")
+
+
+def _from_json(text: str) -> Any:
+    value, end = FROM_JSON(text)
+    if end != len(text):
+        raise ValueError("JSON and something after it")
+    return value
 
 
 @final
@@ -63,11 +74,11 @@ class JsonCodec(Generic[V]):
             if self._make(**plain) != value:
                 raise ValueError(f"this {self._make.__name__} is not made of its fields alone")
         _check_plain(plain)
-        return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        return TO_JSON(plain).encode()
 
     def decode(self, data: bytes, /) -> V:
-        """The value. Raises `TypeError` when a dataclass has other fields by now."""
-        plain: Any = json.loads(data)
+        """The value. Raises `ValueError` for no JSON, `TypeError` when a dataclass has other fields by now."""
+        plain: Any = _from_json(data.decode())
         if self._make is not None:
             if plain.keys() != self._fields:
                 raise TypeError(f"these are not the fields of {self._make.__name__}")

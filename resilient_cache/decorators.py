@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from ._rules import Rules
 from .entry import Duration
 from .errors import MisuseError
-from .keys import key_builder
+from .keys import calls_of
 from .outcome import Invalidation, Lookup
 from .policy import CachePolicy
 
@@ -160,31 +160,40 @@ def make_async_cached(cache: Any, rules: Rules, check: Check) -> MakeAsyncCached
     return cached
 
 
+HIT: Final = """
+def made$({parameters}):
+    key$ = {key}
+    entry$ = rules$.peek(key$) if type$(key$) is str$ else None
+    if entry$ is not None and now$() < entry$[1]:
+        marks$[entry$[4]] = 1
+        rules$.memory_hits += 1
+        if rules$.hooks:
+            rules$.tell_hit()
+        return entry$[0]
+    return miss$(key$, {arguments})
+"""
+"""A cached function: `get_or_load`'s shortest way, with the function's own parameters. 0.2 us, with *args 0.36."""
+
+ASYNC_HIT: Final = HIT.replace("def ", "async def ").replace("return miss", "return await miss")
+
+
 def _decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: CachePolicy | None) -> Decorator:
     """The decorator of a sync cache. Raises `MisuseError` on a function that it cannot cache."""
-    if key is not None and not isinstance(key, str) and not callable(key):
-        raise MisuseError(f"key must be a template like 'region:{{host}}' or a function, not {key!r}")
+    _check_key(key)
 
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
         check(function)
-        key_of, now, marks = key_builder(function, key), rules.monotonic, rules.marks
 
-        @functools.wraps(function)
-        def cached(*args: P.args, **kwargs: P.kwargs) -> Any:
-            made = key_of(*args, **kwargs)
-            entry = rules.peek(made) if type(made) is str else None
-            if entry is not None and now() < entry[1]:
-                marks[entry[4]] = 1
-                rules.memory_hits += 1
-                if rules.hooks:
-                    rules.tell_hit()
-                return entry[0]
+        def miss(made: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
             return cache.get_or_load(made, _calling(function, *args, **kwargs), policy=policy)
 
-        def refresh(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return cache.refresh(key_of(*args, **kwargs), _calling(function, *args, **kwargs), policy=policy)
+        def refresh(made: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+            return cache.refresh(made, _calling(function, *args, **kwargs), policy=policy)
 
-        return cast("Cached[P, R]", _dressed(cached, cache, key_of, refresh, policy))
+        return cast(
+            "Cached[P, R]",
+            _dressed(function, cache, rules, key=key, policy=policy, source=HIT, miss=miss, refresh=refresh),
+        )
 
     return decorate
 
@@ -193,31 +202,28 @@ def _async_decorator(
     cache: Any, rules: Rules, check: Check, key: KeyOption, policy: CachePolicy | None
 ) -> AsyncDecorator:
     """The decorator of an async cache. Raises `MisuseError` on a function that it cannot cache."""
-    if key is not None and not isinstance(key, str) and not callable(key):
-        raise MisuseError(f"key must be a template like 'region:{{host}}' or a function, not {key!r}")
+    _check_key(key)
 
     def decorate(function: Callable[P, Awaitable[R]]) -> AsyncCached[P, R]:
         check(function)
-        key_of, now, marks = key_builder(function, key), rules.monotonic, rules.marks
 
-        @functools.wraps(function)
-        async def cached(*args: P.args, **kwargs: P.kwargs) -> Any:
-            made = key_of(*args, **kwargs)
-            entry = rules.peek(made) if type(made) is str else None
-            if entry is not None and now() < entry[1]:
-                marks[entry[4]] = 1
-                rules.memory_hits += 1
-                if rules.hooks:
-                    rules.tell_hit()
-                return entry[0]
-            return await cache.get_or_load(made, _awaiting(function, *args, **kwargs), policy=policy)
+        def miss(made: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+            return cache.get_or_load(made, _awaiting(function, *args, **kwargs), policy=policy)
 
-        async def refresh(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return await cache.refresh(key_of(*args, **kwargs), _awaiting(function, *args, **kwargs), policy=policy)
+        def refresh(made: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+            return cache.refresh(made, _awaiting(function, *args, **kwargs), policy=policy)
 
-        return cast("AsyncCached[P, R]", _dressed(cached, cache, key_of, refresh, policy))
+        return cast(
+            "AsyncCached[P, R]",
+            _dressed(function, cache, rules, key=key, policy=policy, source=ASYNC_HIT, miss=miss, refresh=refresh),
+        )
 
     return decorate
+
+
+def _check_key(key: object) -> None:
+    if key is not None and not isinstance(key, str) and not callable(key):
+        raise MisuseError(f"key must be a template like 'region:{{host}}' or a function, not {key!r}")
 
 
 def _with_ttl(rules: Rules, policy: object, ttl: Duration | None) -> CachePolicy | None:
@@ -226,14 +232,16 @@ def _with_ttl(rules: Rules, policy: object, ttl: Duration | None) -> CachePolicy
     return policy if ttl is None else replace(policy or rules.policy, ttl=ttl)
 
 
-def _calling(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], R]:
+def _calling(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Callable[[str], R]:
     def load(_: str) -> R:
         return function(*args, **kwargs)
 
     return load
 
 
-def _awaiting(function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> Callable[[str], Awaitable[R]]:
+def _awaiting(
+    function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+) -> Callable[[str], Awaitable[R]]:
     async def load(_: str) -> R:
         return await function(*args, **kwargs)
 
@@ -241,13 +249,28 @@ def _awaiting(function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kw
 
 
 def _dressed(
-    cached: Any, cache: Any, key_of: Callable[..., str], refresh: Callable[..., Any], policy: CachePolicy | None
+    function: Callable[..., Any],
+    cache: Any,
+    rules: Rules,
+    *,
+    key: KeyOption,
+    policy: CachePolicy | None,
+    source: str,
+    miss: Callable[..., Any],
+    refresh: Callable[..., Any],
 ) -> Any:
+    calls = calls_of(function, key)
+    made = calls.function(source, rules=rules, now=rules.monotonic, marks=rules.marks, miss=miss)
+    cached: Any = functools.wraps(function)(made)
+
     def lookup(*args: Any, **kwargs: Any) -> Any:
-        return cache.lookup(key_of(*args, **kwargs), policy=policy)
+        return cache.lookup(calls.key(*args, **kwargs), policy=policy)
 
     def invalidate(*args: Any, **kwargs: Any) -> Any:
-        return cache.invalidate(key_of(*args, **kwargs))
+        return cache.invalidate(calls.key(*args, **kwargs))
 
-    cached.key, cached.lookup, cached.invalidate, cached.refresh = key_of, lookup, invalidate, refresh
+    def forced(*args: Any, **kwargs: Any) -> Any:
+        return refresh(calls.key(*args, **kwargs), *args, **kwargs)
+
+    cached.key, cached.lookup, cached.invalidate, cached.refresh = calls.key, lookup, invalidate, forced
     return cached

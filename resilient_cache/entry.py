@@ -8,15 +8,16 @@ has let a value older than an invalidation through.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Generic, NamedTuple, TypeAlias
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
 from .errors import MisuseError
 
-__all__ = ["LONGEST", "MICROS", "Duration", "Entry", "Slot", "Stored", "seconds"]
+__all__ = ["LONGEST", "MICROS", "Duration", "Entry", "Slot", "Stored", "make", "seconds"]
 
 V = TypeVar("V")
 
@@ -24,6 +25,9 @@ Duration: TypeAlias = float | timedelta
 """Seconds, or a `timedelta`."""
 
 MICROS: Final = 1_000_000
+make: Final[Callable[[Any, tuple[Any, ...]], Any]] = cast("Any", tuple).__new__
+"""`make(Kind, fields)`: what a named tuple's own constructor does, at half its price (0.12 us)."""
+
 LONGEST: Final = 10 * 365 * 86_400.0
 """Ten years: no duration is longer, so every stamp stays far inside 64 bits of microseconds."""
 

@@ -3,8 +3,10 @@
     magic  version  stamp  fresh_until  stale_until  node  lengths  namespace  key  codec  payload  crc32
 
 Namespace and key are echoed, because stores and clients do hand out another key's bytes: one duplicated RESP3 reply
-shifted the answers of 194 of 400 reads. The checksum covers every byte before it. Whatever does not open as it was
-sealed is a `Reason`, never an exception and never a value. Times are microseconds since the epoch.
+shifted the answers of 194 of 400 reads. The checksum covers every byte before it, lowest byte first: then the crc of
+the whole, checksum included, is one number for every envelope that is whole, and nothing has to be cut to size for it.
+Whatever does not open as it was sealed is a `Reason`, never an exception and never a value. Times are microseconds
+since the epoch.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import struct
 from typing import Final, cast
 from zlib import crc32
 
-from .entry import Stored
+from .entry import Stored, make
 from .outcome import Reason
 
 __all__ = ["VERSION", "open_envelope", "seal"]
@@ -21,7 +23,10 @@ __all__ = ["VERSION", "open_envelope", "seal"]
 MAGIC: Final = b"rc"
 VERSION: Final = 1
 HEAD: Final = struct.Struct(">2sBqqqQHIB")
-TAIL: Final = struct.Struct(">I")
+TAIL: Final = struct.Struct("<I")
+WHOLE: Final = crc32(TAIL.pack(crc32(b"")))
+"""The crc of anything that ends with its own crc, lowest byte first."""
+
 SHORTEST: Final = HEAD.size + TAIL.size
 
 
@@ -42,18 +47,19 @@ def open_envelope(data: object, namespace: bytes, key: bytes, codec: bytes) -> S
             return Reason.CORRUPT
     if type(data) is not bytes:  # a subclass may answer anything to anything
         return Reason.CORRUPT
-    if len(data) < SHORTEST or data[:2] != MAGIC:
+    if len(data) < SHORTEST or crc32(data) != WHOLE:
         return Reason.CORRUPT
-    if crc32(memoryview(data)[: -TAIL.size]) != TAIL.unpack_from(data, len(data) - TAIL.size)[0]:
+    magic, version, stamp, fresh_until, stale_until, node, spaces, keys, codecs = HEAD.unpack_from(data)
+    if magic != MAGIC:
         return Reason.CORRUPT
-    _, version, stamp, fresh_until, stale_until, node, *lengths = HEAD.unpack_from(data)
     if version != VERSION:
         return Reason.VERSION
     echo = namespace + key
     start = HEAD.size + len(echo)
-    if lengths[:2] != [len(namespace), len(key)] or data[HEAD.size : start] != echo:
+    if spaces != len(namespace) or keys != len(key) or not data.startswith(echo, HEAD.size):
         return Reason.WRONG_KEY
-    end = start + lengths[2]
+    end = start + codecs
     if data[start:end] != codec:
         return Reason.CODEC
-    return Stored(stamp, fresh_until, stale_until, node, data[end : -TAIL.size])
+    whole: Stored = make(Stored, (stamp, fresh_until, stale_until, node, data[end : -TAIL.size]))
+    return whole

@@ -74,29 +74,30 @@ class Fallback:
 class AsyncFallback:
     """A store whose failures are misses. Its methods never raise an `Exception`; each takes at most `timeout`."""
 
-    __slots__ = ("_adapter", "_behind", "_guard", "_reporter")
+    __slots__ = ("_adapter", "_behind", "_guard", "_reporter", "_store")
 
     def __init__(self, adapter: AsyncCacheAdapter, guard: Guard, reporter: Reporter) -> None:
         self._adapter = adapter
+        self._store = _asyncio.quickest(adapter)
         self._guard = guard
         self._reporter = reporter
         self._behind = _asyncio.Behind(None)
 
     async def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.get(key)
+        guard, behind, store = self._guard, self._behind, lambda: self._store.get(key)
         answer = await _asyncio.ask(guard, behind, Operation.GET, FOREVER, store)
         value: Any = answer.value
         return value  # type: ignore[no-any-return]
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.set(key, value, ttl)
+        guard, behind, store = self._guard, self._behind, lambda: self._store.set(key, value, ttl)
         return (await _asyncio.ask(guard, behind, Operation.SET, FOREVER, store)).failed is None
 
     async def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.delete(key)
+        guard, behind, store = self._guard, self._behind, lambda: self._store.delete(key)
         return (await _asyncio.ask(guard, behind, Operation.DELETE, FOREVER, store)).failed is None
 
     def health(self) -> dict[str, dict[str, object]]:

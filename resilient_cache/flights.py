@@ -21,7 +21,7 @@ of the asking context, joining is a deadlock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Generic, Protocol, final
 
@@ -52,31 +52,19 @@ W = TypeVar("W", bound=Waiter)
 class Flight(Generic[W]):
     """One load in progress. `outcome` is whatever the flow landed, None while in the air."""
 
-    __slots__ = (
-        "blocked_on",
-        "detached",
-        "key",
-        "leader",
-        "mode",
-        "outcome",
-        "ready",
-        "since",
-        "stamp",
-        "stand_in",
-        "waiters",
-    )
+    # Most flights end without any of these having changed: see `Request`.
+    outcome: Any = None
+    ready: Any = None  # the outcome as soon as it is known, before it is written to the store
+    stand_in: Any = None  # what the leader has found that may stand in for a failed load
+    detached = False
+    leader: W | None = None  # None: the caller that took off
+    blocked_on: Sequence[Flight[W]] = ()
 
     def __init__(self, key: str, mode: Mode, stamp: int, since: float) -> None:
         self.key = key
         self.mode = mode
         self.stamp = stamp
         self.since = since
-        self.outcome: Any = None
-        self.ready: Any = None  # the outcome as soon as it is known, before it is written to the store
-        self.stand_in: Any = None  # what the leader has found that may stand in for a failed load
-        self.detached = False
-        self.leader: W | None = None  # None: the caller that took off
-        self.blocked_on: list[Flight[W]] = []
         self.waiters: OrderedDict[W, None] = OrderedDict()
 
     def waits_for(self, mine: Collection[Flight[W]]) -> bool:
@@ -93,8 +81,7 @@ class Flight(Generic[W]):
 
     def block(self, other: Flight[W]) -> None:
         """This flight's leader now needs `other` to land first."""
-        self.blocked_on = [flight for flight in self.blocked_on if flight.outcome is None]
-        self.blocked_on.append(other)
+        self.blocked_on = [*(flight for flight in self.blocked_on if flight.outcome is None), other]
 
     def unblock(self, other: Flight[W]) -> None:
         """It does not any more."""
@@ -134,7 +121,8 @@ class Flights(Generic[W]):
 
     def take_off_locked(self, key: str, mode: Mode, stamp: int, now: float) -> Flight[W]:
         """A new flight, led by the caller, in place of one that is there."""
-        self.detach_locked(key, mode)
+        if (key, mode) in self._flights:
+            self.detach_locked(key, mode)
         flight: Flight[W] = Flight(key, mode, stamp, now)  # not Flight[W](...), which costs 0.8 us more
         self._flights[key, mode] = flight
         return flight

@@ -33,7 +33,11 @@ class CacheAdapter(Protocol):
 
 @runtime_checkable
 class AsyncCacheAdapter(Protocol):
-    """The same as `CacheAdapter`, with coroutines. An adapter may add `aclose()`."""
+    """The same as `CacheAdapter`, with coroutines.
+
+    An adapter may add `aclose()`, and `futures`: the same methods as plain functions that give an `asyncio.Future`,
+    which a cache calls instead, for it then needs no task to call them in.
+    """
 
     def get(self, key: str, /) -> Coroutine[Any, Any, bytes | None]:
         """The bytes stored under `key`, or None when there are none."""

@@ -225,19 +225,13 @@ def test_cutting_a_connection_that_is_none_is_harmless() -> None:
 
 
 def test_a_restart_costs_no_idle_connection_a_failure(valkey_server: ValkeyServer) -> None:
-    adapter = RedisAdapter.from_url(valkey_server.url)
-    opened = threading.Barrier(8)
-
-    def hold() -> None:
-        pool: Any = adapter._owned._pool
-        adapter._owned._deadline.start(5.0)
-        connection = pool.get_connection()
-        opened.wait(5)
-        pool.release(connection)
-
-    threads = [threading.Thread(target=hold) for _ in range(8)]
+    adapter = RedisAdapter.from_url(valkey_server.url, timeout=5.0)
+    valkey_server.freeze()
+    threads = [threading.Thread(target=adapter.get, args=("k",)) for _ in range(8)]
     for thread in threads:
         thread.start()
+    time.sleep(0.1)
+    valkey_server.thaw()
     for thread in threads:
         thread.join()
     assert valkey_server.connections() == 9
@@ -358,31 +352,44 @@ def test_threads_share_an_adapter_and_get_their_own_replies() -> None:
     assert wrong == []
 
 
+@contextmanager
+def one_slow_answer() -> Iterator[tuple[str, threading.Event, threading.Event]]:
+    """The URL of a server that answers nil after a while; set when it was asked, and when the client hung up."""
+    asked, left = threading.Event(), threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        asked.set()
+        time.sleep(0.05)
+        connection.sendall(b"$-1\r\n")
+        if not connection.recv(65536):
+            left.set()
+
+    with FakeServer(serve) as server:
+        yield server.url, asked, left
+
+
 def test_closing_lets_a_busy_call_end_and_then_closes_its_connection() -> None:
-    with FakeServer.dripping(b"$-1\r\n", every=0.02) as server:
-        adapter = RedisAdapter.from_url(server.url, timeout=5.0)
+    with one_slow_answer() as (url, asked, left):
+        adapter = RedisAdapter.from_url(url, timeout=5.0)
         results: list[object] = []
         thread = threading.Thread(target=lambda: results.append(adapter.get("k")))
         thread.start()
-        while not server.accepted:
-            time.sleep(0.001)
-        client = adapter._owned
+        assert asked.wait(5)
         adapter.close()
         thread.join()
         assert results == [None]
-        assert [connection._sock for connection in client._pool._available_connections] == [None]
+        assert left.wait(5)
 
 
 def test_closing_lets_a_busy_async_call_end_and_then_closes_its_connection() -> None:
-    async def main(url: str) -> None:
+    async def main(url: str, asked: threading.Event, left: threading.Event) -> None:
         adapter = AsyncRedisAdapter.from_url(url, timeout=5.0)
         read = asyncio.create_task(adapter.get("k"))
-        await asyncio.sleep(0.03)
-        client = adapter._owned
+        assert await asyncio.to_thread(asked.wait, 5)
         await adapter.aclose()
         assert await read is None
-        assert [connection.is_connected for connection in client._pool._available_connections] == [False]
-        await asyncio.sleep(0)  # the transport closes in the loop's next turn
+        assert await asyncio.to_thread(left.wait, 5)
 
-    with FakeServer.dripping(b"$-1\r\n", every=0.02) as server:
-        asyncio.run(main(server.url))
+    with one_slow_answer() as served:
+        asyncio.run(main(*served))

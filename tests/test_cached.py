@@ -34,6 +34,18 @@ def test_a_cached_function_has_its_result_and_its_methods() -> None:
     assert calls == [("a", 1), ("a", 2), ("a", 1), ("a", 1)]
 
 
+@greetings.cached(key=lambda *made, key, **cache: f"{made}{key}{cache}")
+def hostile(*made: int, key: int = 1, **cache: int) -> object:
+    return made, key, cache
+
+
+def test_arguments_of_any_kind_and_name_are_handed_on() -> None:
+    """Once in the function that is made, once to the function that is called for a miss."""
+    for _ in range(2):
+        assert hostile(1, 2, key=3, function=4) == hostile.__wrapped__(1, 2, key=3, function=4)
+    assert hostile.refresh(1, key=3, made=5) == ((1,), 3, {"made": 5})
+
+
 def test_a_cached_coroutine_function_has_its_result_and_its_methods() -> None:
     async def main() -> None:
         cache: AsyncResilientCache[str, str] = AsyncResilientCache(None, name="c", memory=10)

@@ -1,33 +1,38 @@
-"""The fail-fast clients behind `from_url`: three commands, straight to a connection of redis-py's pool.
+"""The fail-fast clients behind `from_url`: three commands, each sent once and never again.
 
-They go around `redis.Redis.get`, whose retry, callback and metrics machinery costs more than the deadline does: 0.87
-of its CPU time. No command is ever sent twice. None has to be: the pool looks at a connection before it hands it out
-and replaces one that the server has closed meanwhile, so a restart costs no call anything.
+They go around `redis.Redis.get`, whose pool, retry, callback and metrics machinery costs more than the command does;
+what opens a connection and logs in is redis-py's (see `_redis_wire`). No command is ever sent twice. None has to be: a
+connection is looked at before it is used and replaced when the server has closed it, so a restart costs no call
+anything.
 
-The parser is redis-py's own even where hiredis is installed: over TLS 1.3 hiredis takes a session ticket for an unread
-reply and drops the connection, and for values that are one string each it is no faster.
+A pool is a list of places, each with a connection or None. A call takes the last place and brings it back, to the end
+with a connection that is in order, to the front without: so few connections are used, and a full pool is an empty
+list. Both are one step of a list, so threads need no lock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias, final
+from threading import RLock
+from typing import Any, Final, final
 
 try:
     import redis.asyncio.connection as aio
     import redis.connection as sync
     from redis._parsers import _AsyncRESP2Parser, _RESP2Parser
     from redis.backoff import NoBackoff
-    from redis.exceptions import ResponseError
     from redis.retry import Retry
 except ImportError as error:
     raise ImportError("Redis adapters need redis-py: pip install 'resilient-cache[redis]'") from error
 
 from ..deadline import remaining
 from ..errors import FailureKind, MisuseError, StoreError
+from ..forking import protect
 from ._redis_deadline import ASYNC, SYNC, Deadline
+from ._redis_errors import failure
+from ._redis_wire import Answers, AsyncWire, Refused, Wire, milliseconds, packed
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -49,116 +54,192 @@ ANONYMOUS: Final[dict[str, Any]] = (
 )
 
 SHORTEST_LEASE = 2.0
-
-Answers: TypeAlias = Callable[[object], bool]
-"""Whether a reply can be one to the command; if not, the connection is out of step and is dropped."""
+FULL: Final = "every permitted connection is in use"
 
 
 @final
 class Client:
     """`get`, `set`, `delete` within `timeout` seconds in all, or what the current operation has left if less."""
 
-    __slots__ = ("_closed", "_deadline", "_pool", "_timeout")
+    __slots__ = ("__weakref__", "_closed", "_deadline", "_dial", "_places", "_timeout", "lock")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         self._deadline = Deadline()
-        self._pool = _pool(sync, SYNC, url, options, {"deadline": self._deadline, "parser_class": _RESP2Parser})
+        self._dial = _dialler(sync, SYNC, url, options, {"deadline": self._deadline, "parser_class": _RESP2Parser})
+        self._places: list[Wire | None] = [None] * self._dial.max_connections
         self._timeout = timeout
         self._closed = False
+        self.lock = RLock()
+        protect(self)
 
     def get(self, key: str) -> object:
-        return self._run(_is_value, b"GET", key.encode())
+        return self._run(_is_value, packed(b"GET", key.encode()))
 
-    def set(self, key: str, value: bytes, px: int) -> None:
-        self._run(_is_ok, b"SET", key.encode(), value, b"PX", b"%d" % px)
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        self._run(_is_ok, packed(b"SET", key.encode(), value, b"PX", b"%d" % milliseconds(ttl)))
 
     def delete(self, key: str) -> None:
-        self._run(_is_count, b"DEL", key.encode())
+        self._run(_is_count, packed(b"DEL", key.encode()))
 
     def close(self) -> None:
         """Disconnect what is idle now, and what is busy when it comes back."""
         self._closed = True
-        self._pool.disconnect(inuse_connections=False)
+        _hang_up(self._places)
 
-    def _run(self, answers: Answers, *words: bytes) -> object:
+    def forked(self) -> None:
+        """Start over in a child: its parent goes on using the connections."""
+        self._places = [None] * self._dial.max_connections
+
+    def _run(self, answers: Answers, command: bytes) -> object:
         left = remaining()
-        self._deadline.start(self._timeout if left is None else min(self._timeout, left))
-        command = _packed(words)
-        connection = self._pool.get_connection()
+        self._deadline.start(self._timeout if left is None or left > self._timeout else left)
+        places = self._places
         try:
-            connection.send_packed_command(command)
-            return _in_step(connection.read_response(disable_decoding=True), answers)
-        except ResponseError:
-            raise  # read to its end: the connection is clean
-        except BaseException:
-            connection.disconnect()
+            wire = places.pop()
+        except IndexError:
+            raise StoreError(FailureKind.POOL, FULL) from None
+        keep = False
+        try:
+            if wire is not None and not wire.is_silent():
+                wire.close()
+                wire = None
+            if wire is None:
+                wire = Wire(self._dial())
+            reply = wire.ask(command, answers)
+            keep = True
+        except Refused as error:
+            keep = error.is_clean
             raise
         finally:
-            self._pool.release(connection)
+            if keep:
+                places.append(wire)
+            else:
+                places.insert(0, None)
+                if wire is not None:
+                    wire.close()
             if self._closed:
-                connection.disconnect()
+                _hang_up(places)
+        return reply
 
 
 @final
 class AsyncClient:
-    """The same for asyncio, connecting within `timeout` seconds; whoever awaits it bounds the rest.
+    """The same for asyncio, as futures; connecting within `timeout` seconds, whoever awaits it bounds the rest.
 
     A call that was left behind must not keep its connection for ever, on a server that never answers or a network that
     drops everything (15 minutes, until TCP gives up): after a lease of 4 timeouts, at least 2 s, the connection is cut.
+    One timer does that for all of them, and only while one is busy.
     """
 
-    __slots__ = ("_closed", "_pool", "_timeout")
+    __slots__ = ("_busy", "_closed", "_dial", "_places", "_sweeper", "_timeout")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
         limits = {"connect_timeout": timeout, "socket_connect_timeout": timeout, "socket_timeout": None}
-        self._pool = _pool(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
+        self._dial = _dialler(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
+        self._places: list[AsyncWire | None] = [None] * self._dial.max_connections
+        self._busy: dict[AsyncWire, None] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
         self._timeout = timeout
         self._closed = False
 
-    async def get(self, key: str) -> object:
-        return await self._run(_is_value, b"GET", key.encode())
+    def get(self, key: str, /) -> asyncio.Future[Any]:
+        return self._run(_is_value, b"GET", key)
 
-    async def set(self, key: str, value: bytes, px: int) -> None:
-        await self._run(_is_ok, b"SET", key.encode(), value, b"PX", b"%d" % px)
+    def set(self, key: str, value: bytes, ttl: float, /) -> asyncio.Future[Any]:
+        return self._run(_is_ok, b"SET", key, value, b"PX", b"%d" % milliseconds(ttl))
 
-    async def delete(self, key: str) -> None:
-        await self._run(_is_count, b"DEL", key.encode())
+    def delete(self, key: str, /) -> asyncio.Future[Any]:
+        return self._run(_is_count, b"DEL", key)
 
     async def aclose(self) -> None:
-        """Disconnect what is idle now, and what is busy when it comes back."""
+        """Disconnect what is idle or awaited by nobody, and what is busy when it comes back."""
         self._closed = True
-        await self._pool.disconnect(inuse_connections=False)
+        _hang_up(self._places)
+        for wire in list(self._busy):
+            if wire.is_forsaken:
+                wire.abort()
 
-    async def _run(self, answers: Answers, *words: bytes) -> object:
-        command = _packed(words)
-        connection = await self._pool.get_connection()
-        lease = max(SHORTEST_LEASE, 4 * (remaining() or self._timeout))
-        expiry = asyncio.get_running_loop().call_later(lease, connection.abort)
+    def _run(self, answers: Answers, word: bytes, key: str, *words: bytes) -> asyncio.Future[Any]:
+        left = remaining()
+        if self._closed:
+            raise StoreError(FailureKind.CONNECTION, "closed")
+        if left == 0.0:
+            raise StoreError(FailureKind.TIMEOUT, "no time left")
         try:
-            await connection.send_packed_command(command)
-            return _in_step(await connection.read_response(disable_decoding=True), answers)
-        except ResponseError:
-            raise  # read to its end: the connection is clean
-        except BaseException:
-            await connection.disconnect(nowait=True)
+            command = packed(word, key.encode(), *words)
+        except UnicodeEncodeError as error:
+            raise failure(error) from error
+        loop, lease = asyncio.get_running_loop(), max(SHORTEST_LEASE, 4 * (left or self._timeout))
+        wire = self._idle(loop)
+        if wire is not None:
+            return self._ask(wire, command, answers, lease)
+        return loop.create_task(self._connect(loop, command, answers, lease))
+
+    def _idle(self, loop: asyncio.AbstractEventLoop) -> AsyncWire | None:
+        """The last place's connection; None where one has to be made, because it has ended, perhaps with its loop."""
+        while self._places:
+            wire = self._places.pop()
+            if wire is not None and wire.is_open and wire.loop is loop:
+                return wire
+            self._places.insert(0, None)
+            if wire is None:
+                break
+        return None
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, command: bytes, answers: Answers, lease: float) -> object:
+        wire = self._idle(loop) or await self._connected()  # somebody may have come back meanwhile
+        return await self._ask(wire, command, answers, lease)
+
+    async def _connected(self) -> AsyncWire:
+        if not self._places:
+            raise StoreError(FailureKind.POOL, FULL)
+        self._places.pop()
+        try:
+            connection = self._dial()
+            await connection.connect()
+            return AsyncWire(connection, await connection.can_read(), self._free)
+        except BaseException as error:
+            self._places.insert(0, None)
+            if isinstance(error, Exception):
+                raise failure(error) from error
             raise
-        finally:
-            expiry.cancel()
-            await self._pool.release(connection)
-            if self._closed:
-                await connection.disconnect(nowait=True)
+
+    def _ask(self, wire: AsyncWire, command: bytes, answers: Answers, lease: float) -> asyncio.Future[Any]:
+        self._busy[wire] = None
+        wire.until = wire.loop.time() + lease
+        if self._sweeper is None:
+            self._sweeper = wire.loop.call_at(wire.until, self._sweep)
+        return wire.ask(command, answers)
+
+    def _free(self, wire: AsyncWire) -> None:
+        """A reply is there, or never will be."""
+        del self._busy[wire]
+        if wire.is_open:
+            self._places.append(wire)
+        else:
+            self._places.insert(0, None)
+        if self._closed:
+            _hang_up(self._places)
+
+    def _sweep(self) -> None:
+        """Cut what has been busy for longer than its lease; look again when the next lease ends."""
+        self._sweeper = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for wire in [wire for wire in self._busy if wire.until <= now]:
+            wire.abort()
+        due = [wire.until for wire in self._busy if wire.until > now]
+        if due:
+            self._sweeper = loop.call_at(min(due), self._sweep)
 
 
-def _packed(words: tuple[bytes, ...]) -> list[bytes]:
-    """The command as RESP, in 0.4 us; redis-py's own takes 2.5, and its `encoding` option has no business here."""
-    return [b"".join([b"*%d\r\n" % len(words), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in words]])]
-
-
-def _in_step(reply: object, answers: Answers) -> object:
-    if answers(reply):
-        return reply
-    raise StoreError(FailureKind.CONNECTION, f"a {type(reply).__name__} that answers another question")
+def _hang_up(places: list[Any]) -> None:
+    with contextlib.suppress(IndexError):
+        while True:
+            wire = places.pop()
+            if wire is not None:
+                wire.close()
 
 
 def _is_value(reply: object) -> bool:
@@ -166,15 +247,31 @@ def _is_value(reply: object) -> bool:
 
 
 def _is_ok(reply: object) -> bool:
-    return reply == b"OK"
+    return reply == "OK"
 
 
 def _is_count(reply: object) -> bool:
     return isinstance(reply, int)
 
 
-def _pool(module: Any, bounded: dict[type, type], url: str, options: dict[str, Any], forced: dict[str, Any]) -> Any:
-    """redis-py's pool: the options, over them the URL's, over both what failing fast requires."""
+@final
+class _Dialler:
+    """Makes connections, not yet connected: the options, over them the URL's, over both what failing fast requires."""
+
+    __slots__ = ("_pool", "max_connections")
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self.max_connections: int = pool.max_connections
+
+    def __call__(self) -> Any:
+        return self._pool.connection_class(**self._pool.connection_kwargs)
+
+
+def _dialler(
+    module: Any, bounded: dict[type, type], url: str, options: dict[str, Any], forced: dict[str, Any]
+) -> _Dialler:
+    """Raises `MisuseError` for a URL or an option that cannot work, before anything is opened."""
     arguments = {"connection_class": module.Connection} | options | _parsed(module, url)
     if arguments.get("decode_responses"):
         raise MisuseError("decode_responses must be left out: values are bytes and stay bytes")
@@ -183,10 +280,11 @@ def _pool(module: Any, bounded: dict[type, type], url: str, options: dict[str, A
         raise MisuseError(f"connection_class must be left out: {base!r} cannot be given a deadline")
     try:
         pool = module.ConnectionPool(**arguments | FAIL_FAST | ANONYMOUS | forced | {"connection_class": bounded[base]})
-        pool.connection_class(**pool.connection_kwargs)  # opens nothing, but knows its arguments
+        dialler = _Dialler(pool)
+        dialler()  # opens nothing, but knows its arguments
     except Exception as error:
         raise MisuseError(f"options cannot be used: {error}") from error
-    return pool
+    return dialler
 
 
 def _parsed(module: Any, url: str) -> dict[str, Any]:

@@ -29,7 +29,9 @@ class Deadline(threading.local):
     until = 0.0
 
     def start(self, seconds: float) -> None:
-        """Give this thread's next operation that many seconds from now."""
+        """Give this thread's next operation that many seconds from now. Raises `TimeoutError` for none."""
+        if seconds <= 0:
+            raise TimeoutError("no time left")
         self.until = time.monotonic() + seconds
 
     def left(self) -> float:

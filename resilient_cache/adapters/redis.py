@@ -16,22 +16,46 @@ from ..deadline import remaining
 from ..errors import FailureKind, MisuseError, StoreError
 from ._redis_advice import check_client, warn_if_slow
 from ._redis_errors import failure
+from ._redis_wire import milliseconds
 
 __all__ = ["AsyncRedisAdapter", "RedisAdapter"]
 
 T = TypeVar("T")
 
 MAX_CONNECTIONS: Final = 128  # twice the 64 calls that a cache leaves behind at most
-LONGEST_PX: Final = 2**53
 
 
 class _Closed:
     """Stands in for the client of a closed adapter."""
 
-    def get(self, *_: object, **__: object) -> Any:
+    def get(self, *_: object) -> Any:
         raise StoreError(FailureKind.CONNECTION, "closed")
 
     set = delete = get
+
+
+@final
+class _Existing:
+    """A client that was given to us, of either colour, with the methods of ours."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def get(self, key: str) -> Any:
+        return self._in_time().get(key)
+
+    def set(self, key: str, value: bytes, ttl: float) -> Any:
+        return self._in_time().set(key, value, px=milliseconds(ttl))
+
+    def delete(self, key: str) -> Any:
+        return self._in_time().delete(key)
+
+    def _in_time(self) -> Any:
+        if remaining() == 0.0:
+            raise StoreError(FailureKind.TIMEOUT, "no time left")
+        return self._client
 
 
 @final
@@ -51,7 +75,7 @@ class RedisAdapter:
         seconds = _seconds(timeout)
         check_client(client, is_async=False)
         warn_if_slow(client, seconds, is_async=False)
-        self._client: Any = client
+        self._client: Any = _Existing(client)
         self._owned: Any = None
 
     @classmethod
@@ -78,7 +102,6 @@ class RedisAdapter:
 
     def get(self, key: str, /) -> bytes | None:
         """The bytes stored under `key`, or None when there are none."""
-        _refuse_if_late()
         try:
             reply: object = self._client.get(key)
         except Exception as error:
@@ -87,15 +110,13 @@ class RedisAdapter:
 
     def set(self, key: str, value: bytes, ttl: float, /) -> None:
         """Store `value` for `ttl` seconds, to the millisecond and at least one; the server has acknowledged it."""
-        _refuse_if_late()
         try:
-            self._client.set(key, value, px=_milliseconds(ttl))
+            self._client.set(key, value, ttl)
         except Exception as error:
             raise failure(error) from error
 
     def delete(self, key: str, /) -> None:
         """Remove `key`, whether it is there or not; the server has acknowledged it."""
-        _refuse_if_late()
         try:
             self._client.delete(key)
         except Exception as error:
@@ -124,7 +145,7 @@ class AsyncRedisAdapter:
         self._timeout = _seconds(timeout)
         check_client(client, is_async=True)
         warn_if_slow(client, self._timeout, is_async=True)
-        self._client: Any = client
+        self._client: Any = _Existing(client)
         self._owned: Any = None
 
     @classmethod
@@ -143,9 +164,13 @@ class AsyncRedisAdapter:
         adapter._client = adapter._owned = client
         return adapter
 
+    @property
+    def futures(self) -> Any:
+        """The same store as plain functions that give futures, which spares a cache a task for every call."""
+        return self._owned
+
     async def get(self, key: str, /) -> bytes | None:
         """The bytes stored under `key`, or None when there are none."""
-        _refuse_if_late()
         try:
             reply: object = await self._bounded(self._client.get(key))
         except Exception as error:
@@ -154,15 +179,13 @@ class AsyncRedisAdapter:
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> None:
         """Store `value` for `ttl` seconds, to the millisecond and at least one; the server has acknowledged it."""
-        _refuse_if_late()
         try:
-            await self._bounded(self._client.set(key, value, px=_milliseconds(ttl)))
+            await self._bounded(self._client.set(key, value, ttl))
         except Exception as error:
             raise failure(error) from error
 
     async def delete(self, key: str, /) -> None:
         """Remove `key`, whether it is there or not; the server has acknowledged it."""
-        _refuse_if_late()
         try:
             await self._bounded(self._client.delete(key))
         except Exception as error:
@@ -182,19 +205,10 @@ class AsyncRedisAdapter:
             return await call
 
 
-def _refuse_if_late() -> None:
-    if remaining() == 0.0:
-        raise StoreError(FailureKind.TIMEOUT, "no time left")
-
-
 def _bytes(reply: object) -> bytes | None:
     if reply is None or isinstance(reply, bytes):
         return reply
     raise StoreError(FailureKind.CONNECTION, f"a {type(reply).__name__} in answer to GET")
-
-
-def _milliseconds(ttl: float) -> int:
-    return int(min(max(ttl * 1000, 1), LONGEST_PX))
 
 
 def _seconds(timeout: float | timedelta) -> float:

@@ -121,6 +121,27 @@ class AsyncDriver(Driver):
         run_virtual(main(), self.clock)
 
 
+class Futures:
+    """The methods of an adapter as plain functions that give futures."""
+
+    def __init__(self, adapter: AsyncFaultyAdapter) -> None:
+        self._adapter = adapter
+
+    def get(self, key: str) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._adapter.get(key))
+
+    def set(self, key: str, value: bytes, ttl: float) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._adapter.set(key, value, ttl))
+
+
+class FuturesDriver(AsyncDriver):
+    """Through `AsyncResilientCache`, over a store that gives futures."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        vars(self.adapter)["futures"] = Futures(self.adapter)
+
+
 COLOURS = (SyncDriver, AsyncDriver)
 
 

@@ -124,7 +124,7 @@ def test_another_versions_entry_is_a_miss(stage: Make) -> None:
     cache = stage()
     good = written(cache)
     newer = good[:2] + bytes([good[2] + 1]) + good[3:-4]
-    cache.poison("k", newer + struct.pack(">I", crc32(newer)))
+    cache.poison("k", newer + struct.pack("<I", crc32(newer)))
     refused(cache, "version")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from resilient_cache.testing import FaultKind
 
 from .course import Driver, Seen
-from .drivers import COLOURS, AsyncDriver, SyncDriver, run
+from .drivers import COLOURS, AsyncDriver, FuturesDriver, SyncDriver, run
 from .model import judge, predict
 from .scenario import (
     CALM,
@@ -64,7 +64,7 @@ def test_a_store_that_always_fails_is_no_cache(colour: Colour, setup: Setup, ste
         assert [answered(seen) for seen in down] == [answered(seen) for seen in none]
 
 
-@both
+@pytest.mark.parametrize("colour", [*COLOURS, FuturesDriver])
 @often
 @given(setup=rough_setups, steps=scenarios(ROUGH))
 def test_no_law_is_broken_whatever_fails(colour: Colour, setup: Setup, steps: list[Step]) -> None:

@@ -34,7 +34,7 @@ def reopened(data: object) -> Stored | Reason:
 
 def resealed(data: bytes) -> bytes:
     """`data` without its checksum, with a right one."""
-    return data + struct.pack(">I", crc32(data))
+    return data + struct.pack("<I", crc32(data))
 
 
 @given(NAMES, NAMES, CODECS, ENTRIES)

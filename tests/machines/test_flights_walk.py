@@ -8,7 +8,7 @@ from threading import RLock
 import pytest
 
 from resilient_cache._local import Local
-from resilient_cache._request import Request
+from resilient_cache._request import GATES, Request
 from resilient_cache.errors import MisuseError
 from resilient_cache.flights import LEADING, Flight, Waiter, lead
 from resilient_cache.outcome import Mode
@@ -88,7 +88,8 @@ class Tower:
 
     def board(self, key: str) -> bool:
         """Whether the running context leads `key` now; else it waits."""
-        request = Request(key, CachePolicy(), Mode.ON, 0.0, 99.0, loads=True, forced=False)
+        request = Request(key, CachePolicy(), Mode.ON, GATES[Mode.ON], since=0.0, until=99.0)
+        request.loads = True
         flight, seat = self.local.board(request, Seat, 0.0)
         if seat is None:
             lead(flight)

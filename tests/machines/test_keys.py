@@ -15,7 +15,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from resilient_cache.errors import MisuseError
-from resilient_cache.keys import key_builder
+from resilient_cache.keys import calls_of
 
 HERE = __name__
 
@@ -53,7 +53,7 @@ def placed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def key(function: Callable[..., Any], template: str | None = None) -> Callable[..., str]:
-    return key_builder(function, template)
+    return calls_of(function, template).key
 
 
 TEXTS = st.text("ab:/%.'\"\\,()~_-é\ud800\0 ", max_size=6)
@@ -190,7 +190,7 @@ def test_a_function_is_taken_as_the_key_it_is() -> None:
     def made(*args: object) -> str:
         return "made"
 
-    assert key_builder(two, made) is made
+    assert calls_of(two, made).key is made
 
 
 NOT_PLAIN: list[Any] = [[1], {"a": 1}, {1}, b"x", object(), Level.LOW, 1j]
@@ -239,7 +239,7 @@ class Methods:
 def test_a_method_asks_for_a_key() -> None:
     for method in (Methods.asked, inspect.getattr_static(Methods, "of").__func__):
         with pytest.raises(MisuseError, match="key must be given for a method"):
-            key_builder(method, None)
+            calls_of(method, None)
     assert key(Methods.asked, "r:{host}")(None, "h") == "r:h"
     assert key(Methods.free)("h") == f"{HERE}.Methods.free('h')"
 
@@ -248,7 +248,7 @@ def test_what_has_no_signature_or_no_name_is_misuse() -> None:
     odd: list[Any] = [min, functools.partial(two, 1), builtins.type("Callable", (), {"__call__": lambda me, a: a})()]
     for nameless in odd:
         with pytest.raises(MisuseError, match=r"^key must be"):
-            key_builder(nameless, None)
+            calls_of(nameless, None)
     assert key(functools.partial(two, 1), "r:{b}")(b=2) == "r:2"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from resilient_cache._local import Local
 from resilient_cache._reporting import Reporter
-from resilient_cache._request import Candidate, Request
+from resilient_cache._request import GATES, Candidate, Request
 from resilient_cache._sealing import Sealing
 from resilient_cache.codecs import JsonCodec
 from resilient_cache.entry import Stored
@@ -44,7 +44,8 @@ class Sealed:
         self.sealing = Sealing(JsonCodec(), self.policy, self.reporter, self.local)
 
     def request(self, stamp: int = 0) -> Request:
-        request = Request("k", self.policy, Mode.ON, 500.0, 999.0, loads=True, forced=False)
+        request = Request("k", self.policy, Mode.ON, GATES[Mode.ON], since=500.0, until=999.0)
+        request.loads = True
         request.stamp = stamp or self.local.stamps.next()
         return request
 

@@ -1,0 +1,245 @@
+"""RESP2, as far as three commands need it, over connections that redis-py has opened.
+
+Connecting, TLS, AUTH and SELECT are its work, one request and one reply at a time are ours: its way from a pooled
+connection to a reply costs 0.89 of a plain `Redis.get`, this one 0.44, of which the kernel takes 0.3. An async reply
+is a plain future, so nobody needs a task to wait for it, and whoever stops waiting leaves the connection to read its
+reply and be used again: replies cannot shift.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, final
+
+from ..errors import FailureKind, StoreError
+from ._redis_errors import failure
+
+__all__ = ["MORE", "Answers", "AsyncWire", "Refused", "Replies", "Wire", "milliseconds", "packed"]
+
+Answers: TypeAlias = Callable[[object], bool]
+"""Whether a reply can be one to the command; if not, the connection is out of step and is dropped."""
+
+MORE: Final = object()
+"""The reply is not there yet."""
+
+AT_ONCE: Final = 65_536
+LONGEST_PX: Final = 2**53
+LONGEST_LINE: Final = 65_536
+UNASKED: Final = "Connection not ready: it spoke before it was asked"
+BULK, STATUS, NUMBER, ERROR = b"$+:-"
+
+
+class Refused(Exception):
+    """An error reply, its text as it came: read to its end, so the connection is clean."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the connection may be used again. Not after an error about who we are: the next one logs in anew."""
+        return failure(self).kind is not FailureKind.AUTH
+
+
+def packed(*words: bytes) -> bytes:
+    """A command as RESP."""
+    return b"".join([b"*%d\r\n" % len(words), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in words]])
+
+
+def milliseconds(ttl: float) -> int:
+    """A ttl as PX takes it: at least one."""
+    return int(min(max(ttl * 1000, 1), LONGEST_PX))
+
+
+@final
+class Replies:
+    """Bytes in, replies out, one after the other: bytes, None, int, str for a status, `Refused` for an error."""
+
+    __slots__ = ("_data", "_need")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._need = 0
+
+    def feed(self, data: bytes) -> object:
+        """The reply that `data` ends, or `MORE`. Raises `ValueError` for what is no RESP, or more than one reply."""
+        whole: bytes | bytearray = data
+        if self._data:
+            self._data += data
+            whole = self._data
+        reply, used = self._first(whole) if len(whole) >= self._need else (MORE, 0)
+        if reply is MORE:
+            if whole is data:
+                self._data += data
+            return MORE
+        if used != len(whole):
+            raise ValueError("more than one reply to one command")
+        if self._data:
+            self._data, self._need = bytearray(), 0
+        return reply
+
+    def _first(self, data: bytes | bytearray) -> tuple[object, int]:
+        """The first reply in `data` and the bytes that it takes; `MORE` while they are not all there."""
+        end = data.find(b"\r\n")
+        if end < 0:
+            if len(data) > LONGEST_LINE:
+                raise ValueError("a line without end")
+            return MORE, 0
+        kind, line, used = data[0], bytes(data[1:end]), end + 2
+        if kind == BULK:
+            return (None, used) if line == b"-1" else self._value(data, used, used + _number(line) + 2)
+        if kind == STATUS:
+            return line.decode(errors="replace"), used
+        if kind == NUMBER:
+            return _number(line), used
+        if kind == ERROR:
+            return Refused(line.decode(errors="replace")), used
+        raise ValueError(f"no RESP2: {bytes(data[:20])!r}")
+
+    def _value(self, data: bytes | bytearray, start: int, end: int) -> tuple[object, int]:
+        if len(data) < end:
+            self._need = end
+            return MORE, 0
+        if data[end - 2 : end] != b"\r\n":
+            raise ValueError("a value longer than it says")
+        return bytes(data[start : end - 2]), end
+
+
+def _number(line: bytes) -> int:
+    if not line.isdigit():
+        raise ValueError(f"no number: {line[:20]!r}")
+    return int(line)
+
+
+def _answer(reply: object, answers: Answers) -> object:
+    if isinstance(reply, Refused):
+        raise reply
+    if not answers(reply):
+        raise StoreError(FailureKind.CONNECTION, f"a {type(reply).__name__} that answers another question")
+    return reply
+
+
+@final
+class Wire:
+    """One connection of a thread's, bounded by the deadline that its socket keeps to."""
+
+    __slots__ = ("_connection", "_has_spoken", "_replies", "_socket")
+
+    def __init__(self, connection: Any) -> None:
+        connection.connect()
+        if connection.can_read():
+            raise ConnectionError(UNASKED)
+        self._connection = connection
+        self._socket = connection._sock
+        self._has_spoken = _poll(self._socket)
+        self._replies = Replies()
+
+    def is_silent(self) -> bool:
+        """Whether the server is still there, as far as one can tell, and has said nothing of its own accord."""
+        if not self._has_spoken(0):
+            return True
+        try:
+            self._socket.settimeout(0)
+            self._socket.recv(1)  # the end, something unasked, or of TLS what is not for us to hear
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            return type(error).__name__ == "SSLWantReadError"  # by name: Python may be built without ssl
+        return False
+
+    def ask(self, command: bytes, answers: Answers) -> object:
+        """The reply. Raises `Refused` for an error reply; after anything else the wire is of no more use."""
+        self._socket.sendall(command)
+        while True:
+            data = self._socket.recv(AT_ONCE)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            reply = self._replies.feed(data)
+            if reply is not MORE:
+                return _answer(reply, answers)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.disconnect()
+
+
+def _poll(connected: Any) -> Callable[[int], object]:
+    """Asks whether something can be read; a quarter of the price of finding out by reading."""
+    if not hasattr(select, "poll"):  # Windows
+        return lambda _: True
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return poll.poll
+
+
+@final
+class AsyncWire(asyncio.Protocol):
+    """One connection of an event loop's. `free` is called with it when the reply is there, or never will be."""
+
+    __slots__ = ("_answers", "_free", "_replies", "_waiter", "_writer", "is_open", "loop", "until")
+
+    def __init__(self, connection: Any, unasked: bool, free: Callable[[AsyncWire], object]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.is_open = True
+        self.until = 0.0  # when whoever asks will have waited long enough
+        self._free = free
+        self._replies = Replies()
+        self._answers: Answers = bool
+        self._waiter: asyncio.Future[Any] | None = None
+        self._writer = connection._writer  # kept, or it would close the transport with its last breath
+        connection._writer = connection._reader = None
+        self._writer.transport.set_protocol(self)
+        if unasked:
+            self.abort()
+            raise ConnectionError(UNASKED)
+
+    @property
+    def is_forsaken(self) -> bool:
+        """Whether nobody waits for the reply any more."""
+        return self._waiter is None or self._waiter.done()
+
+    def ask(self, command: bytes, answers: Answers) -> asyncio.Future[Any]:
+        """The reply, as a future that gives it or raises `StoreError`. Cancelling it leaves the wire in order."""
+        self._answers = answers
+        self._waiter = waiter = self.loop.create_future()
+        self._writer.transport.write(command)
+        return waiter
+
+    def data_received(self, data: bytes) -> None:
+        """Some of the reply, or all of it."""
+        try:
+            if self._waiter is None:
+                raise ConnectionError(UNASKED)
+            reply = self._replies.feed(data)
+            if reply is not MORE:
+                self._end(_answer(reply, self._answers), None)
+        except Exception as error:  # noqa: BLE001 - around a store: it said something that is no answer
+            if not isinstance(error, Refused) or not error.is_clean:
+                self.abort()
+            self._end(None, error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end of the connection, whoever ended it."""
+        self.is_open = False
+        self._end(None, exc or ConnectionError("the server closed the connection"))
+
+    def abort(self) -> None:
+        """Cut the connection where it stands: whoever waits gets an error at once."""
+        self.is_open = False
+        self._writer.transport.abort()
+
+    def close(self) -> None:
+        """Hang up."""
+        self.is_open = False
+        self._writer.close()
+
+    def _end(self, reply: object, error: Exception | None) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is None:
+            return
+        self._free(self)
+        if waiter.done():  # cancelled: nobody listens
+            return
+        if error is None:
+            waiter.set_result(reply)
+        else:
+            waiter.set_exception(failure(error))
