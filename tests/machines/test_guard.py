@@ -32,8 +32,11 @@ class Guarded:
             random=lambda: 1.0,
         )
 
+    def admit(self, operation: Operation = Operation.GET, left: float = 9.0) -> Call | Reason:
+        return self.guard.admit(operation, self.clock.monotonic() + left)
+
     def call(self, operation: Operation = Operation.GET, left: float = 9.0) -> Call:
-        call = self.guard.admit(operation, left)
+        call = self.admit(operation, left)
         assert isinstance(call, Call), call
         return call
 
@@ -51,7 +54,7 @@ def test_a_call_that_never_ends_keeps_its_permit_for_5_s_or_four_timeouts(timeou
     guarded = Guarded(timeout, max_calls=1)
     guarded.call()
     guarded.clock.advance(lease - 0.5)
-    assert guarded.guard.admit(Operation.GET, 9.0) is Reason.BUSY
+    assert guarded.admit(Operation.GET, 9.0) is Reason.BUSY
     guarded.clock.advance(0.5)
     guarded.call()
 
@@ -64,7 +67,7 @@ def test_a_probe_is_not_replaced_while_it_may_be_running(timeout: float, lease: 
     guarded.clock.advance(1.0)
     assert guarded.call().ticket < 0
     guarded.clock.advance(lease - 0.5)
-    assert guarded.guard.admit(Operation.GET, 9.0) is Reason.OPEN
+    assert guarded.admit(Operation.GET, 9.0) is Reason.OPEN
     guarded.clock.advance(0.5)
     assert guarded.call().ticket < 0
 
@@ -86,10 +89,10 @@ def test_what_a_call_may_take_is_the_less_of_what_is_left_and_of_the_timeout() -
     """And a call with much less than the timeout says nothing about the store when its time is over."""
     guarded = Guarded(1.0)
     now = guarded.clock.monotonic()
-    whole, nearly, short = (guarded.call(left=left) for left in (9.0, 0.9, 0.89))
-    assert [call.until - now for call in (whole, nearly, short)] == pytest.approx([1.0, 0.9, 0.89])
+    whole, nearly, short = (guarded.call(left=left) for left in (9.0, 0.9375, 0.875))
+    assert [call.until - now for call in (whole, nearly, short)] == pytest.approx([1.0, 0.9375, 0.875])
     assert [call.short for call in (whole, nearly, short)] == [False, False, True]
-    assert guarded.guard.admit(Operation.GET, 0.001) is Reason.NO_TIME
+    assert guarded.guard.admit(Operation.GET, now + 1 / 1024) is Reason.NO_TIME
     for _ in range(5):
         guarded.guard.failed(guarded.call(left=0.5), TimeoutError())
     assert guarded.state(Direction.READ) is CircuitState.CLOSED
@@ -129,6 +132,6 @@ def test_a_probe_for_which_there_is_no_permit_gives_its_turn_back() -> None:
     guarded.open()
     busy = guarded.call(Operation.SET)
     guarded.clock.advance(1.0)
-    assert guarded.guard.admit(Operation.GET, 9.0) is Reason.BUSY
-    guarded.guard.answered(busy, None)
+    assert guarded.admit(Operation.GET, 9.0) is Reason.BUSY
+    guarded.guard.answered(busy, None, guarded.clock.monotonic())
     assert guarded.call().ticket < 0
