@@ -63,15 +63,10 @@ class Loads:
             return outcome, None
         ttl, stale_for = windows
         found = Candidate(value, since + ttl, since + ttl + stale_for, request.stamp)
-        if not self._keep(request, found, flight):
+        if request.gates.memory and not self._local.keep(request.key, found, flight):
             return outcome, None
         writes = request.gates.write and request.answered
         return outcome, self._sealing.seal(request, value, ttl, stale_for) if writes else None
-
-    def _keep(self, request: Request, found: Candidate, flight: Flight[Any]) -> bool:
-        if request.gates.memory:
-            return self._local.keep(request.key, found, flight)
-        return not flight.detached
 
     def failed(self, request: Request, flight: Flight[Any], error: BaseException) -> Failure:
         """The loader raised `error`: the flight's outcome."""

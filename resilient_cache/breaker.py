@@ -75,12 +75,16 @@ class Breaker:
         self._width = float_of(policy.window) / BUCKETS
         self._forced: list[CircuitState] = []
         self._issued = 0
-        self._ticket = 0
-        self._streak = 0
-        self._probe = 0
         self._openings = 0  # in a row: k of the hold's 2**(k-1)
         self._tilt = 0.0  # when `_openings` was last right; it decays from there while closed
         self._close()
+
+    def _close(self) -> None:
+        self._state = CircuitState.CLOSED
+        self._buckets: list[list[int]] = [[-1, 0, 0] for _ in range(BUCKETS)]  # index, successes, failures
+        self._streak = 0
+        self._probe = 0
+        self._ticket = self._issue()
 
     @property
     def state(self) -> CircuitState:
@@ -98,12 +102,11 @@ class Breaker:
     def success(self, ticket: int, now: float) -> Transition | None:
         """The call of `ticket` was answered. `now` may be the reading its admission was asked with."""
         index = int(now // self._width)
-        if ticket and ticket == self._ticket:  # from here to the count nothing is called: no other thread gets in
+        if ticket == self._ticket:  # from here to the count nothing is called: no other thread gets in
             bucket = self._buckets[index % BUCKETS]
             if bucket[0] == index:
                 bucket[1] += 1
-                if self._streak:
-                    self._streak = 0
+                self._streak = 0
                 return None
         with self._lock:
             return self._success_locked(ticket, now)
@@ -158,16 +161,6 @@ class Breaker:
         self._issued += 1
         return self._issued
 
-    def _close(self) -> None:
-        self._state = CircuitState.CLOSED
-        self._buckets: list[list[int]] = [[-1, 0, 0] for _ in range(BUCKETS)]  # index, successes, failures
-        self._streak = 0
-        self._streak_since = 0.0
-        self._successes = 0
-        self._probe = 0
-        self._lease_until = self._until = 0.0
-        self._ticket = self._issue()
-
     def _admit_probe(self, now: float) -> int:
         with self._lock:
             if self._ticket:  # another thread has just closed it
@@ -177,11 +170,11 @@ class Breaker:
             if self._state is not CircuitState.HALF_OPEN or (self._probe and now < self._lease_until):
                 return REJECTED
             self._probe = -self._issue()
-            self._lease_until = now + float_of(self._policy.lease)
+            self._lease_until: float = now + float_of(self._policy.lease)
             return self._probe
 
     def _success_locked(self, ticket: int, now: float) -> Transition | None:
-        if ticket and ticket == self._ticket:
+        if ticket == self._ticket:  # of an open circuit too: what it counts is forgotten with the closing
             self._bucket_locked(now)[1] += 1
             self._streak = 0
         elif self._is_probe(ticket) and now < self._lease_until:
@@ -232,7 +225,7 @@ class Breaker:
         hold = longest * (0.5 + 0.5 * self._random())
         self._state = CircuitState.OPEN
         self._ticket = self._probe = self._successes = 0
-        self._until = now + hold
+        self._until: float = now + hold
         return Transition(before, CircuitState.OPEN, hold)
 
 

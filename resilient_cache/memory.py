@@ -57,7 +57,7 @@ class Memory(Generic[V]):
         self.entries: dict[str, Slot[V]] = {}
         self.marks = bytearray(capacity)
         self._keys = [""] * capacity
-        self._main_start = max(1, capacity // SMALL_SHARE) if capacity else 0
+        self._main_start = max(1, capacity // SMALL_SHARE)
         self._free: list[int] = []
         self._unused = 0
         self._small_hand = 0

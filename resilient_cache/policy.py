@@ -25,8 +25,8 @@ def _whole(name: str, value: object, least: int) -> None:
         raise MisuseError(f"{name} must be a whole number, at least {least}, not {value!r}")
 
 
-def _share(name: str, value: object, *, above: float = -1.0) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (above < value <= 1 and value >= 0):
+def _share(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise MisuseError(f"{name} must be a share between 0 and 1, not {value!r}")
 
 
@@ -56,7 +56,9 @@ class BreakerPolicy:
         _as_seconds(self, least)
         for name in ("consecutive", "min_calls", "probes"):
             _whole(name, getattr(self, name), 1)
-        _share("failure_rate", self.failure_rate, above=0.0)
+        _share("failure_rate", self.failure_rate)
+        if self.failure_rate == 0:
+            raise MisuseError("failure_rate must be more than 0, or it would open without a failure")
         if float_of(self.max_hold) < float_of(self.hold):
             raise MisuseError(f"max_hold must be at least hold ({self.hold:g}), not {self.max_hold:g}")
 

@@ -82,7 +82,7 @@ FAULTS = (
     Fault.raising(RuntimeError("can't start new thread")),
     Fault(FaultKind.RAISE_AT_CALL),
     Fault(FaultKind.HANG),
-    Fault.slow(0.125),
+    Fault.slow(0.09375),  # no number of them ends at the very moment at which the timeout does
     Fault.slow(0.5),
     Fault.slow(2.0),
     Fault(FaultKind.CORRUPT),

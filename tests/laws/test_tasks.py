@@ -282,3 +282,16 @@ def test_no_interleaving_serves_what_was_invalidated(memory: int, plan: Any, scr
             assert all(b > a for (a, _), (b, _) in zip(order.starts, order.starts[1:], strict=False)) or memory == 0
 
     room.run(main)
+
+
+def test_what_the_leader_found_stands_in_for_those_who_lose_patience() -> None:
+    """L12: a follower whose `load_timeout` is over is given the stale entry that its leader found in the store."""
+    room = Room(memory=0, policy=replace(POLICY, ttl=1, load_timeout=1))
+
+    async def main() -> None:
+        assert await room.load("k", seconds=0) == 1
+        await pass_time(2)
+        assert await asyncio.gather(*(room.load("k", seconds=5) for _ in range(3))) == [1, 1, 1]
+        assert room.started == 2
+
+    room.run(main)

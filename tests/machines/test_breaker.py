@@ -133,6 +133,37 @@ def test_successes_leave_the_window_at_the_border_of_their_bucket(now: float, op
     assert (fail(breaker, now) is not None) is opens  # 4 of 9, or 4 of 4
 
 
+@pytest.mark.parametrize("start", [0.0, 1.0, 50.0, 1_000.0])
+def test_the_window_moves_in_tenths_from_the_first_reading_of_the_clock_on(start: float) -> None:
+    """A failure counts until the tenth of the window that it fell into is ten tenths old, whatever the clock shows."""
+    policy = BreakerPolicy(consecutive=NEVER, min_calls=2, window=10.0)
+    for later, opens in ((9.9, True), (10.0, False)):
+        for first in (0.0, 0.95):
+            breaker = circuit(policy)
+            fail(breaker, start + first)
+            assert (fail(breaker, start + later) is not None) is opens
+
+
+@pytest.mark.parametrize("later", [5.25, 7.75, 10.0, 12.5, 20.25])
+@pytest.mark.parametrize("before", [1, 10, 11])
+def test_a_success_counts_at_its_own_time_whatever_was_counted_before_the_window(later: float, before: int) -> None:
+    """Successes in any tenth that is over do not take in the first of a new one."""
+    for first in (0.25 + 0.5 * tenth for tenth in range(int(2 * (later - 5.0)) + 1)):
+        breaker = circuit(RATE)
+        succeed(breaker, first, times=before)
+        succeed(breaker, later)
+        assert fail(breaker, later + 0.1, times=2) is None
+        assert fail(breaker, later + 0.1) is not None
+
+
+def test_what_is_older_than_the_window_is_gone_though_nothing_took_its_place() -> None:
+    """After an idle time the calls of before it do not count, whichever tenth they were in."""
+    breaker = circuit(RATE)
+    fail(breaker, 1.5, times=3)
+    assert fail(breaker, 25.0) is None
+    assert fail(breaker, 25.0, times=3) is not None
+
+
 def test_all_ten_buckets_count_and_an_old_one_is_emptied_before_it_is_used_again() -> None:
     breaker = circuit(BreakerPolicy(consecutive=NEVER, min_calls=10, failure_rate=1.0))
     for step in range(9):

@@ -168,6 +168,18 @@ def test_tickets_of_before_the_opening_are_inert() -> None:
     assert breaker.state is CLOSED
 
 
+def test_a_success_of_before_the_opening_does_not_end_a_row_of_after_it() -> None:
+    """Invariant 3, on the shortest way: a late success counts for nothing where failures have just been counted."""
+    breaker = circuit()
+    late = breaker.admit(9.0)
+    fail(breaker, 9.0, 4)
+    fail(breaker, 10.0)
+    succeed(breaker, 11.0, 2)
+    fail(breaker, 12.0, 4)
+    assert breaker.success(late, 12.0) is None
+    assert fail(breaker, 12.5) is not None
+
+
 def test_a_rejected_call_that_reports_all_the_same_changes_nothing() -> None:
     breaker = opened()
     for ending in (breaker.failure, breaker.success, breaker.failure):

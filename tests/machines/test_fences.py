@@ -260,3 +260,12 @@ def test_a_confirmation_lifts_no_fence() -> None:
     fences.pend_locked("a", 10)
     fences.confirm_locked("a", 10)
     assert fences.at("a") == 10
+
+
+def test_a_fence_is_the_latest_stamp_raised_and_nothing_else() -> None:
+    """Also where the clock begins: a first fence refuses what is stamped at or before it, and not a stamp more."""
+    fences = Fences(100)
+    fences.raise_locked("a", 0)
+    assert (fences.at("a"), fences.admits("a", 1)) == (0, True)
+    fences.pend_locked("a", 0)
+    assert fences.pending() == (1, 0)

@@ -10,7 +10,7 @@ import pytest
 from resilient_cache._local import Local
 from resilient_cache._request import GATES, Request
 from resilient_cache.errors import MisuseError
-from resilient_cache.flights import Flight, Waiter, lead
+from resilient_cache.flights import LEADING, Flight, Waiter, lead
 from resilient_cache.outcome import Mode
 from resilient_cache.policy import CachePolicy
 
@@ -31,7 +31,7 @@ def test_the_walk_finds_what_a_flight_needs_directly_far_away_and_on_any_branch(
     assert not flights["b"].waits_for((flights["a"],))
     assert not flights["c"].waits_for((flights["a"], flights["b"]))
     assert flights["y"].waits_for((flights["a"], flights["z"]))
-    assert not flights["a"].waits_for(())
+    assert flights["a"].waits_for(()) is False
 
 
 def test_the_walk_ends_at_what_has_landed_and_at_what_is_let_go() -> None:
@@ -43,6 +43,26 @@ def test_the_walk_ends_at_what_has_landed_and_at_what_is_let_go() -> None:
     assert not flights["a"].waits_for((flights["d"],))
     flights["a"].block(flights["c"])
     assert flights["a"].waits_for((flights["c"],))
+
+
+def test_what_has_landed_is_let_go_of() -> None:
+    """Neither a leader that waits for a thousand flights nor a context that leads them holds on to the landed ones."""
+    mine, old, new = (Flight[Waiter](key, Mode.ON, 1, 0.0) for key in "mon")
+    mine.block(old)
+    old.outcome = 1
+    mine.block(new)
+    assert mine.blocked_on == [new]
+
+    def leads() -> None:
+        first, second, third = (Flight[Waiter](key, Mode.ON, 1, 0.0) for key in "abc")
+        lead(first)
+        lead(second)
+        assert LEADING.get() == (first, second)
+        first.outcome = 1
+        lead(third)
+        assert LEADING.get() == (second, third)
+
+    copy_context().run(leads)
 
 
 def test_the_walk_ends_in_a_ring() -> None:

@@ -286,6 +286,72 @@ def test_a_key_that_comes_back_while_its_ghost_is_there_stays_longer() -> None:
     assert memory.entries[Key("1000001")][PLACE] < memory._main_start
 
 
+def test_new_keys_pass_through_a_tenth_of_the_room_in_their_order() -> None:
+    """In a full memory of a hundred places the first to come is the first to go, and the ten newest are there."""
+    memory = Memory[object](100)
+    for number in range(103):
+        put(memory, Key(str(number)))
+    assert not any(Key(str(number)) in memory.entries for number in range(3))
+    assert len(memory) == 100
+    for number in range(103, 120):
+        put(memory, Key(str(number)))
+    assert [int(key) for key in memory.entries if int(key) >= 100] == list(range(110, 120))
+
+
+@pytest.mark.parametrize("other", [20_000, 20_001 - 2**63, -20_001])
+def test_a_ghost_is_known_by_its_whole_hash(other: int) -> None:
+    """A key that was never there is not taken for one that went, though their hashes differ in one bit only."""
+    memory = Memory[object](100)
+    for number in [*range(100), 20_001, *range(102, 122)]:  # none but it leaves a ghost at that place
+        put(memory, Key(str(number)))
+    put(memory, Key(str(other)))
+    assert memory.entries[Key(str(other))][PLACE] < memory._main_start
+    put(memory, Key("20001"))
+    assert memory.entries[Key("20001")][PLACE] >= memory._main_start
+    for number in range(122, 132):  # a hash below zero leaves a ghost like any
+        put(memory, Key(str(number)))
+    put(memory, Key(str(other)))
+    assert memory.entries[Key(str(other))][PLACE] >= memory._main_start
+    check_invariants(memory)
+
+
+def full(capacity: int) -> Memory[object]:
+    memory = Memory[object](capacity)
+    for number in range(capacity):
+        put(memory, Key(str(number)))
+    return memory
+
+
+def test_a_turn_over_marked_ones_only_ends_where_it_began() -> None:
+    """The hand takes the mark of each, and then the place at which it started."""
+    memory = full(11)
+    memory.marks[:] = b"\1" * 11
+    memory._main_hand = 5
+    assert memory._main_place() == 5
+    assert (memory._main_hand, bytes(memory.marks[1:])) == (6, bytes(10))
+
+
+def test_after_the_last_place_the_hand_is_at_the_first() -> None:
+    """So that a turn is a turn: those that are marked are spared once, wherever it begins."""
+    memory = full(11)
+    memory._main_hand = 10
+    assert memory._main_place() == 10
+    assert memory._main_hand == 1
+    memory.marks[:] = b"\1" * 11
+    assert memory._main_place() == 1
+    assert bytes(memory.marks[1:]) == bytes(10)
+
+
+def test_a_key_that_lives_elsewhere_is_not_moved_for_a_hint_of_it() -> None:
+    """What an interrupted writer has left in `_keys` moves nobody."""
+    memory = full(20)  # two places in the small ring
+    del memory.entries[Key("0")]
+    memory._keys[0], memory.marks[0] = Key("1"), 1
+    put(memory, Key("100"))
+    assert [memory.entries[key][PLACE] for key in (Key("100"), Key("1"))] == [0, 1]
+    check_invariants(memory)
+
+
 def test_the_hand_spares_a_marked_one_once() -> None:
     memory = Memory[object](3)  # one place in the small ring, two in the main one
     first, second, third, fourth, fifth = (Key(str(number)) for number in range(1, 6))

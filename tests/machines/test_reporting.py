@@ -130,7 +130,7 @@ def test_what_is_no_mode_is_misuse_and_leaves_the_mode(setting: Any) -> None:
 
 
 def test_a_function_is_asked_each_time_and_its_failure_leaves_the_mode(caplog: pytest.LogCaptureFixture) -> None:
-    answers: list[Any] = [Mode.BYPASS, "frozen", ValueError(), "nonsense", None, Mode.READ_ONLY]
+    answers: list[Any] = [Mode.BYPASS, "frozen", LookupError(), "nonsense", None, Mode.READ_ONLY]
 
     def ask() -> Mode:
         answer = answers.pop(0)
@@ -145,6 +145,7 @@ def test_a_function_is_asked_each_time_and_its_failure_leaves_the_mode(caplog: p
     assert got == [Mode.BYPASS, Mode.FROZEN, Mode.FROZEN, Mode.FROZEN, Mode.FROZEN, Mode.READ_ONLY]
     assert reporter.counts["mode_errors"] == 3
     assert [record.getMessage() for record in caplog.records] == ["cache c: the mode function failed"]
+    assert [(record.exc_info or (None,))[0] for record in caplog.records] == [LookupError]  # the first
 
 
 def test_a_function_that_never_answers_leaves_it_on_and_what_is_no_exception_passes() -> None:

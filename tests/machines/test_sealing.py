@@ -94,6 +94,16 @@ def test_a_value_no_codec_can_take_is_told_each_time_and_logged_once_a_type(capl
     ]
 
 
+def test_no_more_than_a_hundred_types_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Classes made anew for each request neither fill the log nor are kept alive for it."""
+    sealed = Sealed()
+    with caplog.at_level(logging.WARNING, "resilient_cache"):
+        for number in range(120):
+            sealed.sealing.cannot_keep(type(f"Made{number}", (), {})(), "of no use")
+    assert len(caplog.records) == 100
+    assert sealed.reporter.counts["not_stored"] == 120
+
+
 def test_what_the_envelope_or_the_codec_refuses_is_its_reason() -> None:
     sealed = Sealed()
     stamp = sealed.local.stamps.now()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_cache.entry import LONGEST, Entry, Stored, seconds
+from resilient_cache.entry import LONGEST, MICROS, Entry, Stored, seconds
 from resilient_cache.errors import (
     FailureKind,
     LoadTimeout,
@@ -78,7 +78,7 @@ ILLEGAL: list[tuple[Make, str, object]] = [
 def test_an_illegal_value_is_misuse_that_names_the_argument(make: Make, name: str, bad: object) -> None:
     with pytest.raises(MisuseError) as raised:
         make(**{name: bad})
-    assert str(raised.value).startswith(name)
+    assert str(raised.value).startswith(f"{name} ")
 
 
 @pytest.mark.parametrize(("make", "name", "zero"), DURATIONS)
@@ -98,6 +98,12 @@ def test_a_duration_may_be_as_long_as_its_bound_and_no_longer(make: Make, name: 
     assert getattr(make(**{**others, name: most}), name) == most
     with pytest.raises(MisuseError, match=f"^{name}"):
         make(**{**others, name: most + 1.0})
+
+
+def test_no_duration_is_longer_than_ten_years() -> None:
+    """Ten years of 365 days, so that stamps stay far inside 64 bits of microseconds."""
+    assert timedelta(days=3_650).total_seconds() == LONGEST
+    assert timedelta(seconds=1) // timedelta(microseconds=1) == MICROS
 
 
 LEAST = {"window": 0.01}
@@ -136,7 +142,8 @@ def test_pairs_that_make_no_sense_are_misuse() -> None:
 
 
 def test_ttl_may_be_a_function_of_the_value() -> None:
-    assert CachePolicy(ttl=len, stale_for=0).ttl is len
+    policy = CachePolicy(ttl=len, negative=bool, stale_for=0)
+    assert (policy.ttl, policy.negative) == (len, bool)
 
 
 @pytest.mark.parametrize("policy", [BreakerPolicy(), CachePolicy()])

@@ -126,3 +126,28 @@ def test_a_refresh_that_the_store_does_not_take(colour: str) -> None:
     stage.plan.then("set", Fault(FaultKind.RAISE))
     assert stage.refresh("k", stage.loader("new")) == "new"
     assert stage.get("k") is None
+
+
+@both_colours
+def test_a_ttl_counts_from_the_start_of_the_load_and_not_of_the_request(colour: str) -> None:
+    """What the store took to say that it has nothing is not taken off the windows of the value."""
+    stage = Stage(colour, memory=10, policy=replace(POLICY, ttl=10, stale_for=0))
+    began = stage.clock.monotonic()
+    stage.plan.then("get", Fault.slow(0.125))
+    assert stage.load("k", 1) == 1
+    stage.plan.during(Fault(FaultKind.RAISE))
+    stage.clock.advance(began + 10.1 - stage.clock.monotonic())
+    assert stage.get("k") == 1
+    stage.clock.advance(0.1)
+    assert stage.get("k") is None
+
+
+@both_colours
+def test_a_negative_value_loaded_around_the_cache_is_not_remembered(colour: str) -> None:
+    """`Mode.BYPASS` keeps nothing: not even that there is none."""
+    stage = Stage(colour, memory=10, policy=replace(POLICY, negative=lambda value: value is None))
+    stage.cache.mode = Mode.BYPASS
+    loaded = stage.lookup("k", stage.loader(None))
+    assert (loaded.source, loaded.age) == (Source.NEGATIVE, 0.0)
+    stage.cache.mode = Mode.ON
+    assert stage.lookup("k").source is Source.NONE

@@ -82,8 +82,8 @@ def admit_probe_unlocked(self: Any, now: float) -> int:
         self._state = CircuitState.HALF_OPEN
     if self._state is not CircuitState.HALF_OPEN or (self._probe and now < self._lease_until):
         return REJECTED
-    self._probe = -self._issue()
     self._lease_until = now + float_of(self._policy.lease)
+    self._probe = -self._issue()
     return int(self._probe)
 
 

@@ -1,0 +1,52 @@
+"""L4: without faults a hit is what it should be, and from where it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from resilient_cache import Source
+from resilient_cache.testing import Fault, FaultKind
+
+from .stage import Stage
+
+
+def test_what_the_store_gave_is_kept_in_memory(stage: Callable[..., Any]) -> None:
+    """L4: an entry of another process is read once, is as old as it is, and lasts as long as it would have."""
+    there: Stage = stage(memory=10)
+    there.run(there.another().set, "k", 1)
+    there.clock.advance(20)
+    seen = [there.lookup("k"), there.lookup("k")]
+    assert [each.source for each in seen] == [Source.STORE, Source.MEMORY]
+    assert [each.age for each in seen] == [pytest.approx(20, abs=1.1)] * 2  # 1 s is for the other's clock
+    there.plan.during(Fault(FaultKind.RAISE))
+    there.clock.advance(39.9)
+    assert there.get("k") == 1
+    there.clock.advance(0.2)
+    assert there.get("k") is None
+
+
+def test_memory_serves_up_to_the_end_of_the_ttl_and_not_at_it(stage: Callable[..., Any]) -> None:
+    """L4: by every way of asking."""
+    there: Stage = stage(memory=10)
+    there.set("k", 1, ttl=10)
+    there.plan.during(Fault(FaultKind.RAISE))
+    there.clock.advance(9.999)
+    assert [there.get("k"), there.load("k", 2), there.lookup("k").value] == [1, 1, 1]
+    there.clock.advance(0.001)
+    assert [there.get("k"), there.lookup("k").value, there.load("k", 2)] == [None, None, 2]
+
+
+@pytest.mark.parametrize("way", ["get", "load", "lookup"])
+def test_a_hit_is_remembered_by_every_way_of_asking(stage: Callable[..., Any], way: str) -> None:
+    """A key that is asked for stays in a full memory while others pass through."""
+    there: Stage = stage(memory=10)
+    asks: dict[str, Any] = {"get": there.get, "lookup": there.lookup, "load": lambda key: there.load(key, 2)}
+    there.set("hot", 1)
+    there.plan.during(Fault(FaultKind.RAISE))
+    for number in range(40):
+        asks[way]("hot")
+        there.set(f"cold{number}", 0)
+    assert there.get("hot") == 1

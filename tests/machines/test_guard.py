@@ -1,0 +1,137 @@
+"""The guard of one store, bare: admissions and endings on a clock that is moved by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resilient_cache._guard import Call, Guard
+from resilient_cache._reporting import Reporter
+from resilient_cache.errors import FailureKind, StoreError
+from resilient_cache.events import CircuitState
+from resilient_cache.outcome import Direction, Operation, Reason
+from resilient_cache.policy import BreakerPolicy
+from resilient_cache.testing import ManualClock
+
+BREAKER = BreakerPolicy(consecutive=2, span=0, hold=1, max_hold=1, lease=2)
+
+
+class Guarded:
+    """A guard and its clock."""
+
+    def __init__(self, timeout: float = 0.25, max_calls: int = 64) -> None:
+        self.clock = ManualClock()
+        self.reporter = Reporter("guarded", [], self.clock.monotonic)
+        self.guard = Guard(
+            timeout=timeout,
+            breaker=BREAKER,
+            max_calls=max_calls,
+            reporter=self.reporter,
+            monotonic=self.clock.monotonic,
+            random=lambda: 1.0,
+        )
+
+    def admit(self, operation: Operation = Operation.GET, left: float = 9.0) -> Call | Reason:
+        return self.guard.admit(operation, self.clock.monotonic() + left)
+
+    def call(self, operation: Operation = Operation.GET, left: float = 9.0) -> Call:
+        call = self.admit(operation, left)
+        assert isinstance(call, Call), call
+        return call
+
+    def open(self, **told: Any) -> None:
+        for _ in range(2):
+            self.guard.failed(self.call(**told), StoreError(FailureKind.UNAVAILABLE))
+
+    def state(self, direction: Direction) -> CircuitState:
+        return self.guard.circuits[direction].state
+
+
+@pytest.mark.parametrize(("timeout", "lease"), [(0.25, 5.0), (2.0, 8.0)])
+def test_a_call_that_never_ends_keeps_its_permit_for_5_s_or_four_timeouts(timeout: float, lease: float) -> None:
+    """A permit is taken back when no call can be running any more, and not before."""
+    guarded = Guarded(timeout, max_calls=1)
+    guarded.call()
+    guarded.clock.advance(lease - 0.5)
+    assert guarded.admit(Operation.GET, 9.0) is Reason.BUSY
+    guarded.clock.advance(0.5)
+    guarded.call()
+
+
+@pytest.mark.parametrize(("timeout", "lease"), [(0.25, 2.0), (1.0, 4.0)])
+def test_a_probe_is_not_replaced_while_it_may_be_running(timeout: float, lease: float) -> None:
+    """A probe's lease is the policy's, or four timeouts where that is longer."""
+    guarded = Guarded(timeout)
+    guarded.open()
+    guarded.clock.advance(1.0)
+    assert guarded.call().ticket < 0
+    guarded.clock.advance(lease - 0.5)
+    assert guarded.admit(Operation.GET, 9.0) is Reason.OPEN
+    guarded.clock.advance(0.5)
+    assert guarded.call().ticket < 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "direction"),
+    [(Operation.GET, Direction.READ), (Operation.SET, Direction.WRITE), (Operation.DELETE, Direction.WRITE)],
+)
+def test_an_operation_is_heard_by_the_circuit_of_its_direction_only(operation: Operation, direction: Direction) -> None:
+    """Reads and writes open apart from each other."""
+    guarded = Guarded()
+    guarded.open(operation=operation)
+    assert {each: guarded.state(each) is CircuitState.OPEN for each in Direction} == {
+        each: each is direction for each in Direction
+    }
+
+
+def test_what_a_call_may_take_is_the_less_of_what_is_left_and_of_the_timeout() -> None:
+    """And a call with much less than the timeout says nothing about the store when its time is over."""
+    guarded = Guarded(1.0)
+    now = guarded.clock.monotonic()
+    whole, nearly, short = (guarded.call(left=left) for left in (9.0, 0.9375, 0.875))
+    assert [call.until - now for call in (whole, nearly, short)] == pytest.approx([1.0, 0.9375, 0.875])
+    assert [call.short for call in (whole, nearly, short)] == [False, False, True]
+    assert guarded.guard.admit(Operation.GET, now + 1 / 1024) is Reason.NO_TIME
+    for _ in range(5):
+        guarded.guard.failed(guarded.call(left=0.5), TimeoutError())
+    assert guarded.state(Direction.READ) is CircuitState.CLOSED
+    for _ in range(2):
+        guarded.guard.failed(guarded.call(left=0.5), OSError())
+    assert guarded.state(Direction.READ) is CircuitState.OPEN
+
+
+def test_a_probe_has_the_whole_timeout_from_when_it_starts() -> None:
+    """Whatever its caller's deadline, and however long it took to be run behind."""
+    guarded = Guarded(1.0)
+    guarded.open()
+    guarded.clock.advance(1.0)
+    probe = guarded.call(left=0.01)
+    assert (probe.until - probe.began, probe.short) == (1.0, False)
+    guarded.clock.advance(0.5)
+    again = guarded.guard.restarted(probe)
+    assert (again.began, again.until) == (guarded.clock.monotonic(), guarded.clock.monotonic() + 1.0)
+
+
+@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize("kind", list(FailureKind))
+def test_kinds_that_say_nothing_about_the_store_open_nothing(operation: Operation, kind: FailureKind) -> None:
+    """A refused key says nothing; that nothing can be written says nothing about reads."""
+    guarded = Guarded()
+    for _ in range(2):
+        guarded.guard.failed(guarded.call(operation), StoreError(kind))
+    neutral = kind is FailureKind.PER_KEY or (kind is FailureKind.READ_ONLY and operation is Operation.GET)
+    direction = Direction.READ if operation is Operation.GET else Direction.WRITE
+    assert guarded.state(direction) is (CircuitState.CLOSED if neutral else CircuitState.OPEN)
+    assert guarded.guard.in_flight() == 0
+
+
+def test_a_probe_for_which_there_is_no_permit_gives_its_turn_back() -> None:
+    """The next call after a permit is free is the probe: nobody waits for one that never went."""
+    guarded = Guarded(max_calls=1)
+    guarded.open()
+    busy = guarded.call(Operation.SET)
+    guarded.clock.advance(1.0)
+    assert guarded.admit(Operation.GET, 9.0) is Reason.BUSY
+    guarded.guard.answered(busy, None, guarded.clock.monotonic())
+    assert guarded.call().ticket < 0

@@ -1,0 +1,201 @@
+"""Does a test notice a mutant? Each is put into a forked copy of a process whose tests are collected and waiting.
+
+A test that fails, dies or takes far longer than it should has noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .mutants import Mutant
+from .placing import Made, functions, import_as, swap
+from .rooms import is_own, tests_of
+
+__all__ = ["run"]
+
+OFF = ("randomly", "cacheprovider", "faulthandler", "terminal")
+HARD = ("-o", "addopts=", "-o", "timeout=0", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+ARGS = (*HARD, *(word for plugin in OFF for word in ("-p", f"no:{plugin}")))
+SHARED = ("hypothesis.stateful", "redis.asyncio", "valkey.asyncio")  # so that not every fork has to import them
+MEMORY = 4 << 30
+
+
+class Killers:
+    """Which tests to ask first: those that noticed other mutants of the function, of the file, and the file's own."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self._noticed: dict[str, Counter[str]] = {}
+        self._seconds = seconds
+
+    def note(self, mutant: Mutant, test: str | None) -> None:
+        if not test:
+            return
+        for place in (mutant.file, f"{mutant.file}:{mutant.function}"):
+            self._noticed.setdefault(place, Counter())[test] += 1
+
+    def order(self, mutant: Mutant, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+        asked = set(tests_of(mutant.file))
+        near = self._noticed.get(f"{mutant.file}:{mutant.function}", Counter[str]())
+        far = self._noticed.get(mutant.file, Counter[str]())
+
+        def rank(item: pytest.Item) -> tuple[int, int, bool, float]:
+            test = item.nodeid
+            return -near[test], -far[test], not is_own(mutant.file, item.path), self._seconds.get(test, 0.0)
+
+        return sorted((item for item in items if item.path in asked), key=rank)
+
+    def patience(self, test: str) -> float:
+        """Seconds after which a test hangs."""
+        return 10.0 + 10.0 * self._seconds.get(test, 10.0)
+
+
+def forked(work: Callable[[], object]) -> Any:
+    """What `work` gives in a child process, None when that dies. Nothing of the child is left behind."""
+    with tempfile.TemporaryFile("w+") as answer:
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            try:
+                said = json.dumps([work()])
+            except BaseException:
+                said = json.dumps(traceback.format_exc())
+            answer.write(said)
+            answer.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+        with contextlib.suppress(ProcessLookupError):  # it may have left children of its own
+            os.killpg(child, signal.SIGKILL)
+        answer.seek(0)
+        told: Any = json.loads(answer.read() or "[null]")
+    if isinstance(told, str):
+        sys.exit(f"no verdict:\n{told}")
+    return told[0]
+
+
+def _run(session: pytest.Session, items: Sequence[pytest.Item], killers: Killers) -> str:
+    """The first of `items` that fails, "" when none does. A hang ends the process."""
+    for item, after in zip(items, [*items[1:], None], strict=True):
+        faulthandler.dump_traceback_later(killers.patience(item.nodeid), exit=True, file=2)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+        if session.testsfailed:
+            return item.nodeid
+    return ""
+
+
+class _Waiting:
+    """A plugin: with the tests collected it does `work` instead of running them."""
+
+    def __init__(self, work: Callable[[pytest.Session], object]) -> None:
+        self._work = work
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if not session.testsfailed:  # else they cannot even be collected
+            self._work(session)
+        return True
+
+
+def run(chosen: Sequence[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
+    """Tell of each mutant whether it was killed. Ends the process when the tests fail without one."""
+    for module in SHARED:
+        importlib.import_module(module)
+    tests = sorted({path for mutant in chosen for path in tests_of(mutant.file)})
+    killers = Killers(_seconds(tests))
+    for mutant in chosen:
+        if not mutant.function:
+            noticed = _import(mutant, killers)
+            killers.note(mutant, noticed)
+            tell(mutant, noticed != "")
+
+    def work(session: pytest.Session) -> None:
+        gc.collect()
+        made = functions()
+        gc.freeze()
+        for mutant in chosen:
+            if mutant.function:
+                noticed = _try(mutant, made, session, killers)
+                killers.note(mutant, noticed)
+                tell(mutant, noticed != "")
+
+    told: list[bool] = []
+
+    def whole(session: pytest.Session) -> None:
+        work(session)
+        told.append(True)
+
+    _collected(tests, whole)
+    if not told:  # pytest has caught whatever it was, and said so
+        sys.exit("no verdict: the run did not come to its end")
+
+
+def _seconds(tests: Sequence[Path]) -> dict[str, float]:
+    """What each test takes without a mutant. Ends the process when one fails."""
+    taken: dict[str, float] = {}
+    failed: list[str] = []
+
+    def work(session: pytest.Session) -> None:
+        for item in session.items:
+            began = time.perf_counter()
+            failed.append(_run(session, [item], Killers({})))
+            taken[item.nodeid] = time.perf_counter() - began
+
+    def measured() -> list[object]:
+        _collected(tests, work)
+        return [taken, [test for test in failed if test]]
+
+    seconds, fail = forked(measured) or ({}, ["one of them, by a hang"])
+    if fail or not seconds:
+        sys.exit(f"no verdict, these tests fail without a mutant: {fail}")
+    return dict(seconds)
+
+
+def _try(mutant: Mutant, made: Made, session: pytest.Session, killers: Killers) -> str | None:
+    """The test that notices a mutant in a function; "" when none does, None when it hangs or dies."""
+    items = killers.order(mutant, session.items)
+
+    def attempt() -> str:
+        swap(mutant, made)
+        return _run(session, items, killers)
+
+    noticed: str | None = forked(attempt)
+    return noticed
+
+
+def _import(mutant: Mutant, killers: Killers) -> str | None:
+    """The same of a mutant that is there from its module's import on."""
+
+    def attempt() -> str | None:
+        noticed: list[str] = []
+        import_as(mutant)
+        _collected(
+            tests_of(mutant.file),
+            lambda session: noticed.append(_run(session, killers.order(mutant, session.items), killers)),
+        )
+        return noticed[0] if noticed else None
+
+    noticed: str | None = forked(attempt)
+    return noticed
+
+
+def _collected(tests: Iterable[Path], work: Callable[[pytest.Session], object]) -> None:
+    pytest.main([*ARGS, *map(str, tests)], plugins=[_Waiting(work)])
