@@ -61,6 +61,7 @@ class Request:
     __slots__ = (
         "answered",
         "asked",
+        "boarded",
         "forced",
         "given",
         "gates",
@@ -94,6 +95,7 @@ class Request:
         self.stand_in: Candidate | None = None
         self.asked = forced  # the store is asked once at most
         self.answered = forced  # the store gave an answer, so a write is worth its time
+        self.boarded = 0  # the stamp of the first flight it took off in
         self.refused = False  # the store holds something that must go
         self.stamp = 0
         self.life = 0.0  # seconds for which the store is to keep what is written
