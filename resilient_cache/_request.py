@@ -65,6 +65,7 @@ class Request:
     answered = False  # the store gave an answer, so a write is worth its time
     loads = False  # a loader came with it
     forced = False  # replaces whatever is there: set and refresh
+    boarded = 0  # the stamp of the first flight it took off in
     refused = False  # the store holds something that must go
     stamp = 0
     life = 0.0  # seconds for which the store is to keep what is written
