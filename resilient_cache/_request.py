@@ -63,17 +63,17 @@ class Request:
     stand_in: Candidate | None = None
     asked = False  # the store is asked once at most
     answered = False  # the store gave an answer, so a write is worth its time
-    loads = False  # a loader came with it
+    loads: bool  # a loader came with it
+    given: Any  # the key as the caller gave it: what the loader is called with
     forced = False  # replaces whatever is there: set and refresh
     boarded = 0  # the stamp of the first flight it took off in
     refused = False  # the store holds something that must go
     stamp = 0
-    life = 0.0  # seconds for which the store is to keep what is written
-    loading_since = 0.0
+    life: float  # seconds for which the store is to keep what is written
+    loading_since: float
 
     def __init__(self, key: str, policy: CachePolicy, mode: Mode, gates: Gates, *, since: float, until: float) -> None:
         self.key = key
-        self.given: Any = key  # as the caller gave it: what the loader is called with
         self.policy = policy
         self.mode = mode
         self.gates = gates

@@ -31,7 +31,8 @@ from .rooms import is_own, tests_of
 __all__ = ["run"]
 
 OFF = ("randomly", "cacheprovider", "faulthandler", "terminal")
-HARD = ("-o", "addopts=", "-o", "timeout=0", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+# Plain assertions, because pytest would rewrite this package too, for its plugin, and import it past the mutant.
+HARD = ("--assert=plain", "-o", "addopts=", "-o", "timeout=0", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 ARGS = (*HARD, *(word for plugin in OFF for word in ("-p", f"no:{plugin}")))
 SHARED = ("hypothesis.stateful", "redis.asyncio", "valkey.asyncio")  # so that not every fork has to import them
 MEMORY = 4 << 30

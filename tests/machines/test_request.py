@@ -1,0 +1,51 @@
+"""One request: what may stand in for its load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from resilient_cache import CachePolicy, Mode
+from resilient_cache._request import GATES, Candidate, Request
+
+from ..laws.stage import Stage
+
+
+def request(policy: CachePolicy | None = None, *, loads: bool = True) -> Request:
+    made = Request("k", policy or CachePolicy(), Mode.ON, GATES[Mode.ON], since=0.0, until=99.0)
+    made.loads = loads
+    return made
+
+
+def test_something_stale_answers_a_load_only_and_none_that_is_forced() -> None:
+    """A look-up is never answered with it, nor a refresh, nor anybody whose policy says so."""
+    assert request().allows_stale
+    assert not request(loads=False).allows_stale
+    assert not request(replace(CachePolicy(), stale_for=0.0)).allows_stale
+    forced = request()
+    forced.force()
+    assert not forced.allows_stale
+
+
+@pytest.mark.parametrize("stamps", [(1, 2), (2, 1), (2, 2)])
+def test_the_newest_stands_in(stamps: tuple[int, int]) -> None:
+    """Whichever was found first."""
+    made = request()
+    for stamp in stamps:
+        made.offer(Candidate("v", 1.0, 2.0, stamp))
+    assert made.stand_in is not None
+    assert made.stand_in.stamp == 2
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_while_a_stale_value_stands_in_a_look_up_is_a_miss(colour: str) -> None:
+    """L12: it stands in for loads."""
+    there: Any = Stage(colour, memory=10)
+    there.load("k", 1)
+    there.clock.advance(61)
+    assert there.load("k", OSError()) == 1
+    assert there.load("k", 2) == 1, "the loader rests"
+    assert there.get("k") is None
+    assert not there.lookup("k")
