@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from resilient_cache._guard import Call, Guard
+from resilient_cache._guard import Answer, Call, Guard
 from resilient_cache._reporting import Reporter
 from resilient_cache.errors import FailureKind, StoreError
-from resilient_cache.events import CircuitState
+from resilient_cache.events import CircuitChanged, CircuitState, Event, StoreCalled
 from resilient_cache.outcome import Direction, Operation, Reason
 from resilient_cache.policy import BreakerPolicy
 from resilient_cache.testing import ManualClock
@@ -22,7 +22,8 @@ class Guarded:
 
     def __init__(self, timeout: float = 0.25, max_calls: int = 64) -> None:
         self.clock = ManualClock()
-        self.reporter = Reporter("guarded", [], self.clock.monotonic)
+        self.told: list[Event] = []
+        self.reporter = Reporter("guarded", [self.told.append], self.clock.monotonic)
         self.guard = Guard(
             timeout=timeout,
             breaker=BREAKER,
@@ -87,17 +88,17 @@ def test_an_operation_is_heard_by_the_circuit_of_its_direction_only(operation: O
 
 def test_what_a_call_may_take_is_the_less_of_what_is_left_and_of_the_timeout() -> None:
     """And a call with much less than the timeout says nothing about the store when its time is over."""
-    guarded = Guarded(1.0)
+    guarded = Guarded(0.5)
     now = guarded.clock.monotonic()
-    whole, nearly, short = (guarded.call(left=left) for left in (9.0, 0.9375, 0.875))
-    assert [call.until - now for call in (whole, nearly, short)] == pytest.approx([1.0, 0.9375, 0.875])
+    whole, nearly, short = (guarded.call(left=left) for left in (9.0, 0.46875, 0.4375))
+    assert [call.until - now for call in (whole, nearly, short)] == pytest.approx([0.5, 0.46875, 0.4375])
     assert [call.short for call in (whole, nearly, short)] == [False, False, True]
     assert guarded.guard.admit(Operation.GET, now + 1 / 1024) is Reason.NO_TIME
     for _ in range(5):
-        guarded.guard.failed(guarded.call(left=0.5), TimeoutError())
+        guarded.guard.failed(guarded.call(left=0.25), TimeoutError())
     assert guarded.state(Direction.READ) is CircuitState.CLOSED
     for _ in range(2):
-        guarded.guard.failed(guarded.call(left=0.5), OSError())
+        guarded.guard.failed(guarded.call(left=0.25), OSError())
     assert guarded.state(Direction.READ) is CircuitState.OPEN
 
 
@@ -135,3 +136,77 @@ def test_a_probe_for_which_there_is_no_permit_gives_its_turn_back() -> None:
     assert guarded.admit(Operation.GET, 9.0) is Reason.BUSY
     guarded.guard.answered(busy, None, guarded.clock.monotonic())
     assert guarded.call().ticket < 0
+
+
+def test_a_circuit_that_opens_and_closes_is_told_and_counted() -> None:
+    """Each change once, with how long an opened one stays so."""
+    guarded = Guarded()
+    guarded.open()
+    for _ in range(2):
+        guarded.clock.advance(1.0)
+        guarded.guard.answered(guarded.call(), None, guarded.clock.monotonic())
+    closed, opened, half = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+    assert [event for event in guarded.told if isinstance(event, CircuitChanged)] == [
+        CircuitChanged("guarded", Direction.READ, closed, opened, 1.0),
+        CircuitChanged("guarded", Direction.READ, half, closed, 0.0),
+    ]
+    assert guarded.reporter.counts["circuit_read_open"] == guarded.reporter.counts["circuit_read_closed"] == 1
+
+
+def test_a_call_is_told_and_counted_with_what_it_took() -> None:
+    """Whether the store answered or failed."""
+    guarded = Guarded()
+    answered, failed = guarded.call(), guarded.call(Operation.SET)
+    guarded.clock.advance(0.125)
+    guarded.guard.answered(answered, None, guarded.clock.monotonic())
+    assert guarded.guard.failed(failed, OSError()) == Answer(Reason.ERROR)
+    assert guarded.told == [
+        StoreCalled("guarded", Operation.GET, 0.125),
+        StoreCalled("guarded", Operation.SET, 0.125, FailureKind.CONNECTION),
+    ]
+    assert guarded.reporter.counts == {"store_get": 1, "store_set": 1, "store_set_connection": 1}
+
+
+def test_work_that_goes_on_keeps_its_permit_until_it_ends() -> None:
+    """A store that hangs is asked no more often than there are permits, though nobody waits any more."""
+    guarded = Guarded(max_calls=1)
+    call = guarded.call()
+    guarded.guard.failed(call, TimeoutError(), running=True)
+    assert guarded.admit() is Reason.BUSY
+    guarded.guard.ended(call)
+    guarded.call()
+
+
+@pytest.mark.parametrize("left", [9.0, 0.1])
+def test_silence_is_heard_once(left: float) -> None:
+    """When its caller leaves at the timeout, or else when the timeout is over: not twice."""
+    guarded = Guarded()
+    call = guarded.call(left=left)
+    assert guarded.guard.failed(call, TimeoutError(), running=True) == Answer(Reason.TIMEOUT)
+    if left < 1:
+        guarded.guard.overdue(call)
+    assert guarded.state(Direction.READ) is CircuitState.CLOSED
+    guarded.guard.failed(guarded.call(), OSError())
+    assert guarded.state(Direction.READ) is CircuitState.OPEN
+
+
+def test_a_probe_that_says_nothing_gives_its_turn_back() -> None:
+    """Refused for its key only, or taken away: the next call is the probe."""
+    guarded = Guarded()
+    guarded.open()
+    guarded.clock.advance(1.0)
+    guarded.guard.failed(guarded.call(), StoreError(FailureKind.PER_KEY))
+    guarded.guard.ended(guarded.call())
+    assert guarded.call().ticket < 0
+
+
+def test_a_call_whose_work_goes_on_with_little_time_is_heard_when_the_timeout_is_over() -> None:
+    """Not before: its caller left early, which says nothing."""
+    guarded = Guarded()
+    calls = [guarded.call(left=0.1) for _ in range(3)]
+    for call in calls:
+        guarded.guard.failed(call, TimeoutError(), running=True)
+    assert guarded.state(Direction.READ) is CircuitState.CLOSED
+    for call in calls[:2]:
+        guarded.guard.overdue(call)
+    assert guarded.state(Direction.READ) is CircuitState.OPEN
