@@ -136,7 +136,7 @@ class AsyncClient:
     One timer does that for all of them, and only while one is busy.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_closed", "_dial", "_places", "_sweeper", "_timeout", "lock")
+    __slots__ = ("__weakref__", "_busy", "_closed", "_dial", "_loop", "_places", "_sweeper", "_timeout", "lock")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
@@ -174,6 +174,7 @@ class AsyncClient:
         self._places: list[AsyncWire | None] = [None] * self._dial.max_connections
         self._busy: dict[AsyncWire, None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def _run(self, answers: Answers, word: bytes, key: str, *words: bytes) -> asyncio.Future[Any]:
         left = remaining()
@@ -185,11 +186,21 @@ class AsyncClient:
             command = packed(word, key.encode(), *words)
         except UnicodeEncodeError as error:
             raise failure(error) from error
-        loop, lease = asyncio.get_running_loop(), max(SHORTEST_LEASE, 4 * (left or self._timeout))
+        loop, lease = self._here(), max(SHORTEST_LEASE, 4 * (left or self._timeout))
         wire = self._idle(loop)
         if wire is not None:
             return self._ask(wire, command, answers, lease)
         return loop.create_task(self._connect(loop, command, answers, lease))
+
+    def _here(self) -> asyncio.AbstractEventLoop:
+        """The running loop. What was busy when the one before it ended will never be heard of again."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop and (self._loop is None or self._loop.is_closed()):
+            self._loop, self._sweeper = loop, None
+            for wire in [wire for wire in self._busy if wire.loop.is_closed()]:
+                del self._busy[wire]
+                self._places.insert(0, None)
+        return loop
 
     def _idle(self, loop: asyncio.AbstractEventLoop) -> AsyncWire | None:
         """The last place's connection; None where one has to be made, because it has ended, perhaps with its loop."""
