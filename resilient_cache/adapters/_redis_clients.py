@@ -163,7 +163,7 @@ class AsyncClient:
         _hang_up(self._places)
         for wire in list(self._busy):
             if wire.is_forsaken:
-                wire.abort()
+                wire.close()
 
     def forked(self) -> None:
         """Start over in a child: its parent goes on using the connections."""
@@ -254,7 +254,7 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for wire in [wire for wire in self._busy if wire.until <= now]:
-            wire.abort()
+            wire.close()
         due = [wire.until for wire in self._busy if wire.until > now]
         if due:
             self._sweeper = loop.call_at(min(due), self._sweep)
