@@ -127,6 +127,7 @@ class Wire:
     def __init__(self, connection: Any) -> None:
         connection.connect()
         if connection.can_read():
+            connection.disconnect()
             raise ConnectionError(UNASKED)
         self._connection = connection
         self._socket = connection._sock
