@@ -59,6 +59,7 @@ OF_PARENTS: Final[list[Any]] = []
 closing one takes it out of the selector that both share, so that the parent never hears from it again.
 """
 
+LAST: Final = (-1,)
 FULL: Final = "every permitted connection is in use"
 
 
@@ -98,13 +99,14 @@ class Client:
     def _run(self, answers: Answers, command: bytes) -> object:
         left = remaining()
         self._deadline.start(self._timeout if left is None or left > self._timeout else left)
-        places = self._places
+        places, wire, keep = self._places, None, False
+        taken: list[Wire | None] = []
         try:
-            wire = places.pop()
-        except IndexError:
-            raise StoreError(FailureKind.POOL, FULL) from None
-        keep = False
-        try:
+            try:
+                taken.extend(map(places.pop, LAST))  # one step: an interruption comes before it, or finds what it took
+            except IndexError:
+                raise StoreError(FailureKind.POOL, FULL) from None
+            wire = taken[0]
             if wire is not None and not wire.is_silent():
                 wire.close()
                 wire = None
@@ -118,7 +120,7 @@ class Client:
         finally:
             if keep:
                 places.append(wire)
-            else:
+            elif taken:
                 places.insert(0, None)
                 if wire is not None:
                     wire.close()
