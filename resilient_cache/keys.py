@@ -46,8 +46,7 @@ class Calls:
         self._parameters = str(inspect.Signature(plain))[1:-1]
         self._scope[f"keyed{tag}"] = key
         self._key = key if isinstance(key, str) else f"keyed{tag}({self._arguments})"
-        made: KeyOf = eval(f"lambda {self._parameters}: {self._key}", self._scope)  # noqa: S307 - from a signature
-        self.key = key if callable(key) else made
+        self.key: KeyOf = eval(f"lambda {self._parameters}: {self._key}", self._scope)  # noqa: S307 - from a signature
 
     def function(self, source: str, **names: object) -> Any:
         """The function `made` that `source` defines.

@@ -138,3 +138,19 @@ def test_misuse_of_the_decorator_is_loud() -> None:
             made.cached(ttl=-5)
     with pytest.raises(MisuseError, match=r"names {tenant}, but the arguments are host"):
         cache.cached(key="x:{tenant}")(plain)
+
+
+def test_a_key_function_is_given_the_same_however_the_call_is_written() -> None:
+    made: list[object] = []
+    cache: ResilientCache[str, int] = ResilientCache(None, name="c", memory=10)
+
+    @cache.cached(key=lambda *args, **kwargs: f"{args}{kwargs}")
+    def price(sku: int, currency: str = "EUR") -> int:
+        made.append(sku)
+        return len(made)
+
+    assert price(1) == price(sku=1) == 1
+    price.invalidate(1)
+    assert price(1) == 2
+    assert price.lookup(sku=1, currency="EUR").value == 2
+    assert price.key(1) == price.key(sku=1)

@@ -59,6 +59,7 @@ OF_PARENTS: Final[list[Any]] = []
 closing one takes it out of the selector that both share, so that the parent never hears from it again.
 """
 
+LAST: Final = (-1,)
 FULL: Final = "every permitted connection is in use"
 
 
@@ -98,13 +99,14 @@ class Client:
     def _run(self, answers: Answers, command: bytes) -> object:
         left = remaining()
         self._deadline.start(self._timeout if left is None or left > self._timeout else left)
-        places = self._places
+        places, wire, keep = self._places, None, False
+        taken: list[Wire | None] = []
         try:
-            wire = places.pop()
-        except IndexError:
-            raise StoreError(FailureKind.POOL, FULL) from None
-        keep = False
-        try:
+            try:
+                taken.extend(map(places.pop, LAST))  # one step: an interruption comes before it, or finds what it took
+            except IndexError:
+                raise StoreError(FailureKind.POOL, FULL) from None
+            wire = taken[0]
             if wire is not None and not wire.is_silent():
                 wire.close()
                 wire = None
@@ -118,7 +120,7 @@ class Client:
         finally:
             if keep:
                 places.append(wire)
-            else:
+            elif taken:
                 places.insert(0, None)
                 if wire is not None:
                     wire.close()
@@ -136,7 +138,7 @@ class AsyncClient:
     One timer does that for all of them, and only while one is busy.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_closed", "_dial", "_places", "_sweeper", "_timeout", "lock")
+    __slots__ = ("__weakref__", "_busy", "_closed", "_dial", "_loop", "_places", "_sweeper", "_timeout", "lock")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
@@ -163,7 +165,7 @@ class AsyncClient:
         _hang_up(self._places)
         for wire in list(self._busy):
             if wire.is_forsaken:
-                wire.abort()
+                wire.close()
 
     def forked(self) -> None:
         """Start over in a child: its parent goes on using the connections."""
@@ -174,6 +176,7 @@ class AsyncClient:
         self._places: list[AsyncWire | None] = [None] * self._dial.max_connections
         self._busy: dict[AsyncWire, None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def _run(self, answers: Answers, word: bytes, key: str, *words: bytes) -> asyncio.Future[Any]:
         left = remaining()
@@ -185,11 +188,21 @@ class AsyncClient:
             command = packed(word, key.encode(), *words)
         except UnicodeEncodeError as error:
             raise failure(error) from error
-        loop, lease = asyncio.get_running_loop(), max(SHORTEST_LEASE, 4 * (left or self._timeout))
+        loop, lease = self._here(), max(SHORTEST_LEASE, 4 * (left or self._timeout))
         wire = self._idle(loop)
         if wire is not None:
             return self._ask(wire, command, answers, lease)
         return loop.create_task(self._connect(loop, command, answers, lease))
+
+    def _here(self) -> asyncio.AbstractEventLoop:
+        """The running loop. What was busy when the one before it ended will never be heard of again."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop and (self._loop is None or self._loop.is_closed()):
+            self._loop, self._sweeper = loop, None
+            for wire in [wire for wire in self._busy if wire.loop.is_closed()]:
+                del self._busy[wire]
+                self._places.insert(0, None)
+        return loop
 
     def _idle(self, loop: asyncio.AbstractEventLoop) -> AsyncWire | None:
         """The last place's connection; None where one has to be made, because it has ended, perhaps with its loop."""
@@ -243,7 +256,7 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for wire in [wire for wire in self._busy if wire.until <= now]:
-            wire.abort()
+            wire.close()
         due = [wire.until for wire in self._busy if wire.until > now]
         if due:
             self._sweeper = loop.call_at(min(due), self._sweep)

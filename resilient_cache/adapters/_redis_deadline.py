@@ -54,12 +54,13 @@ class DeadlineSocket:
         self._polls = False
 
     def settimeout(self, seconds: float | None) -> None:
-        """0 makes it poll, as redis-py does to find stale connections; any other time is the deadline's to say."""
+        """0 makes it poll until it sends, to find stale connections; any other time is the deadline's to say."""
         self._polls = seconds == 0
         self._socket.settimeout(seconds)
 
     def sendall(self, data: bytes) -> None:
         # sendall's timeout is a total one already (Python 3.5)
+        self._polls = False
         self._socket.settimeout(self._deadline.left())
         self._socket.sendall(data)
 

@@ -127,6 +127,7 @@ class Wire:
     def __init__(self, connection: Any) -> None:
         connection.connect()
         if connection.can_read():
+            connection.disconnect()
             raise ConnectionError(UNASKED)
         self._connection = connection
         self._socket = connection._sock
@@ -189,7 +190,7 @@ class AsyncWire(asyncio.Protocol):
         connection._writer = connection._reader = None
         self._writer.transport.set_protocol(self)
         if unasked:
-            self.abort()
+            self.close()
             raise ConnectionError(UNASKED)
 
     @property
@@ -214,7 +215,7 @@ class AsyncWire(asyncio.Protocol):
                 self._end(_answer(reply, self._answers), None)
         except Exception as error:  # noqa: BLE001 - around a store: it said something that is no answer
             if not isinstance(error, Refused) or not error.is_clean:
-                self.abort()
+                self.close()
             self._end(None, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -222,15 +223,14 @@ class AsyncWire(asyncio.Protocol):
         self.is_open = False
         self._end(None, exc or ConnectionError("the server closed the connection"))
 
-    def abort(self) -> None:
-        """Cut the connection where it stands: whoever waits gets an error at once."""
-        self.is_open = False
-        self._writer.transport.abort()
-
     def close(self) -> None:
-        """Hang up."""
+        """Cut the connection where it stands: whoever waits gets an error at once.
+
+        Without TLS's farewell, for which the server would be waited for, longer than the loop may run.
+        """
         self.is_open = False
-        self._writer.close()
+        if not self.loop.is_closed():  # or it ends with this wire
+            self._writer.transport.abort()
 
     def _end(self, reply: object, error: Exception | None) -> None:
         waiter, self._waiter = self._waiter, None

@@ -1,0 +1,190 @@
+"""Connections to Redis and Valkey: places of the pool that were lost, deadlines that began anew, hang-ups that were none."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import select
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from resilient_cache.adapters._redis_wire import Wire
+from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
+from resilient_cache.errors import FailureKind, StoreError
+
+from ..servers import FakeServer
+
+pytestmark = pytest.mark.realtime
+
+
+@pytest.fixture
+def unclosed() -> Iterator[None]:
+    """For what ends before its connections do, a loop or redis-py's `connect`: they are heard of in the test, and forgiven."""
+    yield
+    gc.collect()
+
+
+def test_bytes_that_drip_share_a_deadline_after_a_connection_was_looked_at_by_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(select, "poll")  # as on Windows; with TLS it may happen anywhere
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"$-1\r\n")
+        connection.recv(65536)
+        for byte in b"$8\r\nvvvvvvvv\r\n":
+            if server.stopping.wait(0.05):
+                return
+            connection.sendall(bytes([byte]))
+
+    with FakeServer(serve) as server:
+        adapter = RedisAdapter.from_url(server.url, timeout=0.2)
+        assert adapter.get("k") is None
+        start = time.monotonic()
+        with pytest.raises(StoreError) as caught:
+            adapter.get("k")
+        assert caught.value.kind is FailureKind.TIMEOUT
+        assert time.monotonic() - start < 0.35
+        adapter.close()
+
+
+class Interrupt(BaseException):
+    """What the handler of a signal raises."""
+
+
+def interrupted(adapter: RedisAdapter, after: int) -> bool:
+    """Whether a `get` was interrupted when the interpreter looked for signals for the so manieth time."""
+    left = after
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        nonlocal left
+        if event == "c_return" and "_redis_" in frame.f_code.co_filename:
+            left -= 1
+            if left == 0:
+                raise Interrupt
+
+    sys.setprofile(profile)
+    try:
+        adapter.get("k")
+    except Interrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("unclosed")
+@pytest.mark.parametrize("connected", [True, False])
+def test_an_interruption_costs_the_pool_no_place(valkey: str, connected: bool) -> None:
+    after, goes_on = 0, True
+    while goes_on:
+        after += 1
+        adapter = RedisAdapter.from_url(valkey, timeout=5.0, max_connections=1)
+        if connected:
+            adapter.get("k")
+        goes_on = interrupted(adapter, after)
+        assert adapter.get("k") is None, f"interrupted after {after} steps"
+        adapter.close()
+    assert after > 5
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("unclosed")
+def test_calls_that_a_loop_left_behind_cost_the_next_loop_no_place() -> None:
+    with FakeServer.silent() as server:
+        adapter = AsyncRedisAdapter.from_url(server.url, timeout=0.01, max_connections=1)
+        for _ in range(3):
+            with pytest.raises(StoreError) as caught:
+                asyncio.run(adapter.get("k"))
+            assert caught.value.kind is FailureKind.TIMEOUT, "not POOL"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("unclosed")
+def test_what_is_left_behind_is_cut_though_an_earlier_loop_was_to_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resilient_cache.adapters._redis_clients.SHORTEST_LEASE", 0.05)
+
+    async def left_behind(adapter: AsyncRedisAdapter) -> None:
+        with pytest.raises(StoreError) as caught:
+            await adapter.get("k")
+        assert caught.value.kind is FailureKind.TIMEOUT
+
+    async def later(adapter: AsyncRedisAdapter) -> None:
+        await left_behind(adapter)
+        assert await asyncio.to_thread(cut.wait, 5)
+        await adapter.aclose()
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        if not connection.recv(65536):
+            cut.set()
+
+    cut = threading.Event()
+    with FakeServer(serve) as server:
+        adapter = AsyncRedisAdapter.from_url(server.url, timeout=0.01)
+        asyncio.run(left_behind(adapter))
+        cut.clear()
+        asyncio.run(later(adapter))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("unclosed")
+def test_closing_in_another_loop_raises_nothing(valkey: str) -> None:
+    adapter = AsyncRedisAdapter.from_url(valkey)
+
+    async def twice() -> None:
+        await asyncio.gather(adapter.get("k"), adapter.get("k"))
+
+    asyncio.run(twice())
+    asyncio.run(adapter.aclose())
+
+
+def test_a_connection_that_speaks_before_it_is_asked_is_closed_at_once() -> None:
+    class Connection:
+        is_connected = True
+
+        def connect(self) -> None:
+            pass
+
+        def can_read(self) -> bool:
+            return True
+
+        def disconnect(self) -> None:
+            self.is_connected = False
+
+    connection: Any = Connection()
+    with pytest.raises(ConnectionError, match="before it was asked"):
+        Wire(connection)
+    assert not connection.is_connected
+
+
+def test_closing_waits_for_no_farewell_of_tls(certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection.dup(), server_side=True) as wrapped:
+            while wrapped.recv(65536):
+                wrapped.sendall(b"$-1\r\n")
+            server.stopping.wait()  # says nothing more
+
+    async def main() -> None:
+        adapter = AsyncRedisAdapter.from_url(url, timeout=2.0, ssl_ca_certs=str(certificate))
+        assert await adapter.get("k") is None
+        await adapter.aclose()
+
+    with FakeServer(serve) as server:
+        url = server.url.replace("redis:", "rediss:")
+        asyncio.run(main())
+        gc.collect()  # a connection that is still open would be complained of
