@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from resilient_cache import deadline
 from resilient_cache.adapters import _redis_clients as clients
-from resilient_cache.adapters._redis_deadline import ASYNC, Deadline
+from resilient_cache.adapters._redis_deadline import Deadline
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.errors import FailureKind, StoreError
 
@@ -198,13 +197,6 @@ def test_in_an_operation_connecting_is_bounded_all_the_same() -> None:
 
     with FakeServer.silent() as server:
         asyncio.run(main(server.url))
-
-
-def test_cutting_a_connection_that_is_none_is_harmless() -> None:
-    for bounded in ASYNC.values():
-        connection: Any = bounded(connect_timeout=1.0)
-        connection.abort()
-        assert not connection.is_connected
 
 
 # Servers that die and come back

@@ -208,11 +208,13 @@ class AsyncClient:
         """The last place's connection; None where one has to be made, because it has ended, perhaps with its loop."""
         while self._places:
             wire = self._places.pop()
-            if wire is not None and wire.is_open and wire.loop is loop:
+            if wire is not None and wire.is_usable(loop):
                 return wire
             self._places.insert(0, None)
             if wire is None:
                 break
+            if wire.loop is loop:
+                wire.close()
         return None
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, command: bytes, answers: Answers, lease: float) -> object:

@@ -78,8 +78,6 @@ if TYPE_CHECKING:
     class _Connection:
         """What the mixins use of a redis-py connection."""
 
-        _sock: object
-
         def __init__(self, **options: object) -> None: ...
         def _connect(self) -> socket: ...
         def connect(self) -> None: ...
@@ -87,9 +85,6 @@ if TYPE_CHECKING:
 
     class _AsyncConnection:
         """The same for asyncio."""
-
-        _writer: asyncio.StreamWriter | None
-        is_connected: bool
 
         def __init__(self, **options: object) -> None: ...
         async def connect(self) -> None: ...
@@ -118,9 +113,7 @@ class _Bounded(_Connection):
         return DeadlineSocket(super()._connect(), self._deadline)
 
     def connect(self) -> None:
-        """Connect unless connected. A handshake cut short leaves no connection without its AUTH or SELECT behind."""
-        if self._sock is not None:  # spares redis-py's retry machinery, 1 us a call
-            return
+        """Connect. A handshake cut short leaves no connection without its AUTH or SELECT behind."""
         try:
             super().connect()
         except BaseException:
@@ -134,20 +127,13 @@ class _AsyncBounded(_AsyncConnection):
         super().__init__(**options)
 
     async def connect(self) -> None:
-        """Connect unless connected, handshake included, within the timeout; raises `TimeoutError` otherwise."""
-        if self.is_connected:
-            return
+        """Connect, handshake included, within the timeout; raises `TimeoutError` otherwise."""
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await super().connect()
         except BaseException:
             await self.disconnect(nowait=True)
             raise
-
-    def abort(self) -> None:
-        """Cut the connection where it stands: whoever reads from it gets an error at once."""
-        if self._writer is not None:
-            self._writer.transport.abort()
 
 
 SYNC: dict[type, type] = {

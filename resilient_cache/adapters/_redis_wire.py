@@ -131,7 +131,7 @@ class Wire:
             raise ConnectionError(UNASKED)
         self._connection = connection
         self._socket = connection._sock
-        self._has_spoken = _poll(self._socket)
+        self._has_spoken = _poll(self._socket, lambda _: True)
         self._replies = Replies()
 
     def is_silent(self) -> bool:
@@ -163,10 +163,14 @@ class Wire:
         self._connection.disconnect()
 
 
-def _poll(connected: Any) -> Callable[[int], object]:
+def _unheard(_: int) -> object:
+    return None
+
+
+def _poll(connected: Any, otherwise: Callable[[int], object]) -> Callable[[int], object]:
     """Asks whether something can be read; a quarter of the price of finding out by reading."""
     if not hasattr(select, "poll"):  # Windows
-        return lambda _: True
+        return otherwise
     poll = select.poll()
     poll.register(connected, select.POLLIN)
     return poll.poll
@@ -176,7 +180,7 @@ def _poll(connected: Any) -> Callable[[int], object]:
 class AsyncWire(asyncio.Protocol):
     """One connection of an event loop's. `free` is called with it when the reply is there, or never will be."""
 
-    __slots__ = ("_answers", "_free", "_replies", "_waiter", "_writer", "is_open", "loop", "until")
+    __slots__ = ("_answers", "_free", "_has_spoken", "_replies", "_waiter", "_writer", "is_open", "loop", "until")
 
     def __init__(self, connection: Any, unasked: bool, free: Callable[[AsyncWire], object]) -> None:
         self.loop = asyncio.get_running_loop()
@@ -188,10 +192,18 @@ class AsyncWire(asyncio.Protocol):
         self._waiter: asyncio.Future[Any] | None = None
         self._writer = connection._writer  # kept, or it would close the transport with its last breath
         connection._writer = connection._reader = None
-        self._writer.transport.set_protocol(self)
+        transport = self._writer.transport
+        transport.set_protocol(self)
+        # What came while the loop was busy elsewhere is still in the socket. Of TLS it may not be for us to hear.
+        plain = transport.get_extra_info("ssl_object") is None
+        self._has_spoken = _poll(transport.get_extra_info("socket"), _unheard) if plain else _unheard
         if unasked:
             self.close()
             raise ConnectionError(UNASKED)
+
+    def is_usable(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is of `loop`, connected, and the server has said nothing of its own accord."""
+        return self.is_open and self.loop is loop and not self._has_spoken(0)
 
     @property
     def is_forsaken(self) -> bool:

@@ -158,6 +158,12 @@ def test_json_says_why_it_refuses_and_what_would_do() -> None:
         JsonCodec().encode((1,))
 
 
+@pytest.mark.parametrize("data", [b"", b"1 2", b"[1", b" 1", b"\xff", b"nil"])
+def test_bytes_that_are_not_json_alone_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"after it|Expecting|decode"):
+        JsonCodec[Any]().decode(data)
+
+
 def test_json_is_compact_utf_8() -> None:
     assert JsonCodec().encode({"a": [1, "é"]}) == '{"a":[1,"é"]}'.encode()
     assert JsonCodec().id == "json"

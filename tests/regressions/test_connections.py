@@ -1,4 +1,4 @@
-"""Connections to Redis and Valkey: places of the pool that were lost, deadlines that began anew, hang-ups that were none."""
+"""Connections to Redis and Valkey: places that were lost, deadlines that began anew, hang-ups that were none."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from resilient_cache import deadline
 from resilient_cache.adapters._redis_wire import Wire
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.errors import FailureKind, StoreError
 
+from ..colours import OpenRedis
 from ..servers import FakeServer
 
 pytestmark = pytest.mark.realtime
@@ -28,7 +33,7 @@ pytestmark = pytest.mark.realtime
 
 @pytest.fixture
 def unclosed() -> Iterator[None]:
-    """For what ends before its connections do, a loop or redis-py's `connect`: they are heard of in the test, and forgiven."""
+    """For what ends before its connections do, a loop or redis-py's `connect`: they are heard of in the test."""
     yield
     gc.collect()
 
@@ -188,3 +193,101 @@ def test_closing_waits_for_no_farewell_of_tls(certificate: Path) -> None:
         url = server.url.replace("redis:", "rediss:")
         asyncio.run(main())
         gc.collect()  # a connection that is still open would be complained of
+
+
+def test_a_server_that_hangs_up_instead_of_answering_has_failed(open_redis: OpenRedis) -> None:
+    with FakeServer(lambda connection: connection.recv(65536)) as server:
+        with pytest.raises(StoreError, match="server closed the connection") as caught:
+            open_redis(server.url).get("k")
+        assert caught.value.kind is FailureKind.CONNECTION
+
+
+def test_a_server_that_says_more_than_it_was_asked_while_it_logs_in_is_not_ready(open_redis: OpenRedis) -> None:
+    with FakeServer.replying(b"+OK\r\n+MORE\r\n") as server:
+        store = open_redis(server.url, password="secret")
+        with pytest.raises(StoreError, match="not ready"):
+            store.get("k")
+
+
+def test_an_idle_connection_that_says_something_is_not_used_again(open_redis: OpenRedis) -> None:
+    said = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"$-1\r\n")
+        time.sleep(0.02)
+        connection.sendall(b"$5\r\nother\r\n")
+        said.set()
+        connection.recv(65536)
+
+    with FakeServer(serve) as server:
+        store = open_redis(server.url)
+        assert store.get("k") is None
+        assert said.wait(5)
+        time.sleep(0.02)
+        assert store.get("k") is None
+        assert server.accepted == 2
+
+
+def test_each_call_left_behind_has_a_lease_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resilient_cache.adapters._redis_clients.SHORTEST_LEASE", 0.05)
+
+    async def lasts(adapter: AsyncRedisAdapter, left: float) -> float:
+        start = time.monotonic()
+        token = deadline.CURRENT.set((start + left, time.monotonic))
+        call = asyncio.ensure_future(adapter.futures.get("k"))
+        deadline.CURRENT.reset(token)
+        with pytest.raises(StoreError) as caught:
+            await call
+        assert caught.value.kind is FailureKind.CONNECTION
+        return time.monotonic() - start
+
+    async def main(url: str) -> None:
+        adapter = AsyncRedisAdapter.from_url(url, timeout=5.0)
+        short, long = await asyncio.gather(lasts(adapter, 0.01), lasts(adapter, 0.1))
+        assert 0.04 < short < long
+        assert long > 0.35
+        await adapter.aclose()
+
+    with FakeServer.silent() as server:
+        asyncio.run(main(server.url))
+
+
+def test_the_futures_of_a_closed_adapter_are_a_failed_store(valkey: str) -> None:
+    async def main() -> None:
+        adapter = AsyncRedisAdapter.from_url(valkey)
+        futures = adapter.futures
+        await adapter.aclose()
+        with pytest.raises(StoreError, match="closed"):
+            futures.get("k")
+
+    asyncio.run(main())
+
+
+def test_a_child_takes_no_connection_of_its_parents(valkey: str) -> None:
+    """In one process, which only takes itself for two."""
+    adapter = RedisAdapter.from_url(valkey)
+    assert adapter.get("k") is None
+    inherited = adapter._owned._places
+    adapter._owned.forked()
+    assert adapter.get("k") is None
+    assert inherited[-1].is_silent(), "it is whole, and was not used"
+    inherited[-1].close()
+    adapter.close()
+
+
+def test_an_existing_client_is_not_asked_when_no_time_is_left() -> None:
+    with (
+        FakeServer.replying(b"$-1\r\n") as server,
+        redis.Redis(
+            port=server.port, socket_timeout=0.2, socket_connect_timeout=0.2, retry=Retry(NoBackoff(), 0)
+        ) as client,
+    ):
+        adapter = RedisAdapter(client)
+        token = deadline.CURRENT.set((0.0, time.monotonic))
+        try:
+            with pytest.raises(StoreError, match="no time left"):
+                adapter.get("k")
+        finally:
+            deadline.CURRENT.reset(token)
+        assert server.accepted == 0

@@ -256,3 +256,30 @@ def test_a_loader_that_delegates_to_a_coroutine_function() -> None:
             await cache.get_or_load("other", plain)
 
     run_virtual(main(), ManualClock())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_while_an_async_store_is_called_gets_out_and_keeps_no_permit(
+    error: type[BaseException],
+) -> None:
+    """L2: before there is anything to await, as well."""
+
+    class Interrupted:
+        def __getattr__(self, _: str) -> Any:
+            raise error
+
+    class Store:
+        futures = Interrupted()
+
+        async def get(self, key: str) -> bytes | None: ...
+        async def set(self, key: str, value: bytes, ttl: float) -> None: ...
+        async def delete(self, key: str) -> None: ...
+
+    async def main() -> None:
+        cache: AsyncResilientCache[str, int] = AsyncResilientCache(Store(), name="odd")
+        with pytest.raises(error):
+            await cache.get("k")
+        assert cache.health()["store_calls_in_flight"] == 0
+        await cache.aclose()
+
+    run_virtual(main(), ManualClock())
