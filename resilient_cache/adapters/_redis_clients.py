@@ -195,14 +195,17 @@ class AsyncClient:
         return loop.create_task(self._connect(loop, command, answers, lease))
 
     def _here(self) -> asyncio.AbstractEventLoop:
-        """The running loop. What was busy when the one before it ended will never be heard of again."""
+        """The running loop; the timer of one that has ended will never ring."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop and (self._loop is None or self._loop.is_closed()):
             self._loop, self._sweeper = loop, None
-            for wire in [wire for wire in self._busy if wire.loop.is_closed()]:
-                del self._busy[wire]
-                self._places.insert(0, None)
         return loop
+
+    def _reclaim(self) -> None:
+        """Take back the places of what was busy when its loop ended: nobody will hear of it again."""
+        for wire in [wire for wire in list(self._busy) if wire.loop.is_closed()]:
+            del self._busy[wire]
+            self._places.insert(0, None)
 
     def _idle(self, loop: asyncio.AbstractEventLoop) -> AsyncWire | None:
         """The last place's connection; None where one has to be made, because it has ended, perhaps with its loop."""
@@ -213,8 +216,8 @@ class AsyncClient:
             self._places.insert(0, None)
             if wire is None:
                 break
-            if wire.loop is loop:
-                wire.close()
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                wire.loop.call_soon_threadsafe(wire.close)
         return None
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, command: bytes, answers: Answers, lease: float) -> object:
@@ -222,6 +225,8 @@ class AsyncClient:
         return await self._ask(wire, command, answers, lease)
 
     async def _connected(self) -> AsyncWire:
+        if not self._places:
+            self._reclaim()
         if not self._places:
             raise StoreError(FailureKind.POOL, FULL)
         self._places.pop()
@@ -257,9 +262,9 @@ class AsyncClient:
         self._sweeper = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for wire in [wire for wire in self._busy if wire.until <= now]:
+        for wire in [wire for wire in list(self._busy) if wire.until <= now]:
             wire.close()
-        due = [wire.until for wire in self._busy if wire.until > now]
+        due = [wire.until for wire in list(self._busy) if wire.until > now]
         if due:
             self._sweeper = loop.call_at(min(due), self._sweep)
 

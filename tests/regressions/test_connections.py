@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import select
 import socket
@@ -26,7 +27,7 @@ from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.errors import FailureKind, StoreError
 
 from ..colours import OpenRedis
-from ..servers import FakeServer
+from ..servers import FakeServer, ValkeyServer
 
 pytestmark = pytest.mark.realtime
 
@@ -141,6 +142,27 @@ def test_what_is_left_behind_is_cut_though_an_earlier_loop_was_to_do_it(monkeypa
         asyncio.run(left_behind(adapter))
         cut.clear()
         asyncio.run(later(adapter))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("unclosed")
+def test_loops_of_other_threads_lose_no_place_and_leave_no_connection(valkey_server: ValkeyServer) -> None:
+    async def beside() -> None:
+        await adapter.get("k")
+        valkey_server.freeze()
+        with contextlib.suppress(StoreError):
+            await asyncio.to_thread(asyncio.run, adapter.get("k"))
+        valkey_server.thaw()
+        for _ in range(3):
+            assert await adapter.get("k") is None
+            assert await asyncio.to_thread(asyncio.run, adapter.get("k")) is None
+        while valkey_server.connections() > 2:  # and the one that asks
+            gc.collect()  # what loops that ended left
+            await asyncio.sleep(0.001)
+        await adapter.aclose()
+
+    adapter = AsyncRedisAdapter.from_url(valkey_server.url, timeout=0.2, max_connections=1)
+    asyncio.run(asyncio.wait_for(beside(), 5.0))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
