@@ -5,7 +5,13 @@ from __future__ import annotations
 from threading import RLock
 from typing import Any
 
+import pytest
+
+from resilient_cache import Mode
 from resilient_cache._local import Local
+from resilient_cache._request import GATES, Candidate, Request
+from resilient_cache.entry import MICROS
+from resilient_cache.flights import Flight
 from resilient_cache.policy import CachePolicy
 from resilient_cache.testing import ManualClock
 
@@ -18,3 +24,20 @@ def test_the_side_rooms_have_rooms_of_their_own() -> None:
     """A thousand keys that do not exist and ten thousand stand-ins are remembered, apart from the entries."""
     local = make()
     assert (local.memory.capacity, local.negatives.capacity, local.stand_ins.capacity) == (10, 1_000, 10_000)
+
+
+@pytest.mark.parametrize("skew", [0.5, 2.0])
+def test_another_process_may_be_ahead_by_twice_the_skew(skew: float) -> None:
+    """In microseconds, as stamps are."""
+    assert make(skew=skew).margin == 2 * skew * MICROS
+
+
+def test_a_value_ends_what_was_said_of_there_being_none() -> None:
+    """Also when the value has been pushed out of memory since: none is not what comes back."""
+    local = make()
+    request = Request("k", CachePolicy(), Mode.ON, GATES[Mode.ON], since=0.0, until=9.0)
+    request.stamp = local.stamps.next()
+    local.keep_negative(request, None, 9e9, Flight("k", Mode.ON, request.stamp, 0.0))
+    assert local.negatives.get("k")
+    assert local.keep("k", Candidate(1, 9e9, 9e9, local.stamps.next()))
+    assert local.negatives.get("k") is None

@@ -1,0 +1,60 @@
+"""Loads, bare and from outside: how long one is waited for, and what its error shows."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import pytest
+
+from resilient_cache import CachePolicy, LoadTimeout, Mode, ResilientCache
+from resilient_cache._request import Request
+from resilient_cache.flights import Flight
+from resilient_cache.testing import ManualClock
+
+from ..laws.stage import Stage
+
+
+def made(**policy: Any) -> tuple[Any, ManualClock, Request, Flight[Any]]:
+    """The loads of a cache, its clock, a request that has just begun and its flight."""
+    clock = ManualClock()
+    cache = ResilientCache[str, int](None, name="loads", policy=CachePolicy(**policy), clock=clock)
+    request = cache._rules.begin("k", loads=True)
+    return cache._rules.loads, clock, request, Flight("k", Mode.ON, 1, clock.monotonic())
+
+
+def test_a_flight_is_waited_for_until_it_is_stuck() -> None:
+    """Its age counts from when it began, and somebody who comes later than that does not wait at all."""
+    loads, clock, request, flight = made(flight_age=10)
+    assert loads.patience(request, flight) == 10
+    clock.advance(9)
+    assert loads.patience(request, flight) == 1
+    clock.advance(9)
+    assert loads.patience(request, flight) == 0
+
+
+def test_a_caller_waits_for_a_store_operation_and_a_load() -> None:
+    """`timeout` and `load_timeout` from when it asked, and then it has timed out."""
+    loads, clock, request, flight = made(timeout=0.25, load_timeout=2, flight_age=10)
+    assert loads.patience(request, flight) == 2.25
+    clock.advance(2.125)
+    assert loads.timed_out(request, flight) is None
+    clock.advance(0.125)
+    assert isinstance(loads.timed_out(request, flight).error, LoadTimeout)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_an_error_shows_the_caller_and_the_loader_and_nothing_of_what_is_between(colour: str) -> None:
+    """However deep it was raised; and a second time not twice as much."""
+
+    def deeper() -> None:
+        raise OSError("down")
+
+    stage = Stage(colour)
+    for _ in range(2):
+        with pytest.raises(OSError, match="down") as caught:
+            stage.load("k", deeper)
+        shown = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+        assert shown[shown.index("get_or_load") :][1:3] == ["_resolve", "finish"]
+        assert shown[-2:] == ["give", "deeper"]
+        assert not {"_answer", "load", "_lead", "_fly"} & set(shown[shown.index("finish") :])
