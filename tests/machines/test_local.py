@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import Mode
+from resilient_cache import Mode, Source
 from resilient_cache._local import Local
 from resilient_cache._request import GATES, Candidate, Request
 from resilient_cache.entry import MICROS
@@ -41,3 +41,35 @@ def test_a_value_ends_what_was_said_of_there_being_none() -> None:
     assert local.negatives.get("k")
     assert local.keep("k", Candidate(1, 9e9, 9e9, local.stamps.next()))
     assert local.negatives.get("k") is None
+
+
+def asking(now: float = 0.0) -> Request:
+    """A request of somebody with a loader."""
+    made = Request("k", CachePolicy(), Mode.ON, GATES[Mode.ON], since=now, until=9e9)
+    made.loads = True
+    return made
+
+
+def test_none_is_recalled_with_the_stamp_it_has_and_not_at_its_end() -> None:
+    """From when the origin was asked: that is how old the answer is."""
+    local, request = make(), asking()
+    request.stamp = stamp = local.stamps.next()
+    local.keep_negative(request, None, 5.0, Flight("k", Mode.ON, stamp, 0.0))
+    later = asking(4.5)
+    assert local.recall(later) == (Source.NEGATIVE, None)
+    assert later.stamp == stamp
+    assert local.recall(asking(5.0)) is None
+
+
+def test_a_stand_in_is_recalled_with_the_stamp_it_has_until_its_rest_or_its_life_ends() -> None:
+    """Whichever is first."""
+    local = make()
+    stamp = local.stamps.next()
+    assert local.rest("k", Candidate("old", 1.0, 8.0, stamp), 5.0)
+    request = asking(4.5)
+    assert local.recall(request) == (Source.STALE, "old")
+    assert request.stamp == stamp
+    assert local.recall(asking(5.0)) is None
+    assert local.rest("k", Candidate("old", 1.0, 3.0, stamp), 5.0)
+    assert local.recall(asking(2.5)) == (Source.STALE, "old")
+    assert local.recall(asking(3.0)) is None
