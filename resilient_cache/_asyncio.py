@@ -148,8 +148,9 @@ def _begin(
 ) -> asyncio.Future[Any]:
     begun: Any = function(*args)
     if type(begun) in FUTURES and begun.get_loop() is loop:  # it goes on by itself: a task would cost 12 us more
-        begun.add_done_callback(seat.rise)
-        return begun
+        future: asyncio.Future[Any] = begun
+        future.add_done_callback(seat.rise)
+        return future
     return loop.create_task(_run(seat, begun))
 
 

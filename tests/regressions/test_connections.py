@@ -1,4 +1,4 @@
-"""Connections to Redis and Valkey: places of the pool that were lost, deadlines that began anew, hang-ups that were none."""
+"""Connections to Redis and Valkey: places that were lost, deadlines that began anew, hang-ups that were none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.realtime
 
 @pytest.fixture
 def unclosed() -> Iterator[None]:
-    """For what ends before its connections do, a loop or redis-py's `connect`: they are heard of in the test, and forgiven."""
+    """For what ends before its connections do, a loop or redis-py's `connect`: heard of in the test, and forgiven."""
     yield
     gc.collect()
 

@@ -97,7 +97,9 @@ def never() -> object:
     raise AssertionError("gone round")
 
 
-@pytest.mark.parametrize("adapter", [Wrapper(Store(Futures(never))), Store({}), Store([])], ids=["wrapper", "dict", "list"])
+@pytest.mark.parametrize(
+    "adapter", [Wrapper(Store(Futures(never))), Store({}), Store([])], ids=["wrapper", "dict", "list"]
+)
 def test_a_store_is_called_itself_where_the_futures_are_not_its_own(adapter: Any) -> None:
     async def main() -> None:
         cache: AsyncResilientCache[str, str] = AsyncResilientCache(adapter, name="odd", memory=0)
