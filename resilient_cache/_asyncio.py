@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
 from . import _colours
-from ._colours import is_plain
+from ._colours import METHODS, is_plain
 from ._guard import DIRECTIONS, INFLIGHT_MAX, Answer, Call, Guard
 from ._reporting import Reporter
 from .deadline import CURRENT
@@ -42,6 +42,9 @@ LATE: Final = 0.005
 TURNS: Final = 3
 """When the loop was held up past a deadline by more than LATE seconds, the reply may lie in the socket: reading it
 takes TURNS turns. Without them a stall of 0.4 s opened the circuit of a healthy store."""
+
+FUTURES: Final = (asyncio.Future, asyncio.Task)
+"""What may be waited for as it is. All else may lie, also a subclass, and is awaited by a task."""
 
 ROUNDS: Final = 3
 """How often closing asks again: a task that is cancelled may abandon another; one may refuse to end."""
@@ -144,9 +147,10 @@ def _begin(
     loop: asyncio.AbstractEventLoop, seat: Seat, function: Callable[..., Any], args: tuple[object, ...]
 ) -> asyncio.Future[Any]:
     begun: Any = function(*args)
-    if asyncio.isfuture(begun):  # it goes on by itself: a task would cost 12 us more
-        begun.add_done_callback(seat.rise)
-        return begun
+    if type(begun) in FUTURES and begun.get_loop() is loop:  # it goes on by itself: a task would cost 12 us more
+        future: asyncio.Future[Any] = begun
+        future.add_done_callback(seat.rise)
+        return future
     return loop.create_task(_run(seat, begun))
 
 
@@ -158,9 +162,14 @@ async def _run(seat: Seat, call: Awaitable[Any]) -> object:
 
 
 def quickest(adapter: Any) -> Any:
-    """What to call for a store: its `futures`, where it has them."""
+    """What to call for a store: its `futures`, where it has them of its own.
+
+    Not what `__getattr__` finds: a wrapper would be gone round, and a mock has everything.
+    """
+    if inspect.getattr_static(adapter, "futures", None) is None:
+        return adapter
     futures = _colours.method_of(adapter, "futures")
-    return adapter if futures is None or futures is _colours.UNSEEN else futures
+    return futures if all(callable(_colours.method_of(futures, name)) for name in METHODS) else adapter
 
 
 @final

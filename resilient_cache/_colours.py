@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from .errors import MisuseError
 
-__all__ = ["check_adapter", "is_async", "is_plain", "method_of"]
+__all__ = ["METHODS", "check_adapter", "is_async", "is_plain", "method_of"]
 
+METHODS: Final = ("get", "set", "delete")
 UNSEEN: Final = object()
 
 
@@ -37,7 +38,7 @@ def method_of(adapter: object, name: str) -> Any:
 
 def check_adapter(adapter: object, *, awaited: bool) -> None:
     """Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
-    for name in ("get", "set", "delete"):
+    for name in METHODS:
         method = method_of(adapter, name)
         if method is UNSEEN:
             continue

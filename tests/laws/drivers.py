@@ -133,6 +133,9 @@ class Futures:
     def set(self, key: str, value: bytes, ttl: float) -> asyncio.Future[Any]:
         return asyncio.ensure_future(self._adapter.set(key, value, ttl))
 
+    def delete(self, key: str) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._adapter.delete(key))
+
 
 class FuturesDriver(AsyncDriver):
     """Through `AsyncResilientCache`, over a store that gives futures."""

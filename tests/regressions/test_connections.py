@@ -34,7 +34,7 @@ pytestmark = pytest.mark.realtime
 
 @pytest.fixture
 def unclosed() -> Iterator[None]:
-    """For what ends before its connections do, a loop or redis-py's `connect`: they are heard of in the test."""
+    """For what ends before its connections do, a loop or redis-py's `connect`: heard of in the test, and forgiven."""
     yield
     gc.collect()
 

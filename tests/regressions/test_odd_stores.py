@@ -265,8 +265,10 @@ def test_an_interruption_while_an_async_store_is_called_gets_out_and_keeps_no_pe
     """L2: before there is anything to await, as well."""
 
     class Interrupted:
-        def __getattr__(self, _: str) -> Any:
+        def get(self, *_: object) -> Any:
             raise error
+
+        set = delete = get
 
     class Store:
         futures = Interrupted()
