@@ -186,11 +186,12 @@ def test_a_template_is_text(template: Any) -> None:
         key(one, template)
 
 
-def test_a_function_is_taken_as_the_key_it_is() -> None:
-    def made(*args: object) -> str:
-        return "made"
+def test_a_function_is_given_the_arguments_as_they_were_bound() -> None:
+    def made(*args: object, **kwargs: object) -> str:
+        return f"{args}{kwargs}"
 
-    assert calls_of(two, made).key is made
+    made_key = calls_of(two, made).key
+    assert made_key("1", "2") == "('1', '2'){}"
 
 
 NOT_PLAIN: list[Any] = [[1], {"a": 1}, {1}, b"x", object(), Level.LOW, 1j]
