@@ -286,7 +286,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
 
     async def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
         rules = self._rules
-        if request.gates.read and not request.asked:
+        if request.gates.read and not request.asked and not flight.forced:
             found = await self._read(request)
             if found is not None:
                 return found

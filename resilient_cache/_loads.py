@@ -65,7 +65,7 @@ class Loads:
         found = Candidate(value, since + ttl, since + ttl + stale_for, request.stamp)
         if request.gates.memory and not self._local.keep(request.key, found, flight):
             return outcome, None
-        writes = request.gates.write and request.answered
+        writes = request.gates.write and (request.answered or flight.forced)
         return outcome, self._sealing.seal(request, value, ttl, stale_for) if writes else None
 
     def failed(self, request: Request, flight: Flight[Any], error: BaseException) -> Failure:

@@ -177,6 +177,7 @@ class Local:
                 seat = self._sit_locked(flight, make_waiter)
             else:
                 flight = self.flights.take_off_locked(request.key, request.mode, self.stamps.tick(), now)
+                flight.forced = request.forced
                 request.boarded = request.boarded or flight.stamp
                 seat = None
             if leading:
@@ -228,9 +229,9 @@ class Local:
         return False
 
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
-        # A refresh whose flight another one ended joins what took off since; two would end each other for ever.
-        late_enough = not request.forced or 0 < request.boarded < flight.stamp
-        return late_enough and self.fences.admits(request.key, flight.stamp)
+        # A refresh whose flight another ended joins the refresh that took off since, or two end each other for ever.
+        fresh = not request.forced or (flight.forced and 0 < request.boarded < flight.stamp)
+        return fresh and self.fences.admits(request.key, flight.stamp)
 
     def _sit_locked(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
         waiter = make_waiter()

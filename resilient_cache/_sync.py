@@ -278,7 +278,7 @@ class ResilientCache(Face, Generic[K, V]):
 
     def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
         rules = self._rules
-        if request.gates.read and not request.asked:
+        if request.gates.read and not request.asked and not flight.forced:
             found = self._read(request)
             if found is not None:
                 return found

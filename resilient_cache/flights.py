@@ -57,6 +57,7 @@ class Flight(Generic[W]):
     ready: Any = None  # the outcome as soon as it is known, before it is written to the store
     stand_in: Any = None  # what the leader has found that may stand in for a failed load
     detached = False
+    forced = False  # a refresh: whoever leads it loads, whatever the store has
     leader: W | None = None  # None: the caller that took off
     blocked_on: Sequence[Flight[W]] = ()
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from threading import RLock
+from typing import Any
 
-from resilient_cache import AsyncResilientCache, CachePolicy
+from resilient_cache import AsyncResilientCache, CachePolicy, Mode
+from resilient_cache._local import Local
+from resilient_cache._request import GATES, Request
+from resilient_cache.flights import Flight
+from resilient_cache.testing import AsyncFaultyAdapter, ManualClock, run_virtual
 from resilient_cache.testing.simulation import SeededLoop, Tape
 
 from ..virtual import pass_time
@@ -35,3 +41,64 @@ def test_refreshes_that_run_behind_do_not_end_each_other_for_ever() -> None:
     loop = SeededLoop(Tape(), orderly=True)
     loop.run(main())
     loop.close()
+
+
+class Aboard:
+    """Somebody who waits."""
+
+    verdict: str | None = None
+
+    def wake(self) -> bool:
+        return True
+
+
+def boarding(local: Local, *, forced: bool) -> tuple[Request, Flight[Any], bool]:
+    """A request, the flight it boards, and whether it leads it."""
+    request = Request("k", CachePolicy(), Mode.ON, GATES[Mode.ON], since=0.0, until=9.0)
+    if forced:
+        request.force()
+    flight, seat = local.board(request, Aboard, 0.0)
+    return request, flight, seat is None
+
+
+def test_a_refresh_whose_flight_was_ended_joins_another_refresh_and_nothing_that_may_ask_the_store() -> None:
+    """Seeds 51411 of tasks, 9341 of threads: it was given what a `get_or_load` had read, older than itself."""
+    local = Local(10, CachePolicy(), ManualClock(), RLock())
+    first, ended, _ = boarding(local, forced=True)
+    _, other, _ = boarding(local, forced=True)
+    assert ended.detached
+    local.leave(other, None, 0.0)
+    _, reading, leads = boarding(local, forced=False)
+    assert leads
+    flight, seat = local.board(first, Aboard, 0.0)
+    assert seat is None
+    assert flight is not reading
+    _, last, _ = boarding(local, forced=True)
+    assert local.board(first, Aboard, 0.0)[0] is last
+    _, _, leads = boarding(local, forced=False)
+    assert not leads, "everybody else joins a refresh"
+
+
+def test_who_inherits_a_refresh_asks_no_store() -> None:
+    """It is waited for by those who asked for a load; what it gives is written."""
+
+    async def main() -> None:
+        adapter = AsyncFaultyAdapter(clock)
+        cache = AsyncResilientCache[str, str](adapter, name="demo", clock=clock)
+        await cache.set("k", "old")
+
+        async def load(_: str) -> str:
+            return await pass_time(1, "new")
+
+        refresh = asyncio.create_task(cache.refresh("k", load))
+        await pass_time(0)
+        heir = asyncio.create_task(cache.get_or_load("k", load))
+        await pass_time(0.5)
+        refresh.cancel()
+        assert await heir == "new"
+        assert [call.operation for call in adapter.calls] == ["set", "set"]
+        assert await cache.get("k") == "new"
+        await cache.aclose()
+
+    clock = ManualClock()
+    run_virtual(main(), clock)
