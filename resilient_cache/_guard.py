@@ -142,9 +142,7 @@ class Guard:
             self._leases.release(call.lease)
         kind = kind_of(error)
         direction = DIRECTIONS[call.operation]
-        if running and call.short:
-            pass  # `overdue` or `ended` will tell
-        elif kind in NOT_HEARD[direction] or (call.short and kind is FailureKind.TIMEOUT):
+        if kind in NOT_HEARD[direction] or (call.short and kind is FailureKind.TIMEOUT):
             self.circuits[direction].neutral(call.ticket)
         else:
             self._changed(direction, self.circuits[direction].failure(call.ticket, now))

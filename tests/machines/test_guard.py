@@ -210,3 +210,34 @@ def test_a_call_whose_work_goes_on_with_little_time_is_heard_when_the_timeout_is
     for call in calls[:2]:
         guarded.guard.overdue(call)
     assert guarded.state(Direction.READ) is CircuitState.OPEN
+
+
+def test_a_forked_child_has_no_call_in_flight() -> None:
+    """Those of its parent will not end in it."""
+    guarded = Guarded(max_calls=1)
+    guarded.call()
+    guarded.guard.forked()
+    assert guarded.guard.in_flight() == 0
+    guarded.call()
+
+
+def test_who_waits_for_the_store_is_woken_when_its_circuit_opens_and_not_when_it_closes() -> None:
+    """With an open circuit there is nothing to wait for; a closing one takes no answer from anybody."""
+
+    class Waiting:
+        verdict: str | None = None
+        woken = 0
+
+        def wake(self) -> bool:
+            self.woken += 1
+            return True
+
+    guarded, reads, writes = Guarded(), Waiting(), Waiting()
+    guarded.guard.waiting[Direction.READ][reads] = None
+    guarded.guard.waiting[Direction.WRITE][writes] = None
+    guarded.open()
+    for _ in range(2):
+        guarded.clock.advance(1.0)
+        guarded.guard.answered(guarded.call(), None, guarded.clock.monotonic())
+    assert guarded.state(Direction.READ) is CircuitState.CLOSED
+    assert (reads.woken, writes.woken) == (1, 0)

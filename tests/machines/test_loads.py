@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import CachePolicy, LoadTimeout, Mode, ResilientCache
-from resilient_cache._request import Request
+from resilient_cache import CachePolicy, Entry, LoadTimeout, Mode, NotFound, ResilientCache, Source
+from resilient_cache._request import Candidate, Failure, Request
 from resilient_cache.flights import Flight
 from resilient_cache.testing import ManualClock
 
@@ -58,3 +58,31 @@ def test_an_error_shows_the_caller_and_the_loader_and_nothing_of_what_is_between
         assert shown[shown.index("get_or_load") :][1:3] == ["_resolve", "finish"]
         assert shown[-2:] == ["give", "deeper"]
         assert not {"_answer", "load", "_lead", "_fly"} & set(shown[shown.index("finish") :])
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_is_learned_under_bypass_is_forgotten(colour: str) -> None:
+    """L20: that there is none, too."""
+    stage = Stage(colour, memory=10, mode=Mode.BYPASS)
+    with pytest.raises(NotFound):
+        stage.load("k", NotFound("k"))
+    stage.cache.mode = Mode.ON
+    assert stage.lookup("k").source is Source.NONE
+
+
+def test_a_ttl_is_shortened_at_random_by_up_to_the_jitter() -> None:
+    """Never lengthened: entries that were made together do not expire together."""
+    for chance, fresh in ((0.0, 100.0), (0.5, 87.5), (1.0, 75.0)):
+        policy = CachePolicy(ttl=100, stale_for=10, jitter=0.25)
+        cache = ResilientCache[str, int](None, name="loads", policy=policy, random=lambda chance=chance: chance)
+        assert cache._rules.loads.windows(policy, Entry(1)) == (fresh, 10.0)
+
+
+def test_nothing_stands_in_for_what_is_no_failure() -> None:
+    """L2: who is interrupted is told so, though there is something stale."""
+    loads, clock, request, _ = made()
+    request.offer(Candidate("old", 0.0, clock.monotonic() + 9, 1))
+    struck = Failure(KeyboardInterrupt(), None, Source.NONE, None)
+    assert loads.settle(request, struck) is struck
+    failed = Failure(OSError(), None, Source.NONE, None)
+    assert loads.settle(request, failed).value == "old"

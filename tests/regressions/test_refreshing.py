@@ -64,6 +64,7 @@ def boarding(local: Local, *, forced: bool) -> tuple[Request, Flight[Any], bool]
 def test_a_refresh_whose_flight_was_ended_joins_another_refresh_and_nothing_that_may_ask_the_store() -> None:
     """Seeds 51411 of tasks, 9341 of threads: it was given what a `get_or_load` had read, older than itself."""
     local = Local(10, CachePolicy(), ManualClock(), RLock())
+    local.stamps.next()
     first, ended, _ = boarding(local, forced=True)
     _, other, _ = boarding(local, forced=True)
     assert ended.detached
