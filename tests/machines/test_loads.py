@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from functools import partial
 from typing import Any
 
 import pytest
@@ -74,7 +75,7 @@ def test_a_ttl_is_shortened_at_random_by_up_to_the_jitter() -> None:
     """Never lengthened: entries that were made together do not expire together."""
     for chance, fresh in ((0.0, 100.0), (0.5, 87.5), (1.0, 75.0)):
         policy = CachePolicy(ttl=100, stale_for=10, jitter=0.25)
-        cache = ResilientCache[str, int](None, name="loads", policy=policy, random=lambda chance=chance: chance)
+        cache = ResilientCache[str, int](None, name="loads", policy=policy, random=partial(float, chance))
         assert cache._rules.loads.windows(policy, Entry(1)) == (fresh, 10.0)
 
 
