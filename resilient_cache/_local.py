@@ -178,7 +178,7 @@ class Local:
             else:
                 flight = self.flights.take_off_locked(request.key, request.mode, self.stamps.tick(), now)
                 flight.forced = request.forced
-                request.boarded = request.boarded or flight.stamp
+                request.boarded = flight.stamp
                 seat = None
             if leading:
                 leading[-1].block(flight)

@@ -66,7 +66,7 @@ class Request:
     loads: bool  # a loader came with it
     given: Any  # the key as the caller gave it: what the loader is called with
     forced = False  # replaces whatever is there: set and refresh
-    boarded = 0  # the stamp of the first flight it took off in
+    boarded = 0  # the stamp of the last flight it took off in
     refused = False  # the store holds something that must go
     stamp = 0
     life: float  # seconds for which the store is to keep what is written

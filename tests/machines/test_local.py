@@ -73,3 +73,19 @@ def test_a_stand_in_is_recalled_with_the_stamp_it_has_until_its_rest_or_its_life
     assert local.rest("k", Candidate("old", 1.0, 3.0, stamp), 5.0)
     assert local.recall(asking(2.5)) == (Source.STALE, "old")
     assert local.recall(asking(3.0)) is None
+
+
+def test_what_may_stand_in_is_inside_its_window_and_not_fenced() -> None:
+    """At its end it is outside."""
+    local, now = make(), ManualClock().monotonic()
+    stamp = local.stamps.next()
+    assert local.may_serve("k", Candidate("old", 0.0, now + 0.001, stamp))
+    assert not local.may_serve("k", Candidate("old", 0.0, now, stamp))
+    local.invalidate("k")
+    assert not local.may_serve("k", Candidate("old", 0.0, now + 9, stamp))
+
+
+def test_nothing_is_younger_than_now() -> None:
+    """A stamp may be ahead of the clock: each is later than the one before."""
+    local = make()
+    assert local.age(local.stamps.next() + MICROS) == 0
