@@ -251,6 +251,7 @@ def test_what_has_no_signature_or_no_name_is_misuse() -> None:
         with pytest.raises(MisuseError, match=r"^key must be"):
             calls_of(nameless, None)
     assert key(functools.partial(two, 1), "r:{b}")(b=2) == "r:2"
+    assert calls_of(min, lambda *args, **options: f"{args}{options}").key(1, 2, default=3) == "(1, 2){'default': 3}"
 
 
 def yields(a: object) -> Iterator[object]:
