@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, final
 
-from ...events import CircuitChanged, Event, Served
-from ...outcome import Direction, Operation
 from .callers import Caller
 from .checker import check
 from .histories import History, Rest
 from .limits import Violation
-from .network import CALL, Network, SimulatedAdapter
+from .network import Network, SimulatedAdapter
+from .process import SimulatedProcess
 from .seeded import SeededLoop
 from .swarm import Setup, Swarm, draw
 from .tape import Tape, shrink
@@ -29,7 +28,6 @@ __all__ = ["Make", "Run", "shorten", "simulate"]
 Make: TypeAlias = Callable[[Setup], Any]
 """Builds the cache of one simulated process: an `AsyncResilientCache`, or whatever has its methods."""
 
-WALL: Final = 1_750_000_000.0
 STEP: Final = 1 / 8
 AFTERLIFE: Final = 8.0  # longer than any store call is left to itself
 
@@ -51,45 +49,15 @@ class Run:
 
 
 @final
-class Process:
-    """One simulated process: its clock, its cache, and the ears on it. It is the clock that its cache reads."""
+class Process(SimulatedProcess):
+    """One process of tasks."""
 
     def __init__(self, world: World, number: int, make: Make) -> None:
         swarm = world.swarm
-        self.number = number
-        self.offset = swarm.offsets[number]
-        self.monotonic = world.loop.time
-        self._history = world.history
+        super().__init__(number, swarm, world.history, world.loop.time)
         adapter = SimulatedAdapter(world.network, number, swarm.connections)
-        options = {
-            "name": "sim",
-            "policy": swarm.policy,
-            "breaker": swarm.breaker,
-            "memory": swarm.memories[number],
-            "hooks": [self.hear],
-            "clock": self,
-            "random": world.tape.random,
-        }
-        self.cache = make(Setup(adapter, options, swarm.fences))
-        self.circuits = self.cache.circuits
+        self.adopt(make(Setup(adapter, self.options(world.tape.random), swarm.fences)))
         adapter.state = self.state
-
-    def time(self) -> float:
-        """The wall clock."""
-        return WALL + self.monotonic() + self.offset
-
-    def state(self, operation: Operation) -> Any:
-        """The state of the circuit that hears of `operation`."""
-        return self.circuits[Direction.READ if operation is Operation.GET else Direction.WRITE].state
-
-    def hear(self, event: Event) -> None:
-        """The hook."""
-        if type(event) is Served:
-            call = CALL.get()
-            call.served += 1
-            call.source = event.source
-        elif type(event) is CircuitChanged:
-            self._history.transition(self.number, event.direction, event.before, event.after, event.retry_in)
 
 
 @final

@@ -16,14 +16,14 @@ from types import ModuleType
 from typing import Any, Final, final
 
 from ... import deadline
-from ...events import CircuitChanged, Event, Served
-from ...outcome import Direction, Operation
+from ...outcome import Operation
 from ..clock import Deadlock
 from ..scheduled import FOREVER
 from ..scheduling import Scheduler, Switch
 from .checker import check
 from .histories import Command, Ending, History, Rest
 from .network import CALL, SimulatedStore
+from .process import SimulatedProcess
 from .running import Make, Run
 from .swarm import OPERATIONS, Setup, Swarm, draw
 from .tape import Tape, shrink
@@ -32,49 +32,19 @@ from .weather import Front, Trouble, Weather, error_of
 
 __all__ = ["shorten_threads", "simulate_threads"]
 
-WALL: Final = 1_750_000_000.0
 PAUSE: Final = 2.5  # longer than any hold
 AT_ONCE: Final = (Trouble.REFUSED, Trouble.READ_ONLY, Trouble.PER_KEY, Trouble.ERROR)
 
 
 @final
-class ThreadProcess:
-    """One simulated process: its clock, its cache, and the ears on it. It is the clock that its cache reads."""
+class ThreadProcess(SimulatedProcess):
+    """One process of threads."""
 
     def __init__(self, world: ThreadWorld, number: int, make: Make) -> None:
         swarm = world.swarm
-        self.number = number
-        self.offset = swarm.offsets[number]
-        self.monotonic = world.threads.clock.monotonic
-        self._history = world.history
-        options = {
-            "name": "sim",
-            "policy": swarm.policy,
-            "breaker": swarm.breaker,
-            "memory": swarm.memories[number],
-            "hooks": [self.hear],
-            "clock": self,
-            "random": world.tape.random,
-            "spawn": partial(world.threads.start, name="behind"),
-        }
-        self.cache = make(Setup(ThreadAdapter(world, self), options, swarm.fences))
-
-    def time(self) -> float:
-        """The wall clock."""
-        return WALL + self.monotonic() + self.offset
-
-    def state(self, operation: Operation) -> Any:
-        """The state of the circuit that hears of `operation`."""
-        return self.cache.circuits[Direction.READ if operation is Operation.GET else Direction.WRITE].state
-
-    def hear(self, event: Event) -> None:
-        """The hook."""
-        if type(event) is Served:
-            call = CALL.get()
-            call.served += 1
-            call.source = event.source
-        elif type(event) is CircuitChanged:
-            self._history.transition(self.number, event.direction, event.before, event.after, event.retry_in)
+        super().__init__(number, swarm, world.history, world.threads.clock.monotonic)
+        options = self.options(world.tape.random) | {"spawn": partial(world.threads.start, name="behind")}
+        self.adopt(make(Setup(ThreadAdapter(world, self), options, swarm.fences)))
 
 
 @final
