@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-__all__ = ["AsyncCacheAdapter", "CacheAdapter", "Clock", "Codec"]
+__all__ = ["AsyncBackplane", "AsyncCacheAdapter", "Backplane", "CacheAdapter", "Clock", "Codec", "DurableJournal"]
 
 V = TypeVar("V")
 
@@ -49,6 +49,61 @@ class AsyncCacheAdapter(Protocol):
 
     def delete(self, key: str, /) -> Coroutine[Any, Any, None]:
         """Remove `key`, whether it is there or not; returning means that the store acknowledged it."""
+        ...
+
+
+class Backplane(Protocol):
+    """Carries invalidations to the other processes that share a store. Messages are bytes and hold no value.
+
+    It may lose messages, as long as `listen` then ends. A backplane may add `close()`, after which `listen` ends soon.
+    """
+
+    def publish(self, channel: str, message: bytes, /) -> None:
+        """Hand `message` to whoever listens to `channel` now. Raises when that is not known to have happened."""
+        ...
+
+    def listen(self, channel: str, ready: Callable[[], object], receive: Callable[[bytes], object], /) -> None:
+        """Call `ready` once, when from then on no message is lost, and then `receive` for each of them.
+
+        Returns or raises as soon as a message may have been lost; whoever wants more listens again.
+        """
+        ...
+
+
+class AsyncBackplane(Protocol):
+    """The same as `Backplane`, with coroutines; `listen` may be cancelled. It may add `aclose()`."""
+
+    def publish(self, channel: str, message: bytes, /) -> Coroutine[Any, Any, None]:
+        """Hand `message` to whoever listens to `channel` now. Raises when that is not known to have happened."""
+        ...
+
+    def listen(
+        self, channel: str, ready: Callable[[], object], receive: Callable[[bytes], object], /
+    ) -> Coroutine[Any, Any, None]:
+        """Call `ready` once, when from then on no message is lost, and then `receive` for each of them.
+
+        Returns or raises as soon as a message may have been lost; whoever wants more listens again.
+        """
+        ...
+
+
+class DurableJournal(Protocol):
+    """Where a cache writes down what its store still owes it, so that it is not forgotten when the process dies.
+
+    Called from any thread, never under a lock of the cache. Any exception means that it was not written down: the
+    cache goes on with what it holds in memory, and says so. It may add `close()`.
+    """
+
+    def load(self) -> Iterable[tuple[str, int]]:
+        """Everything that was added and not struck out: (name, stamp)."""
+        ...
+
+    def add(self, name: str, stamp: int, /) -> None:
+        """Write `name` down; an earlier stamp of it is replaced, a later one stays."""
+        ...
+
+    def strike(self, settled: Sequence[tuple[str, int]], /) -> None:
+        """Strike out each name, unless it has been added with a later stamp."""
         ...
 
 
