@@ -9,7 +9,9 @@ from typing import Any, Generic, Self, final, overload
 from typing_extensions import TypeVar
 
 from . import _build
-from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load, quickest
+from ._async_store import Store
+from ._async_upkeep import Upkeep
+from ._asyncio import Behind, Seat, Spawn, check_adapter, check_loader, close, load
 from ._face import Face
 from ._guard import Answer
 from ._request import Request
@@ -18,7 +20,7 @@ from .decorators import MakeAsyncCached, make_async_cached
 from .entry import Duration, Entry
 from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
-from .outcome import Invalidation, Lookup, Mode, Operation
+from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncCacheAdapter, Clock, Codec
 from .stamps import SYSTEM_CLOCK
@@ -44,7 +46,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_prefix", "_store")
+    __slots__ = ("_adapter", "_behind", "_store", "_upkeep")
 
     def __init__(
         self,
@@ -65,9 +67,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
         if adapter is not None:
             check_adapter(adapter)
         self._adapter: Any = adapter
-        self._store = quickest(adapter)
         self._behind = Behind(spawn)
-        self._prefix = f"{name}:"
         self._rules = _build.build(
             name=name,
             has_store=adapter is not None,
@@ -81,6 +81,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
             clock=clock,
             random=random,
         )
+        self._store = Store(self._rules, adapter, self._behind)
+        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn)
 
     # Reading
 
@@ -162,18 +164,25 @@ class AsyncResilientCache(Face, Generic[K, V]):
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
-        return rules.written(request, await self._write(request, rules.place(request, value, ttl)))
+        return await self._write(request, rules.place(request, value, ttl))
 
     async def invalidate(self, key: K) -> Invalidation:
         """From now on nothing whose load began before this call is served for `key` in this process.
 
-        `CONFIRMED` when the store deleted it too, `PENDING` when it could not be asked or did not answer. Never raises
-        for a store; costs at most `timeout`.
+        `CONFIRMED` when the store deleted it too, `PENDING` when it could not be asked or did not answer: then it is
+        asked again, behind, until it does. Never raises for a store; costs at most `timeout`.
         """
         rules = self._rules
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
         return rules.invalidated(request, await self._delete(request))
+
+    async def flush(self, timeout: Duration = 1.0) -> int:
+        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
+
+        0: every other process that asks the store now finds nothing older. Never raises for a store.
+        """
+        return await self._upkeep.flush(timeout)
 
     # Around it
 
@@ -190,11 +199,18 @@ class AsyncResilientCache(Face, Generic[K, V]):
         """Why `key` answers as it does; looks into the store as `lookup` does. Never holds the value."""
         return _build.explain(self._rules, key, await self._look_up(key))
 
-    async def aclose(self) -> None:
-        """Stop what runs behind and close the adapter. Later use is `MisuseError`; closing again is nothing."""
-        if not self._rules.close():
-            await self._behind.close()
-            await close(self._adapter, self._rules.reporter)
+    async def aclose(self) -> int:
+        """Stop what runs behind and close the adapter; how many invalidations the store has not confirmed.
+
+        It is asked for each of them once more, for a second at most. Later use is `MisuseError`; closing again is
+        nothing.
+        """
+        if self._rules.close():
+            return 0
+        left = await self._upkeep.close()
+        await self._behind.close()
+        await close(self._adapter, self._rules.reporter)
+        return left
 
     async def __aenter__(self) -> Self:
         """The cache itself."""
@@ -298,37 +314,21 @@ class AsyncResilientCache(Face, Generic[K, V]):
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.loads.failed(request, flight, error)
         outcome, data = rules.loads.loaded(request, flight, value)
-        rules.written(request, await self._write(request, data))
+        await self._write(request, data)
         return outcome
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        return self._rules.judge(request, await self._ask(request, Operation.GET, self._store_get))
+        answer = await self._store.get(request)
+        self._upkeep.soon()
+        return self._rules.judge(request, answer)
 
-    async def _write(self, request: Request, data: bytes | None) -> Answer | None:
-        if data is None:
-            return None
-        return await self._ask(request, Operation.SET, self._store_set, data, request.life)
+    async def _write(self, request: Request, data: bytes | None) -> bool:
+        stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
+        self._upkeep.soon()
+        return stored
 
     async def _delete(self, request: Request) -> Answer | None:
-        if not request.gates.write:
-            return None
-        stamp = request.stamp or self._rules.local.stamps.now()
-
-        async def delete(store_key: str) -> object:
-            gave: object = await self._adapter.delete(store_key)
-            done = 0 if hasattr(gave, "__await__") else stamp  # what is yet to be awaited has confirmed nothing
-            self._rules.local.confirm(request.key, done)  # in here, so that a late word of the store counts too
-            return gave
-
-        return await self._ask(request, Operation.DELETE, delete)
-
-    def _store_get(self, store_key: str) -> Any:
-        return self._store.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
-
-    def _store_set(self, store_key: str, data: bytes, life: float) -> Any:
-        return self._store.set(store_key, data, life)
-
-    async def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
-        guard, until = self._rules.guard, request.until
-        return await ask(guard, self._behind, operation, until, function, self._prefix + request.key, *args)
+        answer = await self._store.delete(request) if request.gates.write else None
+        self._upkeep.soon()
+        return answer

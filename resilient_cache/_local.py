@@ -18,16 +18,20 @@ from .entry import MICROS
 from .errors import MisuseError
 from .fences import Fences
 from .flights import LEADING, Flight, Flights, Waiter
+from .journal import Journal
 from .memory import STAMP, Memory
 from .outcome import Source
 from .policy import CachePolicy, float_of
 from .protocols import Clock
 from .stamps import Stamps
 
-__all__ = ["ABSENT", "Local"]
+__all__ = ["ABSENT", "KEY", "Local"]
 
 NEGATIVES: Final = 1_000  # so that asking for keys that do not exist cannot push out those that do
 STAND_INS: Final = 10_000
+
+KEY: Final = "k"
+"""What the name of a key begins with in the journal, where other things are owed as well."""
 
 
 class Absent:
@@ -45,8 +49,10 @@ class Local:
         "_clock",
         "_lock",
         "_node",
+        "_timeout",
         "fences",
         "flights",
+        "journal",
         "margin",
         "memory",
         "negatives",
@@ -54,8 +60,12 @@ class Local:
         "stand_ins",
     )
 
-    def __init__(self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock) -> None:
+    def __init__(
+        self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock, journal: Journal | None = None
+    ) -> None:
         self._clock = clock
+        self._timeout = float_of(policy.timeout)
+        self.journal = journal
         self._lock = lock
         self._node = 0
         self.memory = Memory[Any](capacity)
@@ -132,6 +142,8 @@ class Local:
         """The store may not have taken the value of `stamp`: what it held before must not come back."""
         with self._lock:
             self.fences.raise_locked(key, stamp - 1)
+            if self.journal is not None:
+                self.journal.owe_locked(KEY + key, stamp - 1, self._clock.monotonic() + self._timeout)
             for tier in (self.memory, self.negatives, self.stand_ins):
                 entry = tier.entries.get(key)
                 if entry is not None and entry[STAMP] < stamp:
@@ -145,7 +157,8 @@ class Local:
             for tier in (self.memory, self.negatives, self.stand_ins):
                 tier.drop_locked(key)
             self.flights.detach_locked(key)
-            self.fences.pend_locked(key, stamp)
+            if self.journal is not None:
+                self.journal.owe_locked(KEY + key, stamp, self._clock.monotonic() + self._timeout)
             return stamp
 
     def may_serve(self, key: str, found: Candidate) -> bool:
@@ -156,10 +169,17 @@ class Local:
         """Seconds since `stamp`."""
         return max(0, self.stamps.now() - stamp) / MICROS
 
-    def confirm(self, key: str, stamp: int) -> None:
-        """The store has acknowledged a delete or a value of `stamp`."""
+    def confirm(self, key: str, stamp: int) -> bool:
+        """The store has acknowledged a delete or a value of `stamp`; whether that had been owed."""
         with self._lock:
-            self.fences.confirm_locked(key, stamp)
+            now = self._clock.monotonic()
+            return self.journal is not None and self.journal.confirm_locked(KEY + key, stamp, now)
+
+    def doubt(self, key: str, stamp: int) -> None:
+        """Nobody knows whether the value of `stamp` will yet land in the store."""
+        with self._lock:
+            if self.journal is not None:
+                self.journal.suspect_locked(KEY + key, stamp, self._clock.monotonic())
 
     def board(
         self, request: Request, make_waiter: Callable[[], Waiter], now: float

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, final
 
+from ._debts import Debts
 from ._guard import Answer, Guard
 from ._loads import Loads
 from ._local import ABSENT, Local
@@ -29,6 +30,9 @@ __all__ = ["Rules"]
 FOREVER: Final = float("inf")
 NOTHING: Final[dict[str, Slot[Any]]] = {}
 
+UNKNOWN: Final = {Reason.TIMEOUT, Reason.ERROR}
+"""A write that ended so may have reached the store, or may yet."""
+
 COUNTED: Final = {
     Source.MEMORY: "hits_memory",
     Source.STORE: "hits_store",
@@ -46,6 +50,7 @@ class Rules:
     __slots__ = (
         "_gates",
         "_sealing",
+        "debts",
         "guard",
         "has_store",
         "hooks",
@@ -71,6 +76,7 @@ class Rules:
         switch: Switch,
         guard: Guard,
         local: Local,
+        debts: Debts,
         has_store: bool,
     ) -> None:
         self.name = reporter.name
@@ -79,6 +85,7 @@ class Rules:
         self.switch = switch
         self.guard = guard
         self.local = local
+        self.debts = debts
         self.monotonic = guard.monotonic
         self.hooks = reporter.hooks
         self.memory_hits = 0
@@ -247,12 +254,12 @@ class Rules:
             return True
         if request.forced and (self.has_store or not request.gates.memory):
             self.local.suspect(request.key, request.stamp)
+        elif answer is not None and answer.failed in UNKNOWN:
+            self.local.doubt(request.key, request.stamp)
         return not self.has_store
 
     def invalidated(self, request: Request, answer: Answer | None) -> Invalidation:
         """The word to give for an invalidation."""
-        if not self.has_store:
-            self.local.confirm(request.key, request.stamp)
         acknowledged = not self.has_store if answer is None else answer.failed is None
         outcome = Invalidation.CONFIRMED if acknowledged else Invalidation.PENDING
         self.reporter.count(f"invalidations_{outcome}")

@@ -13,12 +13,14 @@ from ._face import Face
 from ._guard import Answer
 from ._request import Request
 from ._switch import ModeSetting
-from ._threads import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load, quickest
+from ._sync_store import Store
+from ._sync_upkeep import Upkeep
+from ._threads import Behind, Seat, Spawn, check_adapter, check_loader, close, load
 from .decorators import MakeCached, make_cached
 from .entry import Duration, Entry
 from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
-from .outcome import Invalidation, Lookup, Mode, Operation
+from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import CacheAdapter, Clock, Codec
 from .stamps import SYSTEM_CLOCK
@@ -42,7 +44,7 @@ class ResilientCache(Face, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or thread is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_prefix", "_store")
+    __slots__ = ("_adapter", "_behind", "_store", "_upkeep")
 
     def __init__(
         self,
@@ -63,9 +65,7 @@ class ResilientCache(Face, Generic[K, V]):
         if adapter is not None:
             check_adapter(adapter)
         self._adapter: Any = adapter
-        self._store = quickest(adapter)
         self._behind = Behind(spawn)
-        self._prefix = f"{name}:"
         self._rules = _build.build(
             name=name,
             has_store=adapter is not None,
@@ -79,6 +79,8 @@ class ResilientCache(Face, Generic[K, V]):
             clock=clock,
             random=random,
         )
+        self._store = Store(self._rules, adapter, self._behind)
+        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn)
 
     # Reading
 
@@ -158,18 +160,25 @@ class ResilientCache(Face, Generic[K, V]):
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
-        return rules.written(request, self._write(request, rules.place(request, value, ttl)))
+        return self._write(request, rules.place(request, value, ttl))
 
     def invalidate(self, key: K) -> Invalidation:
         """From now on nothing whose load began before this call is served for `key` in this process.
 
-        `CONFIRMED` when the store deleted it too, `PENDING` when it could not be asked or did not answer. Never raises
-        for a store; costs at most `timeout`.
+        `CONFIRMED` when the store deleted it too, `PENDING` when it could not be asked or did not answer: then it is
+        asked again, behind, until it does. Never raises for a store; costs at most `timeout`.
         """
         rules = self._rules
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
         return rules.invalidated(request, self._delete(request))
+
+    def flush(self, timeout: Duration = 1.0) -> int:
+        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
+
+        0: every other process that asks the store now finds nothing older. Never raises for a store.
+        """
+        return self._upkeep.flush(timeout)
 
     # Around it
 
@@ -186,11 +195,18 @@ class ResilientCache(Face, Generic[K, V]):
         """Why `key` answers as it does; looks into the store as `lookup` does. Never holds the value."""
         return _build.explain(self._rules, key, self._look_up(key))
 
-    def close(self) -> None:
-        """Stop what runs behind and close the adapter. Later use is `MisuseError`; closing again is nothing."""
-        if not self._rules.close():
-            self._behind.close()
-            close(self._adapter, self._rules.reporter)
+    def close(self) -> int:
+        """Stop what runs behind and close the adapter; how many invalidations the store has not confirmed.
+
+        It is asked for each of them once more, for a second at most. Later use is `MisuseError`; closing again is
+        nothing.
+        """
+        if self._rules.close():
+            return 0
+        left = self._upkeep.close()
+        self._behind.close()
+        close(self._adapter, self._rules.reporter)
+        return left
 
     def __enter__(self) -> Self:
         """The cache itself."""
@@ -290,37 +306,21 @@ class ResilientCache(Face, Generic[K, V]):
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.loads.failed(request, flight, error)
         outcome, data = rules.loads.loaded(request, flight, value)
-        rules.written(request, self._write(request, data))
+        self._write(request, data)
         return outcome
 
     def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        return self._rules.judge(request, self._ask(request, Operation.GET, self._store_get))
+        answer = self._store.get(request)
+        self._upkeep.soon()
+        return self._rules.judge(request, answer)
 
-    def _write(self, request: Request, data: bytes | None) -> Answer | None:
-        if data is None:
-            return None
-        return self._ask(request, Operation.SET, self._store_set, data, request.life)
+    def _write(self, request: Request, data: bytes | None) -> bool:
+        stored = self._rules.written(request, None if data is None else self._store.set(request, data))
+        self._upkeep.soon()
+        return stored
 
     def _delete(self, request: Request) -> Answer | None:
-        if not request.gates.write:
-            return None
-        stamp = request.stamp or self._rules.local.stamps.now()
-
-        def delete(store_key: str) -> object:
-            gave: object = self._adapter.delete(store_key)
-            done = 0 if hasattr(gave, "__await__") else stamp  # what is yet to be awaited has confirmed nothing
-            self._rules.local.confirm(request.key, done)  # in here, so that a late word of the store counts too
-            return gave
-
-        return self._ask(request, Operation.DELETE, delete)
-
-    def _store_get(self, store_key: str) -> Any:
-        return self._store.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
-
-    def _store_set(self, store_key: str, data: bytes, life: float) -> Any:
-        return self._store.set(store_key, data, life)
-
-    def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
-        guard, until = self._rules.guard, request.until
-        return ask(guard, self._behind, operation, until, function, self._prefix + request.key, *args)
+        answer = self._store.delete(request) if request.gates.write else None
+        self._upkeep.soon()
+        return answer

@@ -16,11 +16,15 @@ PACKAGE = Path(resilient_cache.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
-    frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs"}),  # machines
-    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_rules"}),  # decisions
-    frozenset({"_colours", "_threads", "_asyncio"}),  # waiting
+    frozenset(
+        {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
+    ),  # machines
+    frozenset(
+        {"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_rules"}
+    ),  # decisions
+    frozenset({"_colours", "_threads", "_asyncio", "_thread_ticker", "_task_ticker"}),  # waiting
     frozenset({"_build", "_face", "keys", "decorators"}),
-    frozenset({"_sync", "_async", "fallback"}),  # flow
+    frozenset({"_sync", "_async", "_sync_store", "_async_store", "_sync_upkeep", "_async_upkeep", "fallback"}),  # flow
     frozenset({"__init__"}),
 )
 EDGES = frozenset({"adapters", "metrics", "testing"})
