@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Any, Final, final
 
 from ._async_store import Store
-from ._asyncio import Behind, Spawn, idle
+from ._asyncio import FAILED, Behind, Spawn, attempt
 from ._local import KEY
 from ._rules import Rules
-from ._task_ticker import ticker_for
+from ._task_ticker import idle, ticker_for
 from .entry import Duration, seconds
 from .journal import Debt
 
@@ -23,19 +23,46 @@ FOREVER: Final = float("inf")
 class Upkeep:
     """The work behind one cache."""
 
-    __slots__ = ("__weakref__", "_closed", "_rules", "_store", "_ticker")
+    __slots__ = ("__weakref__", "_closed", "_durable", "_rules", "_store", "_ticker", "unread")
 
-    def __init__(self, rules: Rules, store: Store, behind: Behind, spawn: Spawn | None) -> None:
+    def __init__(self, rules: Rules, store: Store, behind: Behind, spawn: Spawn | None, durable: Any) -> None:
         self._rules = rules
         self._store = store
         self._ticker = ticker_for(spawn, behind, rules.monotonic)
         self._closed = False
+        self._durable = durable
+        self.unread = durable is not None
+        if durable is not None:
+            rules.debts.keep_book()
 
     def soon(self) -> None:
         """See to it that what is owed is asked for in time."""
         pause = self._rules.debts.pause()
         if pause is not None:
             self._ticker.at(pause, self)
+
+    async def recover(self) -> None:
+        """Take over what an earlier process left in the durable journal, and ask for it, for `timeout` at most."""
+        debts, guard = self._rules.debts, self._rules.guard
+        written = await attempt(lambda: list(self._durable.load()))
+        if not self.unread:
+            return
+        self.unread = False
+        if written is FAILED:
+            debts.not_written()
+        else:
+            debts.recovered(written)
+        until = guard.monotonic() + guard.timeout
+        while await self._round(until):
+            pass
+
+    async def note(self, name: str, stamp: int) -> None:
+        """Write down that the delete of `name` is owed, if it is and there is a durable journal."""
+        debts = self._rules.debts
+        if self._durable is None or not debts.holds(name):
+            return
+        if await attempt(self._durable.add, name, stamp) is FAILED:
+            debts.not_written()
 
     async def step(self) -> float | None:
         """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
@@ -64,6 +91,8 @@ class Upkeep:
         until = self._rules.monotonic() + CLOSING
         while await self._round(until):
             pass
+        if self._durable is not None:
+            await attempt(getattr(self._durable, "close", list))  # or nothing
         return self._rules.debts.left()
 
     async def _round(self, until: float) -> int:
@@ -74,7 +103,13 @@ class Upkeep:
             if debt is None:
                 break
             settled += await self._settle(debt)
+        await self._strike()
         return settled
+
+    async def _strike(self) -> None:
+        gone = self._rules.debts.let_go() if self._durable is not None else None
+        if gone and await attempt(self._durable.strike, gone) is FAILED:
+            self._rules.debts.not_written()
 
     async def _settle(self, debt: Debt) -> bool:
         began = self._rules.monotonic()

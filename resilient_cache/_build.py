@@ -118,6 +118,15 @@ def check_codec(codec: Codec[Any]) -> Codec[Any]:
     return codec
 
 
+def check_journal(journal: object, adapter: object) -> Any:
+    """`journal` itself. Raises `MisuseError` when it lacks a method, or when there is no store that could owe."""
+    if journal is not None and adapter is None:
+        raise MisuseError("journal is for what a store owes: give an adapter, or no journal")
+    if journal is not None and not all(callable(getattr(journal, name, None)) for name in ("load", "add", "strike")):
+        raise MisuseError(f"journal must have the methods load, add and strike; {journal!r} has not")
+    return journal
+
+
 def stats(rules: Rules) -> dict[str, int]:
     """The counters at one moment: requests = hits + stale + negative + loads + misses + errors."""
     with rules.guard.lock:

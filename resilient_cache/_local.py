@@ -161,6 +161,17 @@ class Local:
                 self.journal.owe_locked(KEY + key, stamp, self._clock.monotonic() + self._timeout)
             return stamp
 
+    def remember(self, name: str, stamp: int) -> None:
+        """An earlier process was still owed the delete of `name`: here nothing of before is served either."""
+        with self._lock:
+            self.stamps.latest = max(self.stamps.latest, stamp)
+            if name.startswith(KEY):
+                self.fences.raise_locked(name[len(KEY) :], stamp)
+            if (
+                self.journal is not None and name not in self.journal
+            ):  # else it is this one's own
+                self.journal.owe_locked(name, stamp, self._clock.monotonic())
+
     def may_serve(self, key: str, found: Candidate) -> bool:
         """Whether `found` is inside its stale window and not fenced, now."""
         return self._clock.monotonic() < found.stale_until and self.fences.admits(key, found.stamp)

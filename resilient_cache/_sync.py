@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from . import _build
 from ._face import Face
 from ._guard import Answer
+from ._local import KEY
 from ._request import Request
 from ._switch import ModeSetting
 from ._sync_store import Store
@@ -22,7 +23,7 @@ from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
-from .protocols import CacheAdapter, Clock, Codec
+from .protocols import CacheAdapter, Clock, Codec, DurableJournal
 from .stamps import SYSTEM_CLOCK
 
 __all__ = ["ResilientCache"]
@@ -39,7 +40,8 @@ class ResilientCache(Face, Generic[K, V]):
     `adapter`: the store, or None for memory only; it is closed with the cache. `name` starts every key in the store and
     labels the metrics. `type` picks the codec (`codec` overrides it). `memory`: entries kept in process. `mode` is a
     `Mode` or a function asked at every request. `clock`, `random` and `spawn` are what the cache reads time and chance
-    from and runs work behind with.
+    from and runs work behind with. `journal`: where it is written down what the store has not confirmed, so that the
+    next process knows; closed with the cache.
 
     Raises `MisuseError` for an argument that can never be right. No store, clock or thread is touched.
     """
@@ -61,6 +63,7 @@ class ResilientCache(Face, Generic[K, V]):
         clock: Clock = SYSTEM_CLOCK,
         random: Callable[[], float] = random.random,
         spawn: Spawn | None = None,
+        journal: DurableJournal | None = None,
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
@@ -80,7 +83,7 @@ class ResilientCache(Face, Generic[K, V]):
             random=random,
         )
         self._store = Store(self._rules, adapter, self._behind)
-        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn)
+        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn, _build.check_journal(journal, adapter))
 
     # Reading
 
@@ -311,16 +314,22 @@ class ResilientCache(Face, Generic[K, V]):
 
     def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
+        if self._upkeep.unread:
+            self._upkeep.recover()
         answer = self._store.get(request)
         self._upkeep.soon()
         return self._rules.judge(request, answer)
 
     def _write(self, request: Request, data: bytes | None) -> bool:
         stored = self._rules.written(request, None if data is None else self._store.set(request, data))
+        if not stored:
+            self._upkeep.note(KEY + request.key, request.stamp)
         self._upkeep.soon()
         return stored
 
     def _delete(self, request: Request) -> Answer | None:
+        if request.stamp:
+            self._upkeep.note(KEY + request.key, request.stamp)
         answer = self._store.delete(request) if request.gates.write else None
         self._upkeep.soon()
         return answer

@@ -36,7 +36,6 @@ __all__ = [
     "check_loader",
     "close",
     "daemon",
-    "idle",
     "load",
     "quickest",
 ]
@@ -46,6 +45,9 @@ V = TypeVar("V")
 
 PROBING: Final = Answer(Reason.OPEN)
 """For the caller whose call became the probe: a miss at once, while the probe runs behind."""
+
+FAILED: Final = object()
+"""In place of a result."""
 
 Spawn: TypeAlias = Callable[[Callable[[], object]], object]
 """Runs a function behind: takes it and returns at once."""
@@ -142,9 +144,12 @@ def _to_be_awaited(value: object) -> bool:
     return True
 
 
-def idle(seconds: float) -> None:
-    """Let time pass."""
-    Seat().wait(seconds)
+def attempt(function: Callable[..., Any], *args: object) -> Any:
+    """What a call of a durable journal gives, `FAILED` when it fails."""
+    try:
+        return function(*args)
+    except Exception:  # noqa: BLE001 - around a store
+        return FAILED
 
 
 @final

@@ -19,6 +19,7 @@ __all__ = [
     "Event",
     "Hook",
     "Invalidated",
+    "JournalFailed",
     "NotStored",
     "Served",
     "Settled",
@@ -92,13 +93,22 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """The durable journal could not be read or written: what it should hold is in memory only."""
+
+    cache: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotStored:
     """A value was not written: it cannot be encoded. The log says of which type, once per type."""
 
     cache: str
 
 
-Event: TypeAlias = Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | Settled | NotStored
+Event: TypeAlias = (
+    Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | Settled | JournalFailed | NotStored
+)
 
 
 class Hook(Protocol):
