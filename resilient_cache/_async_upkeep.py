@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from ._async_store import Store
-from ._asyncio import FAILED, Behind, Spawn, attempt
+from ._asyncio import Behind, Spawn
 from ._local import KEY
 from ._rules import Rules
+from ._task_calls import FAILED, attempt, hand_over
+from ._task_listener import Listener
 from ._task_ticker import idle, ticker_for
 from .entry import Duration, seconds
 from .journal import Debt
@@ -23,9 +25,21 @@ FOREVER: Final = float("inf")
 class Upkeep:
     """The work behind one cache."""
 
-    __slots__ = ("__weakref__", "_closed", "_durable", "_rules", "_store", "_ticker", "unread")
+    __slots__ = (
+        "__weakref__",
+        "_backplane",
+        "_closed",
+        "_durable",
+        "_listener",
+        "_rules",
+        "_store",
+        "_ticker",
+        "unread",
+    )
 
-    def __init__(self, rules: Rules, store: Store, behind: Behind, spawn: Spawn | None, durable: Any) -> None:
+    def __init__(
+        self, rules: Rules, store: Store, behind: Behind, *, spawn: Spawn | None, durable: Any, backplane: Any
+    ) -> None:
         self._rules = rules
         self._store = store
         self._ticker = ticker_for(spawn, behind, rules.monotonic)
@@ -35,9 +49,14 @@ class Upkeep:
         if durable is not None:
             rules.debts.keep_book()
 
+        self._backplane = backplane
+        self._listener = None if rules.plane is None else Listener(rules.plane, backplane)
+
     def soon(self) -> None:
-        """See to it that what is owed is asked for in time."""
-        pause = self._rules.debts.pause()
+        """See to it that what is owed is asked for in time, that peers are told, and that somebody listens to them."""
+        if self._listener is not None:
+            self._listener.wake()
+        pause = self._pause(self._rules.debts.pause())
         if pause is not None:
             self._ticker.at(pause, self)
 
@@ -68,7 +87,9 @@ class Upkeep:
         """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
         if self._closed:
             return None
-        return self._rules.debts.pause(await self._round(FOREVER))
+        pause = self._rules.debts.pause(await self._round(FOREVER))
+        await self._tell()
+        return self._pause(pause)
 
     async def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
@@ -91,6 +112,9 @@ class Upkeep:
         until = self._rules.monotonic() + CLOSING
         while await self._round(until):
             pass
+        await self._tell()
+        if self._listener is not None:
+            await self._listener.close()
         if self._durable is not None:
             await attempt(getattr(self._durable, "close", list))  # or nothing
         return self._rules.debts.left()
@@ -105,6 +129,20 @@ class Upkeep:
             settled += await self._settle(debt)
         await self._strike()
         return settled
+
+    def _pause(self, pause: float | None) -> float | None:
+        """The sooner of `pause` and of when there is something to tell."""
+        plane = self._rules.plane
+        untold = None if plane is None else plane.pause()
+        return pause if untold is None else untold if pause is None else min(pause, untold)
+
+    async def _tell(self) -> None:
+        """Tell the peers what they have not been told."""
+        plane, limit = self._rules.plane, self._rules.guard.timeout
+        while plane is not None and (message := plane.message()) is not None:
+            data, names = message
+            told = await hand_over(limit, self._backplane.publish, plane.channel, data) is not FAILED
+            plane.published(names, handed_over=told)
 
     async def _strike(self) -> None:
         gone = self._rules.debts.let_go() if self._durable is not None else None

@@ -31,12 +31,10 @@ from .errors import FailureKind, MisuseError, StoreError
 from .outcome import Operation, Reason
 
 __all__ = [
-    "FAILED",
     "Behind",
     "Seat",
     "Spawn",
     "ask",
-    "attempt",
     "check_adapter",
     "check_loader",
     "close",
@@ -60,9 +58,6 @@ FUTURES: Final = (asyncio.Future, asyncio.Task)
 
 ROUNDS: Final = 3
 """How often closing asks again: a task that is cancelled may abandon another; one may refuse to end."""
-
-FAILED: Final = object()
-"""In place of a result."""
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, object]], object]
 """Runs a coroutine behind: takes it and returns at once."""
@@ -198,14 +193,6 @@ def quickest(adapter: Any) -> Any:
         return adapter
     futures = _colours.method_of(adapter, "futures")
     return futures if all(callable(_colours.method_of(futures, name)) for name in METHODS) else adapter
-
-
-async def attempt(function: Callable[..., Any], *args: object) -> Any:
-    """What a call of a durable journal gives, `FAILED` when it fails. In a thread: a disk may take its time."""
-    try:
-        return await asyncio.to_thread(function, *args)
-    except Exception:  # noqa: BLE001 - around a store
-        return FAILED
 
 
 @final

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ._debts import Debts
 from ._guard import Guard
 from ._local import Local
+from ._plane import Plane
 from ._reporting import Reporter
 from ._rules import Rules
 from ._switch import ModeSetting, Switch
@@ -25,6 +26,9 @@ from .protocols import Clock, Codec
 __all__ = ["build", "build_guard", "explain", "health", "stats"]
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+SOON: Final = 0.5
+"""Seconds at most between two tries to reach a backplane: what it misses is served until then."""
+
 MOST_MEMORY: Final = 100_000_000
 ANSWERS: Final = ("hits", "stale", "negative", "loads", "misses", "errors")
 
@@ -42,6 +46,7 @@ def build(
     mode: ModeSetting,
     clock: Clock,
     random: Callable[[], float],
+    has_peers: bool = False,
 ) -> Rules:
     """The rules of a new cache. Raises `MisuseError` for an argument that can never be right."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -75,6 +80,7 @@ def build(
         switch=switch,
         guard=guard,
         local=local,
+        plane=Plane(guard, local, reporter, backoff(random, longest=SOON)) if has_peers else None,
         debts=Debts(journal, guard, local, reporter, switch),
         has_store=has_store,
     )
@@ -148,6 +154,7 @@ def health(rules: Rules) -> dict[str, object]:
         "closed": rules.switch.closed,
         "circuits": rules.guard.health() if rules.has_store else {},
         **rules.debts.health(),
+        "backplane": None if rules.plane is None else rules.plane.health(),
         "stuck_flights": local.flights.stuck(rules.monotonic()),
         "flights": len(local.flights),
         "store_calls_in_flight": rules.guard.in_flight(),

@@ -65,6 +65,7 @@ class Debts:
                 return True
             was_owed = self._journal.confirm_locked(debt.name, debt.stamp, self._guard.monotonic())
         if was_owed:
+            self._local.tell([debt.name])  # once more: who began to listen meanwhile read the store before the delete
             self._reporter.count("invalidations_replayed")
             self._reporter.tell(Settled(self._reporter.name, self._local.age(debt.stamp)))
         return True

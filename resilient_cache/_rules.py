@@ -13,7 +13,8 @@ from typing import Any, Final, final
 from ._debts import Debts
 from ._guard import Answer, Guard
 from ._loads import Loads
-from ._local import ABSENT, Local
+from ._local import ABSENT, DROPPED, Local
+from ._plane import Plane
 from ._reporting import Reporter
 from ._request import GATES, Candidate, Failure, Request
 from ._sealing import Sealing
@@ -61,6 +62,7 @@ class Rules:
         "monotonic",
         "name",
         "peek",
+        "plane",
         "policy",
         "reporter",
         "switch",
@@ -77,6 +79,7 @@ class Rules:
         guard: Guard,
         local: Local,
         debts: Debts,
+        plane: Plane | None = None,
         has_store: bool,
     ) -> None:
         self.name = reporter.name
@@ -86,6 +89,7 @@ class Rules:
         self.guard = guard
         self.local = local
         self.debts = debts
+        self.plane = plane
         self.monotonic = guard.monotonic
         self.hooks = reporter.hooks
         self.memory_hits = 0
@@ -222,7 +226,7 @@ class Rules:
             self.reporter.tell(EntryRefused(self.name, found))
             return None
         if now < found.fresh_until:
-            self.local.keep(request.key, found)  # no mode reads the store and not memory
+            self.local.keep(request.key, found, since=request.since)  # no mode reads the store and not memory
             age = (self.local.stamps.latest - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
             return hit
@@ -251,6 +255,8 @@ class Rules:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""
         if answer is not None and answer.failed is None:
             self.local.confirm(request.key, request.stamp)
+            if request.forced:
+                self.local.tell([DROPPED + request.key])
             return True
         if request.forced and (self.has_store or not request.gates.memory):
             self.local.suspect(request.key, request.stamp)

@@ -23,7 +23,7 @@ from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
-from .protocols import CacheAdapter, Clock, Codec, DurableJournal
+from .protocols import Backplane, CacheAdapter, Clock, Codec, DurableJournal
 from .stamps import SYSTEM_CLOCK
 
 __all__ = ["ResilientCache"]
@@ -41,7 +41,8 @@ class ResilientCache(Face, Generic[K, V]):
     labels the metrics. `type` picks the codec (`codec` overrides it). `memory`: entries kept in process. `mode` is a
     `Mode` or a function asked at every request. `clock`, `random` and `spawn` are what the cache reads time and chance
     from and runs work behind with. `journal`: where it is written down what the store has not confirmed, so that the
-    next process knows; closed with the cache.
+    next process knows. `backplane`: tells the memory of other processes what is invalidated here, and the reverse.
+    Both are closed with the cache.
 
     Raises `MisuseError` for an argument that can never be right. No store, clock or thread is touched.
     """
@@ -64,6 +65,7 @@ class ResilientCache(Face, Generic[K, V]):
         random: Callable[[], float] = random.random,
         spawn: Spawn | None = None,
         journal: DurableJournal | None = None,
+        backplane: Backplane | None = None,
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
@@ -81,9 +83,11 @@ class ResilientCache(Face, Generic[K, V]):
             mode=mode,
             clock=clock,
             random=random,
+            has_peers=backplane is not None,
         )
         self._store = Store(self._rules, adapter, self._behind)
-        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn, _build.check_journal(journal, adapter))
+        durable = _build.check_journal(journal, adapter)
+        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn=spawn, durable=durable, backplane=backplane)
 
     # Reading
 

@@ -46,9 +46,6 @@ V = TypeVar("V")
 PROBING: Final = Answer(Reason.OPEN)
 """For the caller whose call became the probe: a miss at once, while the probe runs behind."""
 
-FAILED: Final = object()
-"""In place of a result."""
-
 Spawn: TypeAlias = Callable[[Callable[[], object]], object]
 """Runs a function behind: takes it and returns at once."""
 
@@ -142,14 +139,6 @@ def _to_be_awaited(value: object) -> bool:
     if inspect.iscoroutine(value):
         value.close()  # or Python warns that it was never awaited
     return True
-
-
-def attempt(function: Callable[..., Any], *args: object) -> Any:
-    """What a call of a durable journal gives, `FAILED` when it fails."""
-    try:
-        return function(*args)
-    except Exception:  # noqa: BLE001 - around a store
-        return FAILED
 
 
 @final

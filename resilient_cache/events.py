@@ -13,6 +13,7 @@ from .errors import FailureKind
 from .outcome import Direction, Invalidation, Operation, Reason, Source
 
 __all__ = [
+    "BackplaneChanged",
     "CircuitChanged",
     "CircuitState",
     "EntryRefused",
@@ -93,6 +94,14 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class BackplaneChanged:
+    """The cache began or ceased to hear what other processes invalidate."""
+
+    cache: str
+    listening: bool
+
+
+@dataclass(frozen=True, slots=True)
 class JournalFailed:
     """The durable journal could not be read or written: what it should hold is in memory only."""
 
@@ -107,7 +116,15 @@ class NotStored:
 
 
 Event: TypeAlias = (
-    Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | Settled | JournalFailed | NotStored
+    Served
+    | StoreCalled
+    | CircuitChanged
+    | EntryRefused
+    | Invalidated
+    | Settled
+    | BackplaneChanged
+    | JournalFailed
+    | NotStored
 )
 
 
