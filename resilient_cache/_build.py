@@ -19,7 +19,7 @@ from .entry import MICROS
 from .errors import MisuseError
 from .events import Hook
 from .journal import Journal
-from .outcome import Lookup
+from .outcome import AfterOutage, Lookup
 from .policy import BreakerPolicy, CachePolicy, float_of
 from .protocols import Clock, Codec
 
@@ -71,6 +71,8 @@ def build(
     journal = Journal(float_of(policy.inflight_max), lambda tries: timeout + pause(tries))
     local = Local(memory, policy, clock, guard.lock, journal if has_store else None)
     guard.on_fork = local.forked
+    if policy.after_outage is not AfterOutage.TRUST:
+        guard.on_recovery = local.recovered
     switch = Switch(mode, reporter)
     return Rules(
         policy=policy,

@@ -66,6 +66,7 @@ class Local:
         "margin",
         "memory",
         "negatives",
+        "outage",
         "stamps",
         "stand_ins",
         "tells",
@@ -79,6 +80,7 @@ class Local:
         self._clock = clock
         self._timeout = float_of(policy.timeout)
         self.journal = journal
+        self.outage = 0  # the stamp of the end of the last outage, if what the store held before is not trusted
         self.tells = False  # whether there are peers to be told of what is invalidated
         self.untold: dict[str, None] = {}
         self.trusted_since = PAST  # monotonic: what was read before may have been invalidated unheard
@@ -202,6 +204,10 @@ class Local:
                         self.fences.raise_locked(key, self.stamps.next())
                     self._drop_locked(key)
                     self.flights.detach_locked(key)
+
+    def recovered(self) -> None:
+        """The store is back: what it has was not invalidated while it was gone."""
+        self.outage = self.stamps.next()
 
     def distrust(self) -> None:
         """Invalidations may have been missed: no copy in memory is fresh any more, but it may stand in."""

@@ -22,7 +22,7 @@ from ._switch import ModeSetting, Switch
 from .entry import LONGEST, MICROS, Entry, Slot, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
-from .outcome import Invalidation, Lookup, Reason, Source
+from .outcome import AfterOutage, Invalidation, Lookup, Reason, Source
 from .policy import CachePolicy, float_of
 from .protocols import Codec
 
@@ -225,6 +225,9 @@ class Rules:
             self.reporter.count(f"refused_{found}")
             self.reporter.tell(EntryRefused(self.name, found))
             return None
+        if found.stamp <= self.local.outage:
+            self._from_before(request, found)
+            return None
         if now < found.fresh_until:
             self.local.keep(request.key, found, since=request.since)  # no mode reads the store and not memory
             age = (self.local.stamps.latest - found.stamp) / MICROS
@@ -234,6 +237,13 @@ class Rules:
         if now < found.stale_until:
             request.offer(found)
         return None
+
+    def _from_before(self, request: Request, found: Candidate) -> None:
+        request.reason = Reason.OUTAGE
+        if self.policy.after_outage is AfterOutage.DISCARD:
+            request.refused = True
+        elif self.monotonic() < found.stale_until:
+            request.offer(found)
 
     # Setting and invalidating
 
