@@ -23,7 +23,7 @@ from ..servers import ValkeyServer
 
 pytestmark = pytest.mark.realtime
 
-TIMEOUT, PING_EVERY = 0.1, 0.1
+TIMEOUT, PING_EVERY = 0.2, 0.1
 
 
 class OnHub:
