@@ -43,7 +43,8 @@ class BackplaneHub:
     @property
     def listening(self) -> int:
         """How many listen now."""
-        return len(self._listeners)
+        with self._lock:
+            return len(self._listeners)
 
     def drop(self, count: int = 1) -> None:
         """Lose the next `count` messages: `publish` returns, nobody receives, and whoever listened to it is cut off."""
@@ -76,12 +77,12 @@ class BackplaneHub:
 
     @contextmanager
     def joined(self, listener: _Listener, ready: Callable[[], object]) -> Generator[None]:
-        """Let `listener` hear everything after `ready` was called."""
-        with self._lock:
-            self._check()
-            ready()
-            self._listeners.append(listener)
+        """Let `listener` hear everything from the moment `ready` is called; what others publish waits until it was."""
         try:
+            with self._lock:
+                self._check()
+                self._listeners.append(listener)
+                ready()
             yield
         finally:
             self._leave(listener)
