@@ -11,6 +11,8 @@ import pytest
 from resilient_cache import FailureKind, StoreError
 from resilient_cache.testing import AsyncLocalBackplane, BackplaneHub, LocalBackplane, ManualClock, run_virtual
 
+from .virtual import pass_time
+
 
 class Ear:
     """A thread that listens."""
@@ -137,7 +139,7 @@ def test_the_async_one_works_in_virtual_time() -> None:
         with pytest.raises(StoreError, match="cut by plan"):
             await listening
         again = asyncio.ensure_future(plane.listen("c", is_ready.set, received.append))
-        await asyncio.sleep(3600)
+        await pass_time(3600)
         again.cancel()
         await asyncio.wait({again})
         assert again.cancelled()

@@ -19,6 +19,8 @@ from resilient_cache.testing import (
     plane_contracts,
 )
 
+pytestmark = pytest.mark.realtime
+
 Ready = Callable[[], object]
 Receive = Callable[[bytes], object]
 
