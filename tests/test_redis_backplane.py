@@ -142,6 +142,15 @@ def test_a_channel_that_cannot_be_sent_fails(open_plane: OpenPlane) -> None:
 # Listening to false servers
 
 
+@pytest.mark.parametrize("said", [b"+OK\r\n", MESSAGE, SUBSCRIBED.replace(b"$1\r\nc", b"$1\r\nd")])
+def test_it_is_not_ready_when_something_else_is_said(open_plane: OpenPlane, said: bytes) -> None:
+    called: list[int] = []
+    with saying(said) as server:
+        plane = open_plane(server.url)
+        kind, _ = failed(lambda: plane.call("listen", "c", lambda: called.append(1), list))
+    assert (kind, called) == (FailureKind.CONNECTION, [])
+
+
 @pytest.mark.parametrize(
     "said",
     [
