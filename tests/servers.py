@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -247,6 +248,7 @@ def in_child(work: Callable[[], bool]) -> bool:
         warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of forking with threads: the point of the test
         child = os.fork()
     if child == 0:
+        sys.settrace(None)  # a thread of the parent may have held the lock of coverage's tracer
         done = False
         try:
             done = work()

@@ -248,6 +248,16 @@ def test_closing_ends_a_listen_that_waits_at_once(open_plane: OpenPlane, valkey_
     plane.close()
     assert isinstance(listening.outcome.exception(5), StoreError)
     assert time.monotonic() - began < SLACK
+    assert_disconnected(valkey_server)
+
+
+def test_a_listen_that_the_cache_ends_is_disconnected(open_plane: OpenPlane, valkey_server: ValkeyServer) -> None:
+    outcome = open_plane(valkey_server.url).start("listen", "c", {}.popitem, list)
+    assert isinstance(outcome.exception(5), KeyError)  # and kept, with all that its frames hold
+    assert_disconnected(valkey_server)
+
+
+def assert_disconnected(valkey_server: ValkeyServer) -> None:
     until = time.monotonic() + 2
     while valkey_server.connections() > 1 and time.monotonic() < until:
         time.sleep(0.005)
@@ -363,6 +373,18 @@ def heard(plane: RedisBackplane, channel: str) -> list[bytes]:
     listening = _Listening(_Face(plane), channel).wait()
     plane.publish(channel, b"mine")
     return listening.up_to(b"mine")
+
+
+def test_what_a_child_starts_with_is_closed_by_its_parent(open_plane: OpenPlane, valkey_server: ValkeyServer) -> None:
+    """What a fork calls in the child, called here, where it can be seen that nothing is cut."""
+    plane = open_plane(valkey_server.url)
+    listening = _Listening(plane, "c").wait()
+    plane.backplane._pubsub.forked()
+    plane.close()
+    valkey_server.command("PUBLISH", "c", "m")
+    assert listening.up_to(b"m") == [b"m"]
+    valkey_server.kill()
+    assert isinstance(listening.outcome.exception(5), StoreError)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

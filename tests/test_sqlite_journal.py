@@ -374,6 +374,23 @@ def test_two_processes_write_one_file_at_once_from_its_beginning(path: Path) -> 
     assert dict(loaded(path)) == {f"{name}-{number}": number for name in ("a", "b") for number in range(300)}
 
 
+def test_one_that_was_faster_to_make_the_file_is_respected(
+    journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_ours, faster = sqlite_journal._is_ours, SqliteJournal(path)
+
+    def be_late(connection: sqlite3.Connection, name: str) -> bool:
+        found = is_ours(connection, name)
+        monkeypatch.setattr(sqlite_journal, "_is_ours", is_ours)
+        faster.add("a", 1)
+        faster.close()
+        return found
+
+    monkeypatch.setattr(sqlite_journal, "_is_ours", be_late)
+    journal.add("b", 2)
+    assert journal.load() == [("a", 1), ("b", 2)]
+
+
 @FORKS
 def test_what_a_child_adds_stays_when_its_parent_closes_the_file(path: Path) -> None:
     """With a connection open on both sides of the fork, SQLite's log goes with the parent, and the child's rows too."""
@@ -382,10 +399,13 @@ def test_what_a_child_adds_stays_when_its_parent_closes_the_file(path: Path) -> 
     closed_read, closed_write = os.pipe()
     child = os.fork()
     if child == 0:
-        journal.add("child before", 2)
-        os.read(closed_read, 1)
-        journal.add("child after", 3)
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            sys.settrace(None)
+            journal.add("child before", 2)
+            os.read(closed_read, 1)
+            journal.add("child after", 3)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
     until = time.monotonic() + 5
     while ("child before", 2) not in journal.load() and time.monotonic() < until:
         time.sleep(0.002)
@@ -433,6 +453,7 @@ def test_a_fork_that_python_was_not_told_of_is_an_error(
         elsewhere.setattr(os, "getpid", lambda: -1)
         refused(journal, "before a fork")
         journal.forking()
+    assert journal._connection is not None, "it is its parent's to close"
     journal.add("b", 2)
     assert journal.load() == [("a", 1), ("b", 2)]
 
