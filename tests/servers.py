@@ -244,14 +244,16 @@ def _hang_up(connection: socket.socket) -> None:
 
 def in_child(work: Callable[[], bool]) -> bool:
     """Whether `work` is true in a forked child that ends at once."""
+    tracing = sys.gettrace()
+    sys.settrace(None)  # or the child waits for coverage's lock, when a thread that is not forked holds it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of forking with threads: the point of the test
         child = os.fork()
     if child == 0:
-        sys.settrace(None)  # a thread of the parent may have held the lock of coverage's tracer
         done = False
         try:
             done = work()
         finally:
             os._exit(0 if done else 1)
+    sys.settrace(tracing)
     return os.waitpid(child, 0)[1] == 0
