@@ -67,6 +67,13 @@ class Silent(Sound):
         self.plane.listen(channel, lambda: None, receive)
 
 
+class AtOnce(Sound):
+    """Ends without a word."""
+
+    def listen(self, channel: str, ready: Ready, receive: Receive) -> None:
+        pass
+
+
 class ReadyAgain(Sound):
     def listen(self, channel: str, ready: Ready, receive: Receive) -> None:
         def receive_one(message: bytes) -> None:
@@ -169,6 +176,7 @@ def test_a_sound_one_passes(law: str) -> None:
         (Twice, "test_messages_arrive_once_in_order_and_untouched", "once each"),
         (Stripping, "test_messages_arrive_once_in_order_and_untouched", "byte for byte"),
         (Hearsay, "test_messages_arrive_once_in_order_and_untouched", "once each"),
+        (AtOnce, "test_messages_arrive_once_in_order_and_untouched", "once each"),
         (ReadyAgain, "test_messages_arrive_once_in_order_and_untouched", "ready must be called once"),
         (Silent, "test_messages_arrive_once_in_order_and_untouched", "must call ready"),
         (ForOne, "test_everybody_who_listens_receives", "everybody"),
