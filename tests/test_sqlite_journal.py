@@ -397,15 +397,17 @@ def test_what_a_child_adds_stays_when_its_parent_closes_the_file(path: Path) -> 
     journal = SqliteJournal(path, patience=5.0)
     journal.add("parent", 1)
     closed_read, closed_write = os.pipe()
+    tracing = sys.gettrace()
+    sys.settrace(None)  # as `in_child` does
     child = os.fork()
     if child == 0:
         try:
-            sys.settrace(None)
             journal.add("child before", 2)
             os.read(closed_read, 1)
             journal.add("child after", 3)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
+    sys.settrace(tracing)
     until = time.monotonic() + 5
     while ("child before", 2) not in journal.load() and time.monotonic() < until:
         time.sleep(0.002)
