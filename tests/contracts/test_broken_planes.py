@@ -134,10 +134,16 @@ class Reopening(Sound):
 class Waiting(Sound):
     """Listens again by itself, and so hides that messages were lost."""
 
+    is_closed = False
+
     def listen(self, channel: str, ready: Ready, receive: Receive) -> None:
-        while not self.plane.hub.messages or self.plane.hub.messages[-1] != (channel, b"stop"):
+        while not self.is_closed:
             with contextlib.suppress(Exception):
                 self.plane.listen(channel, lambda: None, receive)
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.plane.close()
 
 
 class Contract(BackplaneContract):
