@@ -67,7 +67,11 @@ class _AwaitedFace(_Face):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        super().__init__(self.run(open_one()))
+        try:
+            super().__init__(self.run(open_one()))
+        except BaseException:
+            self.end()
+            raise
 
     def start(self, name: str, *args: object) -> Future[object]:
         return self._submit(_awaited(getattr(self.backplane, name), args))
