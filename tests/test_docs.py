@@ -35,6 +35,8 @@ from resilient_cache import (
 )
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter, from_functions
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
+from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisBackplane
+from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import CircuitState
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import Direction, Operation
@@ -107,6 +109,8 @@ def arguments(function: Callable[..., Any]) -> dict[str, str]:
         ("from_functions", [from_functions]),
         ("RedisAdapter", [RedisAdapter, AsyncRedisAdapter]),
         ("RedisAdapter.from_url", [RedisAdapter.from_url, AsyncRedisAdapter.from_url]),
+        ("RedisBackplane.from_url", [RedisBackplane.from_url, AsyncRedisBackplane.from_url]),
+        ("SqliteJournal", [SqliteJournal]),
         ("LoggingHook", [LoggingHook]),
     ],
 )
