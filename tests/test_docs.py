@@ -39,7 +39,7 @@ from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisB
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import CircuitState
 from resilient_cache.metrics import LoggingHook
-from resilient_cache.outcome import Direction, Operation
+from resilient_cache.outcome import AfterOutage, Direction, Operation
 from resilient_cache.stamps import SYSTEM_CLOCK
 from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultKind, WireFault, strategies
 from resilient_cache.testing._laws import CAPABILITIES
@@ -134,7 +134,7 @@ def test_the_calls_table_is_the_code() -> None:
             assert told == set(arguments(getattr(cache, name))), name
 
 
-@pytest.mark.parametrize("kind", [Source, Reason, Mode, Invalidation, Direction, Operation, CircuitState])
+@pytest.mark.parametrize("kind", [Source, Reason, Mode, AfterOutage, Invalidation, Direction, Operation, CircuitState])
 def test_every_outcome_is_listed(kind: type[StrEnum]) -> None:
     assert list(table("reference/outcomes.md", kind.__name__)) == [member.value for member in kind]
 
