@@ -39,6 +39,29 @@ def test_memory_serves_up_to_the_end_of_the_ttl_and_not_at_it(stage: Callable[..
     assert [there.get("k"), there.lookup("k").value, there.load("k", 2)] == [None, None, 2]
 
 
+def test_the_store_serves_up_to_the_end_of_the_ttl_and_not_at_it(stage: Callable[..., Any]) -> None:
+    """L4: the same where nothing is kept in memory; what is past its ttl is told from what is not there."""
+    there: Stage = stage()
+    there.set("k", 1, ttl=10)
+    seen = []
+    for seconds in (9.875, 0.125, 1_000):
+        there.clock.advance(seconds)
+        seen.append(there.lookup("k"))
+    assert [(each.value, each.reason) for each in seen] == [(1, "hit"), (None, "expired"), (None, "absent")]
+
+
+def test_why_is_for_the_store_to_say_where_it_is_asked(stage: Callable[..., Any]) -> None:
+    """The reason is the store's, also when memory has something that is past its ttl."""
+    there: Stage = stage(memory=10)
+    there.set("k", 1, ttl=10)
+    there.clock.advance(11)
+    assert there.lookup("k").reason == "expired"
+    there.stored.clear()
+    assert there.lookup("k").reason == "absent"
+    there.plan.then("get", Fault(FaultKind.RAISE))
+    assert there.lookup("k").reason == "error"
+
+
 @pytest.mark.parametrize("way", ["get", "load", "lookup"])
 def test_a_hit_is_remembered_by_every_way_of_asking(stage: Callable[..., Any], way: str) -> None:
     """A key that is asked for stays in a full memory while others pass through."""
