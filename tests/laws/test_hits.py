@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from resilient_cache import Source
+from resilient_cache.events import Event, StoreCalled
+from resilient_cache.outcome import Operation
 from resilient_cache.testing import Fault, FaultKind
 
 from .stage import Stage
@@ -60,6 +62,21 @@ def test_why_is_for_the_store_to_say_where_it_is_asked(stage: Callable[..., Any]
     assert there.lookup("k").reason == "absent"
     there.plan.then("get", Fault(FaultKind.RAISE))
     assert there.lookup("k").reason == "error"
+
+
+def test_a_request_reads_the_store_once(stage: Callable[..., Any]) -> None:
+    """L9: also when an invalidation cuts off the flight in which it read, so that it begins another."""
+    read: list[StoreCalled] = []
+
+    def cut_off(event: Event) -> None:
+        if isinstance(event, StoreCalled) and event.operation is Operation.GET and not read:
+            read.append(event)
+            there.cache._rules.local.invalidate("k")
+
+    there: Stage = stage(hooks=[cut_off])
+    assert there.load("k", "v") == "v"
+    assert [call.operation for call in there.adapter.calls] == ["get", "set"]
+    assert read
 
 
 @pytest.mark.parametrize("way", ["get", "load", "lookup"])
