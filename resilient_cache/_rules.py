@@ -285,6 +285,6 @@ class Rules:
 
 def _patience(deadline: object) -> float:
     """What the caller has left, computed while it runs: nothing left or no limit are as good as any number."""
-    if isinstance(deadline, int | float) and not isinstance(deadline, bool) and abs(deadline) > LONGEST:
+    if isinstance(deadline, int | float) and abs(deadline) > LONGEST:
         deadline = LONGEST if deadline > 0 else -LONGEST
     return seconds("deadline", deadline, least=-LONGEST)
