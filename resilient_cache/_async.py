@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from . import _build
 from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load, quickest
+from ._colours import shard_of
 from ._face import Face
 from ._guard import Answer
 from ._request import Request
@@ -71,6 +72,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
         self._rules = _build.build(
             name=name,
             has_store=adapter is not None,
+            shard=shard_of(adapter),
             policy=policy,
             breaker=breaker,
             type=type,

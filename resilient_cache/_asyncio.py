@@ -87,10 +87,13 @@ async def close(adapter: Any, reporter: Reporter) -> None:
 
 
 async def ask(
-    guard: Guard, behind: Behind, operation: Operation, until: float, function: Callable[..., Any], *args: object
+    guard: Guard, behind: Behind, operation: Operation, until: float, function: Callable[..., Any], *args: Any
 ) -> Answer:
-    """Call the store, if it may be called, within its timeout and `until`. Never raises an `Exception`."""
-    call = guard.admit(operation, until)
+    """Call the store, if it may be called, within its timeout and `until`. Never raises an `Exception`.
+
+    The first of `args` is the key, which says what part of the store to ask.
+    """
+    call = guard.admit(operation, until, args[0])
     if not isinstance(call, Call):
         return Answer(call)
     if call.ticket < 0 and behind.spawn(
@@ -115,7 +118,7 @@ async def _perform(
         raise
     finally:
         CURRENT.reset(token)
-    waiting = guard.waiting[DIRECTIONS[call.operation]]
+    waiting = call.pair.waiting[DIRECTIONS[call.operation]]
     waiting[seat] = None  # a dict: woken in the order they came, so that a run can be repeated
     try:
         await seat.wait(call.until - guard.monotonic())

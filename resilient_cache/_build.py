@@ -30,6 +30,7 @@ def build(
     *,
     name: object,
     has_store: bool,
+    shard: Callable[[str], object] | None,
     policy: CachePolicy | None,
     breaker: BreakerPolicy | None,
     type: type[Any] | None,
@@ -59,6 +60,7 @@ def build(
         reporter=reporter,
         clock=clock,
         random=random,
+        shard=shard,
     )
     local = Local(memory, policy, clock, guard.lock)
     guard.on_fork = local.forked
@@ -82,6 +84,7 @@ def build_guard(
     reporter: Reporter,
     clock: Clock,
     random: Callable[[], float],
+    shard: Callable[[str], object] | None = None,
 ) -> Guard:
     """The guard of a store. Raises `MisuseError` when `breaker` is not a `BreakerPolicy`."""
     breaker = breaker if breaker is not None else BreakerPolicy()
@@ -94,6 +97,7 @@ def build_guard(
         reporter=reporter,
         monotonic=clock.monotonic,
         random=random,
+        shard=shard,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, final, overload
 
 from . import _asyncio, _threads
 from ._build import build_guard
-from ._colours import is_async, method_of
+from ._colours import is_async, method_of, shard_of
 from ._guard import Guard
 from ._reporting import Reporter
 from .entry import Duration, seconds
@@ -41,22 +41,22 @@ class Fallback:
 
     def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.get(key)
-        answer = _threads.ask(guard, behind, Operation.GET, FOREVER, store)
+        guard, behind, store = self._guard, self._behind, lambda _: self._adapter.get(key)
+        answer = _threads.ask(guard, behind, Operation.GET, FOREVER, store, key)
         value: Any = answer.value
         return value  # type: ignore[no-any-return]
 
     def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.set(key, value, ttl)
-        return _threads.ask(guard, behind, Operation.SET, FOREVER, store).failed is None
+        guard, behind, store = self._guard, self._behind, lambda _: self._adapter.set(key, value, ttl)
+        return _threads.ask(guard, behind, Operation.SET, FOREVER, store, key).failed is None
 
     def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.delete(key)
-        return _threads.ask(guard, behind, Operation.DELETE, FOREVER, store).failed is None
+        guard, behind, store = self._guard, self._behind, lambda _: self._adapter.delete(key)
+        return _threads.ask(guard, behind, Operation.DELETE, FOREVER, store, key).failed is None
 
-    def health(self) -> dict[str, dict[str, object]]:
+    def health(self) -> dict[str, object]:
         """The circuits as plain data. Never touches the store."""
         return self._guard.health()
 
@@ -85,22 +85,22 @@ class AsyncFallback:
 
     async def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        guard, behind, store = self._guard, self._behind, lambda: self._store.get(key)
-        answer = await _asyncio.ask(guard, behind, Operation.GET, FOREVER, store)
+        guard, behind, store = self._guard, self._behind, lambda _: self._store.get(key)
+        answer = await _asyncio.ask(guard, behind, Operation.GET, FOREVER, store, key)
         value: Any = answer.value
         return value  # type: ignore[no-any-return]
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._store.set(key, value, ttl)
-        return (await _asyncio.ask(guard, behind, Operation.SET, FOREVER, store)).failed is None
+        guard, behind, store = self._guard, self._behind, lambda _: self._store.set(key, value, ttl)
+        return (await _asyncio.ask(guard, behind, Operation.SET, FOREVER, store, key)).failed is None
 
     async def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._store.delete(key)
-        return (await _asyncio.ask(guard, behind, Operation.DELETE, FOREVER, store)).failed is None
+        guard, behind, store = self._guard, self._behind, lambda _: self._store.delete(key)
+        return (await _asyncio.ask(guard, behind, Operation.DELETE, FOREVER, store, key)).failed is None
 
-    def health(self) -> dict[str, dict[str, object]]:
+    def health(self) -> dict[str, object]:
         """The circuits as plain data. Never touches the store."""
         return self._guard.health()
 
@@ -155,6 +155,7 @@ def fallback(
         reporter=reporter,
         clock=clock,
         random=random.random,
+        shard=shard_of(adapter),
     )
     given: Any = adapter
     if is_async(method_of(adapter, "get")):

@@ -17,7 +17,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
     frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs"}),  # machines
-    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_rules"}),  # decisions
+    # decisions
+    frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_rules"}),
     frozenset({"_colours", "_threads", "_asyncio"}),  # waiting
     frozenset({"_build", "_face", "keys", "decorators"}),
     frozenset({"_sync", "_async", "fallback"}),  # flow
