@@ -60,7 +60,8 @@ def test_a_shard_that_fails_opens_its_own_circuit_only() -> None:
     sharded.fail("a/1")
     assert sharded.admit("a/2") is Reason.OPEN
     assert sharded.states() == {"a": "open", "b": "closed"}
-    sharded.call("b/2"), sharded.call("/2")
+    sharded.call("b/2")
+    sharded.call("/2")
     changes = [event for event in sharded.told if isinstance(event, CircuitChanged)]
     closed, opened = CircuitState.CLOSED, CircuitState.OPEN
     assert changes == [CircuitChanged("sharded", Direction.READ, closed, opened, 1.0, "a")]
