@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,12 +26,15 @@ HOLD = 0.5
 BREAKER = BreakerPolicy(hold=HOLD, max_hold=HOLD)
 OPTIONS: dict[str, Any] = {"policy": CachePolicy(timeout=TIMEOUT, ttl=600), "breaker": BREAKER}
 EACH = 10
+Cache = ResilientCache[str, Any] | AsyncResilientCache[str, Any]
 
 
 class Colour:
     """A cache of either colour, called synchronously."""
 
-    def __init__(self, name: str, cache: ResilientCache | AsyncResilientCache, told: list[Event]) -> None:
+    def __init__(
+        self, name: str, cache: ResilientCache[str, Any] | AsyncResilientCache[str, Any], told: list[Event]
+    ) -> None:
         self.name = name
         self.cache = cache
         self.told = told
@@ -42,8 +46,8 @@ class Colour:
     def set(self, key: str, value: object) -> object:
         return self.ended(self.cache.set(key, value))
 
-    def ended(self, call: object) -> object:
-        return self.runner.run(call) if isinstance(call, Coroutine) else call
+    def ended(self, call: Any) -> object:
+        return self.runner.run(call) if asyncio.iscoroutine(call) else call
 
     def keeps(self, key: str) -> bool:
         """Whether caching works: what is written is there."""
@@ -58,7 +62,10 @@ class Colour:
         return self.cache.stats().get("store_get", 0)
 
     def close(self) -> None:
-        self.ended(self.cache.close() if isinstance(self.cache, ResilientCache) else self.cache.aclose())
+        if isinstance(self.cache, ResilientCache):
+            self.cache.close()
+        else:
+            self.runner.run(self.cache.aclose())
         self.runner.close()
 
 
@@ -99,7 +106,7 @@ def test_a_dead_node_costs_the_keys_of_no_other(
         until(lambda: cluster.is_well(dead, 3), "the node does not come back")
         healed = time.monotonic()
         for colour in colours:
-            until(lambda colour=colour: colour.keeps(keys[0][0]), "caching does not come back")
+            until(partial(colour.keeps, keys[0][0]), "caching does not come back")
             assert time.monotonic() - healed < 2 * HOLD + 0.5
             assert colour.opened() == {name}
             assert set(colour.cache.shards) == {*cluster.names}
@@ -137,6 +144,6 @@ def test_a_new_master_is_found(valkey_binary: None) -> None:
             until(lambda: "role:master" in replica.text("INFO", "replication"), "nobody is made the master")
             promoted = time.monotonic()
             for colour in colours:
-                until(lambda colour=colour: colour.keeps(f"{colour.name} again"), "caching does not come back")
+                until(partial(colour.keeps, f"{colour.name} again"), "caching does not come back")
                 assert time.monotonic() - promoted < 2 * HOLD + 1.0
                 assert colour.get(colour.name) in ("old", None)  # what was replicated is a hit again
