@@ -53,10 +53,10 @@ class Colour:
         """Whether caching works: what is written is there."""
         return self.set(key, "new") is True and self.get(key) == "new"
 
-    def opened(self) -> set[str]:
+    def opened(self) -> frozenset[str]:
         """The shards whose circuits ever opened; the empty one for keys without."""
         changes = [event for event in self.told if isinstance(event, CircuitChanged)]
-        return {event.shard for event in changes if event.after is CircuitState.OPEN}
+        return frozenset(event.shard for event in changes if event.after is CircuitState.OPEN)
 
     def called(self) -> int:
         return self.cache.stats().get("store_get", 0)
