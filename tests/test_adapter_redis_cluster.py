@@ -46,6 +46,7 @@ class Node:
         self.says: dict[bytes, bytes] = {}
         self.heard: list[list[bytes]] = []
         self.silent = False
+        self.pause = 0.0
 
     def count(self, word: bytes) -> int:
         return sum(words[0] == word for words in self.heard)
@@ -56,6 +57,7 @@ class Node:
             self.heard.append(words)
             if self.silent:
                 self.server.stopping.wait()
+            self.server.stopping.wait(self.pause)
             connection.sendall(self._reply(words))
 
     def _reply(self, words: list[bytes]) -> bytes:
@@ -435,6 +437,28 @@ def test_a_child_forked_while_a_thread_asks_asks_itself(nodes: Any) -> None:
         client: Any = store._client
         with client._looking:
             assert in_child(lambda: store.get("k") == b"v")
+            client.forked()
+            assert store.get("k") == b"v"
+
+
+def test_a_node_that_has_left_the_cluster_is_hung_up_on(
+    nodes: Any, open_cluster: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resilient_cache.adapters._redis_slots.PAUSE", 0.0)
+    one, two, never_asked = nodes(), nodes(), nodes()
+    slot = key_slot(b"a")
+    one.map = [(0, slot, b"127.0.0.1", one.server.port), (slot + 1, slot + 1, b"127.0.0.1", never_asked.server.port)]
+    two.map = [(0, LAST, b"127.0.0.1", two.server.port)]
+    store = open_cluster([one.url])
+    assert store.get("a") == b"v"
+    client: Any = store.adapter._client if isinstance(store, Awaited) else store._client
+    client.learn([(0, LAST, ("127.0.0.1", two.server.port))], two.name)
+    assert store.get("a") == b"v"
+    assert set(client._clients) == {two.name}
+
+
+def test_closing_what_was_never_used_is_nothing(nodes: Any, open_cluster: Open) -> None:
+    open_cluster(nodes().url).close()
 
 
 def test_what_a_cache_has_left_bounds_the_question(nodes: Any) -> None:
@@ -525,7 +549,7 @@ def test_an_ipv6_address_and_a_password_are_kept() -> None:
         client.client("other:1")
 
 
-PATIENT: dict[str, Any] = {"protocol": 2, "socket_timeout": 0.1, "socket_connect_timeout": 0.1}
+PATIENT: dict[str, Any] = {"protocol": 2, "socket_timeout": 0.2, "socket_connect_timeout": 0.2}
 NEVER: dict[Any, dict[str, Any]] = {
     redis: {"retry": Retry(NoBackoff(), 0)},
     valkey: {"cluster_error_retry_attempts": 0},
@@ -561,10 +585,10 @@ def test_an_async_client_of_ones_own(cluster: Cluster, library: Any) -> None:
     async def main() -> None:
         # Made by default, it leaves the connection open that it had asked for the slots on.
         own: dict[str, Any] = {"dynamic_startup_nodes": False, **(NEVER[redis] if library is redis else {})}
-        client = make.from_url(cluster.urls[0], **PATIENT, **own)
+        client = make.from_url(cluster.urls[0], protocol=2, socket_timeout=2, socket_connect_timeout=2, **own)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # valkey-py's nodes retry, whatever they are told
-            store = AsyncRedisClusterAdapter(client)
+            store = AsyncRedisClusterAdapter(client, timeout=2)
         (key,) = cluster.keys_on(1, 1)
         assert store.shard(key) == ""
         await store.set(key, b"v", 60)
@@ -636,3 +660,64 @@ def test_sentinels_that_do_not_answer_cost_half_of_the_time(nodes: Any) -> None:
 
         asyncio.run(main())
         assert 0.05 < time.monotonic() - began < 0.25
+
+
+class Moving:
+    """A server that changes places: where it was, nothing is answered any more."""
+
+    def __init__(self, old: Node, new: Node) -> None:
+        self.old, self.new = old, new
+        old.pause = 0.05  # so that calls at once need a connection each
+
+    def find(self) -> tuple[str, int]:
+        return "127.0.0.1", (self.new if self.old.silent else self.old).server.port
+
+    async def found(self) -> tuple[str, int]:
+        return self.find()
+
+
+def test_idle_connections_to_where_the_server_was_are_not_used_any_more(nodes: Any) -> None:
+    """One call pays for the move, not one for each connection that was idle."""
+    moving = Moving(nodes(), nodes())
+    store = RedisAdapter.from_url("redis://", timeout=0.2, find=moving.find)
+    threads = [threading.Thread(target=store.get, args=("k",)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    moving.old.silent = True
+    assert moving.old.server.accepted == 3
+    assert kind_of(lambda: store.get("k")) is FailureKind.TIMEOUT
+    assert [store.get("k") for _ in range(3)] == [b"v"] * 3
+    assert moving.new.server.accepted == 1
+    store.close()
+
+
+def test_the_same_for_asyncio(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resilient_cache.adapters._redis_clients.SHORTEST_LEASE", 0.05)
+    moving = Moving(nodes(), nodes())
+
+    async def main() -> None:
+        store = AsyncRedisAdapter.from_url("redis://", timeout=0.2, find=moving.found)
+        await asyncio.gather(*(store.get("k") for _ in range(3)))
+        moving.old.silent = True
+        assert moving.old.server.accepted == 3
+        client: Any = store._client
+        with pytest.raises(StoreError, match="closed"):
+            await client.get("k")  # as in a cache: cut when its lease is over
+        assert [await store.get("k") for _ in range(3)] == [b"v"] * 3
+        assert moving.new.server.accepted == 1
+        await store.aclose()
+
+    asyncio.run(main())
+
+
+def test_every_place_may_have_been_in_use(nodes: Any) -> None:
+    """The one connection that is permitted fails, and a new one takes its place."""
+    moving = Moving(nodes(), nodes())
+    store = RedisAdapter.from_url("redis://", timeout=0.2, max_connections=1, find=moving.find)
+    store.get("k")
+    moving.old.silent = True
+    assert kind_of(lambda: store.get("k")) is FailureKind.TIMEOUT
+    assert store.get("k") == b"v"
+    store.close()

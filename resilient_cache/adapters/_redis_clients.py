@@ -294,12 +294,10 @@ def _hang_up(places: list[Any]) -> None:
 def _start_over(places: list[Any]) -> None:
     """Hang up on whoever is idle: the server has moved, perhaps, and the next connection is to find out."""
     with contextlib.suppress(IndexError):
-        for _ in range(len(places)):
-            wire = places.pop()
+        while (wire := places.pop()) is not None:  # those with a connection are at the end
             places.insert(0, None)
-            if wire is None:  # those with a connection are at the end
-                return
             wire.close()
+        places.insert(0, None)
 
 
 def _is_value(reply: object) -> bool:
