@@ -35,6 +35,7 @@ from resilient_cache import (
 )
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter, from_functions
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
+from resilient_cache.adapters.redis_cluster import AsyncRedisClusterAdapter, RedisClusterAdapter
 from resilient_cache.events import CircuitState
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import Direction, Operation
@@ -107,6 +108,9 @@ def arguments(function: Callable[..., Any]) -> dict[str, str]:
         ("from_functions", [from_functions]),
         ("RedisAdapter", [RedisAdapter, AsyncRedisAdapter]),
         ("RedisAdapter.from_url", [RedisAdapter.from_url, AsyncRedisAdapter.from_url]),
+        ("RedisAdapter.from_sentinel", [RedisAdapter.from_sentinel, AsyncRedisAdapter.from_sentinel]),
+        ("RedisClusterAdapter", [RedisClusterAdapter, AsyncRedisClusterAdapter]),
+        ("RedisClusterAdapter.from_url", [RedisClusterAdapter.from_url, AsyncRedisClusterAdapter.from_url]),
         ("LoggingHook", [LoggingHook]),
     ],
 )
