@@ -36,8 +36,8 @@ class CacheAdapter(Protocol):
 class AsyncCacheAdapter(Protocol):
     """The same as `CacheAdapter`, with coroutines.
 
-    An adapter may add `shard(key)`, a plain function here, too; `aclose()`; and `futures`: the same methods as plain functions that give an `asyncio.Future`,
-    which a cache calls instead, for it then needs no task to call them in.
+    An adapter may add `shard(key)`, a plain function here, too; `aclose()`; and `futures`: the same methods as plain
+    functions that give an `asyncio.Future`, which a cache calls instead, for it then needs no task to call them in.
     """
 
     def get(self, key: str, /) -> Coroutine[Any, Any, bytes | None]:

@@ -168,10 +168,10 @@ def test_a_node_given_by_name_and_without_a_port(open_cluster: Open) -> None:
 def test_the_first_url_that_answers_is_enough(nodes: Any, open_cluster: Open) -> None:
     silent, node = nodes(), nodes()
     silent.silent = True
-    store = open_cluster(["redis://127.0.0.1:1", silent.url, node.url], timeout=0.4)
+    store = open_cluster(["redis://127.0.0.1:1", silent.url, node.url], timeout=0.9)
     began = time.monotonic()
     assert store.get("k") == b"v"
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 0.9
 
 
 @pytest.mark.parametrize("reply", [b"-ERR This instance has cluster support disabled\r\n", b"*1\r\n:5\r\n", b"+OK\r\n"])
@@ -415,7 +415,7 @@ def test_each_loop_asks_for_itself(nodes: Any) -> None:
     """A question that was begun in a loop that has ended is nobody's any more."""
     node = nodes()
     node.silent = True
-    store = AsyncRedisClusterAdapter.from_url(node.url, timeout=0.1)
+    store = AsyncRedisClusterAdapter.from_url(node.url, timeout=2)
 
     async def begin() -> None:
         asyncio.create_task(store.get("k"))  # noqa: RUF006 - it ends with the loop

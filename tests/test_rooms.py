@@ -84,7 +84,7 @@ def test_no_function_is_too_long() -> None:
 
 TESTS = Path(__file__).parent
 WAITS = re.compile(r"\b(time|asyncio|anyio)\.sleep\(")
-MAY_WAIT = {"servers.py", "virtual.py"} | {  # starts real processes; makes sure that the time is virtual
+MAY_WAIT = {"servers.py", "topologies.py", "virtual.py"} | {  # real processes; it makes sure that the time is virtual
     f"faults/{name}.py"
     for name in ("load", "play", "scenes")  # what the real-time tests there are made of
 }

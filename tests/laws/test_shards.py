@@ -174,7 +174,7 @@ def test_only_who_waits_for_the_shard_is_let_go() -> None:
     class Silent(AsyncShards):
         async def get(self, key: str, /) -> bytes | None:
             if key.startswith("laws:silent"):
-                await asyncio.sleep(60)
+                await pass_time(60)
             return await super().get(key)
 
     async def main() -> None:
@@ -189,7 +189,7 @@ def test_only_who_waits_for_the_shard_is_let_go() -> None:
 
         began = clock.monotonic()
         waiting = [asyncio.create_task(wait(f"silent@{shard}")) for shard in "ab"]
-        await asyncio.sleep(0)
+        await pass_time(0)
         for _ in range(3):
             await cache.get("k@a")
         await asyncio.gather(*waiting)
