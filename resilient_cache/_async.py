@@ -12,6 +12,7 @@ from . import _build
 from ._async_store import Store
 from ._async_upkeep import Upkeep
 from ._asyncio import Behind, Seat, Spawn, check_adapter, check_loader, close, load
+from ._colours import shard_of
 from ._face import Face
 from ._guard import Answer
 from ._local import KEY
@@ -76,6 +77,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
         self._rules = _build.build(
             name=name,
             has_store=adapter is not None,
+            shard=shard_of(adapter),
             policy=policy,
             breaker=breaker,
             type=type,

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, final, overload
 from typing_extensions import TypeVar
 
 from . import _build
+from ._colours import shard_of
 from ._face import Face
 from ._guard import Answer
 from ._local import KEY
@@ -74,6 +75,7 @@ class ResilientCache(Face, Generic[K, V]):
         self._rules = _build.build(
             name=name,
             has_store=adapter is not None,
+            shard=shard_of(adapter),
             policy=policy,
             breaker=breaker,
             type=type,

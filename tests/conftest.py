@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from .colours import AwaitedRedis, OpenRedis, RedisStore, SyncRedis
 from .servers import ValkeyServer, find_server
+from .topologies import Cluster
 
 IN_CI = os.environ.get("CI") == "true"
 TEST_URL = "RESILIENT_CACHE_TEST_URL"
@@ -86,6 +87,14 @@ def valkey_socket(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
     require_binary(pytestconfig)
     with ValkeyServer(unix=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """A cluster of three that all tests of the run share; whoever harms it heals it."""
+    require_binary(pytestconfig)
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     ),  # machines
-    frozenset(
-        {"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_plane", "_rules"}
-    ),  # decisions
+    # decisions
+    frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
+    | frozenset({"_plane", "_rules"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_listener"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_listener"}),
@@ -89,7 +89,7 @@ def test_no_function_is_too_long() -> None:
 
 TESTS = Path(__file__).parent
 WAITS = re.compile(r"\b(time|asyncio|anyio)\.sleep\(")
-MAY_WAIT = {"servers.py", "virtual.py"} | {  # starts real processes; makes sure that the time is virtual
+MAY_WAIT = {"servers.py", "topologies.py", "virtual.py"} | {  # real processes; it makes sure that the time is virtual
     f"faults/{name}.py"
     for name in ("load", "play", "scenes")  # what the real-time tests there are made of
 }
