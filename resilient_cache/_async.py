@@ -191,6 +191,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
 
         0: every other process that asks the store now finds nothing older. Never raises for a store.
         """
+        self._rules.check_open()
         return await self._upkeep.flush(timeout)
 
     # Around it

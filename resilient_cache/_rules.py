@@ -160,8 +160,7 @@ class Rules:
 
     def check_key(self, key: object) -> str:
         """`key` itself. Raises `MisuseError` when the cache is closed or `key` is no key."""
-        if self.switch.closed:
-            raise MisuseError(f"cache {self.name!r} is closed: make a new one")
+        self.check_open()
         if not isinstance(key, str):
             raise MisuseError(f"key must be a str, not {type(key).__name__}")
         try:
@@ -169,6 +168,11 @@ class Rules:
         except UnicodeEncodeError:
             raise MisuseError("key must be text that can be encoded: it holds a lone surrogate") from None
         return key if type(key) is str else str.__str__(key)  # a subclass may have a hash and an equality of its own
+
+    def check_open(self) -> None:
+        """Raises `MisuseError` when the cache is closed."""
+        if self.switch.closed:
+            raise MisuseError(f"cache {self.name!r} is closed: make a new one")
 
     def recall(self, request: Request) -> Lookup[Any] | Failure | None:
         """What this process can answer by itself."""

@@ -187,6 +187,7 @@ class ResilientCache(Face, Generic[K, V]):
 
         0: every other process that asks the store now finds nothing older. Never raises for a store.
         """
+        self._rules.check_open()
         return self._upkeep.flush(timeout)
 
     # Around it
