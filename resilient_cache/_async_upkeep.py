@@ -10,13 +10,12 @@ from ._local import KEY
 from ._rules import Rules
 from ._task_calls import FAILED, attempt, hand_over
 from ._task_listener import Listener
-from ._task_ticker import idle, ticker_for
+from ._task_ticker import BATCH, idle, ticker_for
 from .entry import Duration, seconds
 from .journal import Debt
 
 __all__ = ["Upkeep"]
 
-BATCH: Final = 100
 CLOSING: Final = 1.0
 FOREVER: Final = float("inf")
 
@@ -83,11 +82,11 @@ class Upkeep:
         if await attempt(self._durable.add, name, stamp) is FAILED:
             debts.not_written()
 
-    async def step(self) -> float | None:
+    async def step(self, most: int = BATCH) -> float | None:
         """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
         if self._closed:
             return None
-        pause = self._rules.debts.pause(await self._round(FOREVER))
+        pause = self._rules.debts.pause(await self._round(FOREVER, most))
         await self._tell()
         return self._pause(pause)
 
@@ -119,10 +118,10 @@ class Upkeep:
             await attempt(getattr(self._durable, "close", list))  # or nothing
         return self._rules.debts.left()
 
-    async def _round(self, until: float) -> int:
-        """Ask for at most BATCH of what is due; how often the store did as asked."""
+    async def _round(self, until: float, most: int = BATCH) -> int:
+        """Ask for at most `most` of what is due; how often the store did as asked."""
         debts, settled = self._rules.debts, 0
-        for _ in range(BATCH):
+        for _ in range(most):
             debt = debts.next() if self._rules.monotonic() < until else None
             if debt is None:
                 break

@@ -9,14 +9,13 @@ from ._rules import Rules
 from ._sync_store import Store
 from ._thread_calls import FAILED, attempt, hand_over
 from ._thread_listener import Listener
-from ._thread_ticker import idle, ticker_for
+from ._thread_ticker import BATCH, idle, ticker_for
 from ._threads import Behind, Spawn
 from .entry import Duration, seconds
 from .journal import Debt
 
 __all__ = ["Upkeep"]
 
-BATCH: Final = 100
 CLOSING: Final = 1.0
 FOREVER: Final = float("inf")
 
@@ -83,11 +82,11 @@ class Upkeep:
         if attempt(self._durable.add, name, stamp) is FAILED:
             debts.not_written()
 
-    def step(self) -> float | None:
+    def step(self, most: int = BATCH) -> float | None:
         """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
         if self._closed:
             return None
-        pause = self._rules.debts.pause(self._round(FOREVER))
+        pause = self._rules.debts.pause(self._round(FOREVER, most))
         self._tell()
         return self._pause(pause)
 
@@ -119,10 +118,10 @@ class Upkeep:
             attempt(getattr(self._durable, "close", list))  # or nothing
         return self._rules.debts.left()
 
-    def _round(self, until: float) -> int:
-        """Ask for at most BATCH of what is due; how often the store did as asked."""
+    def _round(self, until: float, most: int = BATCH) -> int:
+        """Ask for at most `most` of what is due; how often the store did as asked."""
         debts, settled = self._rules.debts, 0
-        for _ in range(BATCH):
+        for _ in range(most):
             debt = debts.next() if self._rules.monotonic() < until else None
             if debt is None:
                 break
