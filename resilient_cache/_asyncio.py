@@ -30,7 +30,17 @@ from .deadline import CURRENT
 from .errors import FailureKind, MisuseError, StoreError
 from .outcome import Operation, Reason
 
-__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "idle", "load", "quickest"]
+__all__ = [
+    "Behind",
+    "Seat",
+    "Spawn",
+    "ask",
+    "check_adapter",
+    "check_loader",
+    "close",
+    "load",
+    "quickest",
+]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -183,11 +193,6 @@ def quickest(adapter: Any) -> Any:
         return adapter
     futures = _colours.method_of(adapter, "futures")
     return futures if all(callable(_colours.method_of(futures, name)) for name in METHODS) else adapter
-
-
-async def idle(seconds: float) -> None:
-    """Let time pass."""
-    await Seat().wait(seconds)
 
 
 @final

@@ -73,6 +73,7 @@ class Guard:
         "lock",
         "monotonic",
         "on_fork",
+        "on_recovery",
         "reporter",
         "timeout",
         "waiting",
@@ -99,6 +100,7 @@ class Guard:
         self._leases = Leases(max_calls, max(inflight_max, 4 * timeout), self.lock)
         self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in Direction}
         self.on_fork: Callable[[], None] | None = None
+        self.on_recovery: Callable[[], None] | None = None  # called when a circuit has closed again
         protect(self)
 
     def admit(self, operation: Operation, until: float) -> Call | Reason:
@@ -196,6 +198,8 @@ class Guard:
             if change.after is CircuitState.OPEN:
                 for waiter in tuple(self.waiting[direction]):
                     waiter.wake()
+            if change.after is CircuitState.CLOSED and self.on_recovery is not None:
+                self.on_recovery()
             self.reporter.tell(CircuitChanged(self.reporter.name, direction, *change))
 
 

@@ -63,7 +63,10 @@ class Loads:
             return outcome, None
         ttl, stale_for = windows
         found = Candidate(value, since + ttl, since + ttl + stale_for, request.stamp)
-        if request.gates.memory and not self._local.keep(request.key, found, flight):
+        heard = since >= self._local.trusted_since
+        if request.gates.memory and not (
+            self._local.keep(request.key, found, flight) if heard else not flight.detached
+        ):
             return outcome, None
         writes = request.gates.write and (request.answered or flight.forced)
         return outcome, self._sealing.seal(request, value, ttl, stale_for) if writes else None

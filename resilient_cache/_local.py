@@ -9,7 +9,7 @@ something while the interrupted thread holds it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import RLock
 from typing import Any, Final, final
 
@@ -19,19 +19,29 @@ from .errors import MisuseError
 from .fences import Fences
 from .flights import LEADING, Flight, Flights, Waiter
 from .journal import Journal
-from .memory import STAMP, Memory
+from .memory import PAST, STAMP, Memory
 from .outcome import Source
 from .policy import CachePolicy, float_of
 from .protocols import Clock
 from .stamps import Stamps
 
-__all__ = ["ABSENT", "KEY", "Local"]
+__all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "Local"]
 
 NEGATIVES: Final = 1_000  # so that asking for keys that do not exist cannot push out those that do
 STAND_INS: Final = 10_000
+FOREVER: Final = float("inf")
 
 KEY: Final = "k"
 """What the name of a key begins with in the journal, where other things are owed as well."""
+
+
+DROPPED: Final = "d"
+"""What the name of a key begins with that was given a new value, in what the peers are told."""
+
+EVERYTHING: Final = "*"
+"""The name that stands for all of them there, when there are too many to tell."""
+
+MOST_UNTOLD: Final = 10_000
 
 
 class Absent:
@@ -56,8 +66,12 @@ class Local:
         "margin",
         "memory",
         "negatives",
+        "outage",
         "stamps",
         "stand_ins",
+        "tells",
+        "trusted_since",
+        "untold",
     )
 
     def __init__(
@@ -66,6 +80,10 @@ class Local:
         self._clock = clock
         self._timeout = float_of(policy.timeout)
         self.journal = journal
+        self.outage = 0  # the stamp of the end of the last outage, if what the store held before is not trusted
+        self.tells = False  # whether there are peers to be told of what is invalidated
+        self.untold: dict[str, None] = {}
+        self.trusted_since = PAST  # monotonic: what was read before may have been invalidated unheard
         self._lock = lock
         self._node = 0
         self.memory = Memory[Any](capacity)
@@ -102,15 +120,18 @@ class Local:
             return Source.STALE, resting[0]
         return None
 
-    def keep(self, key: str, found: Candidate, flight: Flight[Any] | None = None) -> bool:
-        """Remember `found` unless it was invalidated or its flight replaced; False when it was."""
+    def keep(self, key: str, found: Candidate, flight: Flight[Any] | None = None, *, since: float = FOREVER) -> bool:
+        """Remember `found` unless it was invalidated or its flight replaced; False when it was.
+
+        `since`: when it began to be read. What may have been invalidated unheard after that is kept as if expired.
+        """
         with self._lock:
             if not self._current_locked(key, found.stamp, flight):
                 return False
             for tier in (self.negatives, self.stand_ins):
                 if key in tier.entries:
                     tier.drop_locked(key)
-            return self._put_locked(self.memory, key, found, found.fresh_until)
+            return self._put_locked(self.memory, key, found, found.fresh_until if since >= self.trusted_since else PAST)
 
     def keep_negative(self, request: Request, value: object, until: float, flight: Flight[Any]) -> None:
         """Remember until `until` that the origin has none, and that what it had before is no more."""
@@ -122,7 +143,8 @@ class Local:
                 self.fences.raise_locked(key, stamp)
             self.memory.drop_locked(key)
             self.stand_ins.drop_locked(key)
-            self.negatives.put_locked(key, value, until, until, stamp)
+            if request.loading_since >= self.trusted_since:
+                self.negatives.put_locked(key, value, until, until, stamp)
             if self.fences.at(key) > stamp:  # see _put_locked
                 self.negatives.drop_locked(key)
 
@@ -154,12 +176,55 @@ class Local:
         with self._lock:
             stamp = self.stamps.next()
             self.fences.raise_locked(key, stamp)
-            for tier in (self.memory, self.negatives, self.stand_ins):
-                tier.drop_locked(key)
+            self._drop_locked(key)
             self.flights.detach_locked(key)
             if self.journal is not None:
                 self.journal.owe_locked(KEY + key, stamp, self._clock.monotonic() + self._timeout)
+            self.tell([KEY + key])
             return stamp
+
+    def tell(self, names: Iterable[str]) -> None:
+        """Let the peers know of `names`, if there are peers; too many are told of all together."""
+        if not self.tells:
+            return
+        with self._lock:
+            self.untold.update(dict.fromkeys(names))
+            if len(self.untold) > MOST_UNTOLD:
+                self.untold = {EVERYTHING: None}
+
+    def heard(self, names: Iterable[str]) -> None:
+        """Peers have invalidated `names`: what was loaded here before this moment is not served again."""
+        for name in names:
+            key = name[len(KEY) :]
+            with self._lock:
+                if name == EVERYTHING:
+                    self.distrust()
+                elif name.startswith((KEY, DROPPED)):
+                    if name.startswith(KEY):
+                        self.fences.raise_locked(key, self.stamps.next())
+                    self._drop_locked(key)
+                    self.flights.detach_locked(key)
+
+    def recovered(self) -> None:
+        """The store is back: what it has was not invalidated while it was gone."""
+        self.outage = self.stamps.next()
+
+    def distrust(self) -> None:
+        """Invalidations may have been missed: no copy in memory is fresh any more, but it may stand in."""
+        with self._lock:
+            self.trusted_since = self._clock.monotonic()
+            self.memory.expire_locked()
+            for key in list(self.negatives.entries):
+                self.negatives.drop_locked(key)
+
+    def remember(self, name: str, stamp: int) -> None:
+        """An earlier process was still owed the delete of `name`: here nothing of before is served either."""
+        with self._lock:
+            self.stamps.latest = max(self.stamps.latest, stamp)
+            if name.startswith(KEY):
+                self.fences.raise_locked(name[len(KEY) :], stamp)
+            if self.journal is not None and name not in self.journal:  # else it is this one's own
+                self.journal.owe_locked(name, stamp, self._clock.monotonic())
 
     def may_serve(self, key: str, found: Candidate) -> bool:
         """Whether `found` is inside its stale window and not fenced, now."""
@@ -239,6 +304,10 @@ class Local:
         """Start over in a child process: no flight of the parent lands here, and its entries are another's."""
         self.flights.clear_locked()
         self._node = 0
+
+    def _drop_locked(self, key: str) -> None:
+        for tier in (self.memory, self.negatives, self.stand_ins):
+            tier.drop_locked(key)
 
     def _put_locked(self, tier: Memory[Any], key: str, found: Candidate, fresh_until: float) -> bool:
         tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp)

@@ -13,7 +13,8 @@ from typing import Any, Final, final
 from ._debts import Debts
 from ._guard import Answer, Guard
 from ._loads import Loads
-from ._local import ABSENT, Local
+from ._local import ABSENT, DROPPED, Local
+from ._plane import Plane
 from ._reporting import Reporter
 from ._request import GATES, Candidate, Failure, Request
 from ._sealing import Sealing
@@ -21,7 +22,7 @@ from ._switch import ModeSetting, Switch
 from .entry import LONGEST, MICROS, Entry, Slot, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
-from .outcome import Invalidation, Lookup, Reason, Source
+from .outcome import AfterOutage, Invalidation, Lookup, Reason, Source
 from .policy import CachePolicy, float_of
 from .protocols import Codec
 
@@ -61,6 +62,7 @@ class Rules:
         "monotonic",
         "name",
         "peek",
+        "plane",
         "policy",
         "reporter",
         "switch",
@@ -77,6 +79,7 @@ class Rules:
         guard: Guard,
         local: Local,
         debts: Debts,
+        plane: Plane | None = None,
         has_store: bool,
     ) -> None:
         self.name = reporter.name
@@ -86,6 +89,7 @@ class Rules:
         self.guard = guard
         self.local = local
         self.debts = debts
+        self.plane = plane
         self.monotonic = guard.monotonic
         self.hooks = reporter.hooks
         self.memory_hits = 0
@@ -221,8 +225,11 @@ class Rules:
             self.reporter.count(f"refused_{found}")
             self.reporter.tell(EntryRefused(self.name, found))
             return None
+        if found.stamp <= self.local.outage:
+            self._from_before(request, found)
+            return None
         if now < found.fresh_until:
-            self.local.keep(request.key, found)  # no mode reads the store and not memory
+            self.local.keep(request.key, found, since=request.since)  # no mode reads the store and not memory
             age = (self.local.stamps.latest - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
             return hit
@@ -230,6 +237,13 @@ class Rules:
         if now < found.stale_until:
             request.offer(found)
         return None
+
+    def _from_before(self, request: Request, found: Candidate) -> None:
+        request.reason = Reason.OUTAGE
+        if self.policy.after_outage is AfterOutage.DISCARD:
+            request.refused = True
+        elif self.monotonic() < found.stale_until:
+            request.offer(found)
 
     # Setting and invalidating
 
@@ -251,6 +265,8 @@ class Rules:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""
         if answer is not None and answer.failed is None:
             self.local.confirm(request.key, request.stamp)
+            if request.forced:
+                self.local.tell([DROPPED + request.key])
             return True
         if request.forced and (self.has_store or not request.gates.memory):
             self.local.suspect(request.key, request.stamp)
@@ -269,6 +285,6 @@ class Rules:
 
 def _patience(deadline: object) -> float:
     """What the caller has left, computed while it runs: nothing left or no limit are as good as any number."""
-    if isinstance(deadline, int | float) and not isinstance(deadline, bool) and abs(deadline) > LONGEST:
+    if isinstance(deadline, int | float) and abs(deadline) > LONGEST:
         deadline = LONGEST if deadline > 0 else -LONGEST
     return seconds("deadline", deadline, least=-LONGEST)

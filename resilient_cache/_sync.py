@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from . import _build
 from ._face import Face
 from ._guard import Answer
+from ._local import KEY
 from ._request import Request
 from ._switch import ModeSetting
 from ._sync_store import Store
@@ -22,7 +23,7 @@ from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
-from .protocols import CacheAdapter, Clock, Codec
+from .protocols import Backplane, CacheAdapter, Clock, Codec, DurableJournal
 from .stamps import SYSTEM_CLOCK
 
 __all__ = ["ResilientCache"]
@@ -39,7 +40,9 @@ class ResilientCache(Face, Generic[K, V]):
     `adapter`: the store, or None for memory only; it is closed with the cache. `name` starts every key in the store and
     labels the metrics. `type` picks the codec (`codec` overrides it). `memory`: entries kept in process. `mode` is a
     `Mode` or a function asked at every request. `clock`, `random` and `spawn` are what the cache reads time and chance
-    from and runs work behind with.
+    from and runs work behind with. `journal`: where it is written down what the store has not confirmed, so that the
+    next process knows. `backplane`: tells the memory of other processes what is invalidated here, and the reverse.
+    Both are closed with the cache.
 
     Raises `MisuseError` for an argument that can never be right. No store, clock or thread is touched.
     """
@@ -61,6 +64,8 @@ class ResilientCache(Face, Generic[K, V]):
         clock: Clock = SYSTEM_CLOCK,
         random: Callable[[], float] = random.random,
         spawn: Spawn | None = None,
+        journal: DurableJournal | None = None,
+        backplane: Backplane | None = None,
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
@@ -78,9 +83,11 @@ class ResilientCache(Face, Generic[K, V]):
             mode=mode,
             clock=clock,
             random=random,
+            has_peers=backplane is not None,
         )
         self._store = Store(self._rules, adapter, self._behind)
-        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn)
+        durable = _build.check_journal(journal, adapter)
+        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn=spawn, durable=durable, backplane=backplane)
 
     # Reading
 
@@ -311,16 +318,22 @@ class ResilientCache(Face, Generic[K, V]):
 
     def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
+        if self._upkeep.unread:
+            self._upkeep.recover()
         answer = self._store.get(request)
         self._upkeep.soon()
         return self._rules.judge(request, answer)
 
     def _write(self, request: Request, data: bytes | None) -> bool:
         stored = self._rules.written(request, None if data is None else self._store.set(request, data))
+        if not stored:
+            self._upkeep.note(KEY + request.key, request.stamp)
         self._upkeep.soon()
         return stored
 
     def _delete(self, request: Request) -> Answer | None:
+        if request.stamp:
+            self._upkeep.note(KEY + request.key, request.stamp)
         answer = self._store.delete(request) if request.gates.write else None
         self._upkeep.soon()
         return answer

@@ -36,7 +36,6 @@ __all__ = [
     "check_loader",
     "close",
     "daemon",
-    "idle",
     "load",
     "quickest",
 ]
@@ -140,11 +139,6 @@ def _to_be_awaited(value: object) -> bool:
     if inspect.iscoroutine(value):
         value.close()  # or Python warns that it was never awaited
     return True
-
-
-def idle(seconds: float) -> None:
-    """Let time pass."""
-    Seat().wait(seconds)
 
 
 @final

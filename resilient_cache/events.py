@@ -13,12 +13,14 @@ from .errors import FailureKind
 from .outcome import Direction, Invalidation, Operation, Reason, Source
 
 __all__ = [
+    "BackplaneChanged",
     "CircuitChanged",
     "CircuitState",
     "EntryRefused",
     "Event",
     "Hook",
     "Invalidated",
+    "JournalFailed",
     "NotStored",
     "Served",
     "Settled",
@@ -92,13 +94,38 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class BackplaneChanged:
+    """The cache began or ceased to hear what other processes invalidate."""
+
+    cache: str
+    listening: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """The durable journal could not be read or written: what it should hold is in memory only."""
+
+    cache: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotStored:
     """A value was not written: it cannot be encoded. The log says of which type, once per type."""
 
     cache: str
 
 
-Event: TypeAlias = Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | Settled | NotStored
+Event: TypeAlias = (
+    Served
+    | StoreCalled
+    | CircuitChanged
+    | EntryRefused
+    | Invalidated
+    | Settled
+    | BackplaneChanged
+    | JournalFailed
+    | NotStored
+)
 
 
 class Hook(Protocol):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -243,6 +244,8 @@ def _hang_up(connection: socket.socket) -> None:
 
 def in_child(work: Callable[[], bool]) -> bool:
     """Whether `work` is true in a forked child that ends at once."""
+    tracing = sys.gettrace()
+    sys.settrace(None)  # or the child waits for coverage's lock, when a thread that is not forked holds it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of forking with threads: the point of the test
         child = os.fork()
@@ -252,4 +255,5 @@ def in_child(work: Callable[[], bool]) -> bool:
             done = work()
         finally:
             os._exit(0 if done else 1)
+    sys.settrace(tracing)
     return os.waitpid(child, 0)[1] == 0

@@ -20,9 +20,11 @@ FLOORS: tuple[frozenset[str], ...] = (
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     ),  # machines
     frozenset(
-        {"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_rules"}
+        {"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_plane", "_rules"}
     ),  # decisions
-    frozenset({"_colours", "_threads", "_asyncio", "_thread_ticker", "_task_ticker"}),  # waiting
+    # waiting
+    frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_listener"})
+    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_listener"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
     frozenset({"_sync", "_async", "_sync_store", "_async_store", "_sync_upkeep", "_async_upkeep", "fallback"}),  # flow
     frozenset({"__init__"}),

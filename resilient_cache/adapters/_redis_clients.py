@@ -1,4 +1,4 @@
-"""The fail-fast clients behind `from_url`: three commands, each sent once and never again.
+"""The fail-fast clients behind `from_url`: four commands, each sent once and never again.
 
 They go around `redis.Redis.get`, whose pool, retry, callback and metrics machinery costs more than the command does;
 what opens a connection and logs in is redis-py's (see `_redis_wire`). No command is ever sent twice. None has to be: a
@@ -65,14 +65,14 @@ FULL: Final = "every permitted connection is in use"
 
 @final
 class Client:
-    """`get`, `set`, `delete` within `timeout` seconds in all, or what the current operation has left if less."""
+    """Commands that take `timeout` seconds in all at most, or what the current operation has left if less."""
 
-    __slots__ = ("__weakref__", "_closed", "_deadline", "_dial", "_places", "_timeout", "lock")
+    __slots__ = ("__weakref__", "_closed", "_places", "_timeout", "deadline", "dial", "lock")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
-        self._deadline = Deadline()
-        self._dial = _dialler(sync, SYNC, url, options, {"deadline": self._deadline, "parser_class": _RESP2Parser})
-        self._places: list[Wire | None] = [None] * self._dial.max_connections
+        self.deadline = Deadline()
+        self.dial = _dialler(sync, SYNC, url, options, {"deadline": self.deadline, "parser_class": _RESP2Parser})
+        self._places: list[Wire | None] = [None] * self.dial.max_connections
         self._timeout = timeout
         self._closed = False
         self.lock = RLock()
@@ -87,6 +87,9 @@ class Client:
     def delete(self, key: str) -> None:
         self._run(_is_count, packed(b"DEL", key.encode()))
 
+    def publish(self, channel: str, message: bytes) -> None:
+        self._run(_is_count, packed(b"PUBLISH", channel.encode(), message))
+
     def close(self) -> None:
         """Disconnect what is idle now, and what is busy when it comes back."""
         self._closed = True
@@ -94,11 +97,11 @@ class Client:
 
     def forked(self) -> None:
         """Start over in a child: its parent goes on using the connections."""
-        self._places = [None] * self._dial.max_connections
+        self._places = [None] * self.dial.max_connections
 
     def _run(self, answers: Answers, command: bytes) -> object:
         left = remaining()
-        self._deadline.start(self._timeout if left is None or left > self._timeout else left)
+        self.deadline.start(self._timeout if left is None or left > self._timeout else left)
         places, wire, keep = self._places, None, False
         taken: list[Wire | None] = []
         try:
@@ -111,7 +114,7 @@ class Client:
                 wire.close()
                 wire = None
             if wire is None:
-                wire = Wire(self._dial())
+                wire = Wire(self.dial())
             reply = wire.ask(command, answers)
             keep = True
         except Refused as error:
@@ -138,12 +141,12 @@ class AsyncClient:
     One timer does that for all of them, and only while one is busy.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_closed", "_dial", "_loop", "_places", "_sweeper", "_timeout", "lock")
+    __slots__ = ("__weakref__", "_busy", "_closed", "_loop", "_places", "_sweeper", "_timeout", "dial", "lock")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
         limits = {"connect_timeout": timeout, "socket_connect_timeout": timeout, "socket_timeout": None}
-        self._dial = _dialler(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
+        self.dial = _dialler(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
         self._timeout = timeout
         self._closed = False
         self._begin()
@@ -159,6 +162,9 @@ class AsyncClient:
     def delete(self, key: str, /) -> asyncio.Future[Any]:
         return self._run(_is_count, b"DEL", key)
 
+    def publish(self, channel: str, message: bytes, /) -> asyncio.Future[Any]:
+        return self._run(_is_count, b"PUBLISH", channel, message)
+
     async def aclose(self) -> None:
         """Disconnect what is idle or awaited by nobody, and what is busy when it comes back."""
         self._closed = True
@@ -173,7 +179,7 @@ class AsyncClient:
         self._begin()
 
     def _begin(self) -> None:
-        self._places: list[AsyncWire | None] = [None] * self._dial.max_connections
+        self._places: list[AsyncWire | None] = [None] * self.dial.max_connections
         self._busy: dict[AsyncWire, None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -231,7 +237,7 @@ class AsyncClient:
             raise StoreError(FailureKind.POOL, FULL)
         self._places.pop()
         try:
-            connection = self._dial()
+            connection = self.dial()
             await connection.connect()
             return AsyncWire(connection, await connection.can_read(), self._free)
         except BaseException as error:
