@@ -12,6 +12,7 @@ from ._task_calls import FAILED, attempt, hand_over
 from ._task_listener import Listener
 from ._task_ticker import idle, ticker_for
 from .entry import Duration, seconds
+from .errors import MisuseError
 from .journal import Debt
 
 __all__ = ["Upkeep"]
@@ -94,6 +95,8 @@ class Upkeep:
     async def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
         debts, left = self._rules.debts, seconds("timeout", timeout)
+        if self._closed:
+            raise MisuseError(f"cache {self._rules.name!r} is closed: make a new one")
         debts.hurry()
         while debts.owed() and left > 0:
             began = self._rules.monotonic()
@@ -150,5 +153,9 @@ class Upkeep:
             self._rules.debts.not_written()
 
     async def _settle(self, debt: Debt) -> bool:
-        began = self._rules.monotonic()
-        return self._rules.debts.answered(debt, await self._store.delete_behind(debt.name[len(KEY) :]), began)
+        rules, key = self._rules, debt.name[len(KEY) :]
+        began = rules.monotonic()
+        answer = await self._store.get_behind(key) if debt.confirmed else None
+        if answer is None or not rules.is_newer(key, answer, debt.newest):
+            answer = await self._store.delete_behind(key)
+        return rules.debts.answered(debt, answer, began)

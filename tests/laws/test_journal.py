@@ -6,6 +6,7 @@ With `spawn`, on occasion; how a task does it is in `test_tasks_behind.py`, a th
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -43,10 +44,9 @@ def test_a_delete_that_failed_is_asked_for_until_it_is_confirmed(stage: Make, fa
     told: list[Settled] = []
     there = stage(hooks=[lambda event: told.append(event) if type(event) is Settled else None])
     there.set("k", "old")
-    there.plan.then("delete", fault, DOWN, DOWN)
+    there.plan.then("delete", fault, DOWN)
     invalidated = there.clock.monotonic()
     assert there.invalidate("k") is Invalidation.PENDING
-    assert there.get("k") is None  # it is refused and asked for again, in vain
     come_by(there, SOON)
     assert pending(there) == 1
     come_by(there, 2 * SOON)
@@ -83,6 +83,44 @@ def test_a_second_delete_comes_after_the_first_was_acknowledged(stage: Make) -> 
     there.stored["laws:k"] = late  # no write is on its way so long: that one is another's
     come_by(there, 10 * AGAIN)
     assert "laws:k" in there.stored
+    assert there.get("k") is None
+
+
+def test_what_was_loaded_since_is_not_deleted_the_second_time(stage: Make) -> None:
+    """L4: an invalidation costs one load, and not another one after a while; nor at the end."""
+    there = stage()
+    there.set("k", "old")
+    there.invalidate("k")
+    there.load("k", "new")
+    come_by(there, AGAIN)
+    assert there.get("k") == "new"
+    there.invalidate("k")
+    there.load("k", "newest")
+    close(there)
+    assert "laws:k" in there.stored
+
+
+def test_where_what_is_there_cannot_be_read_it_is_deleted(stage: Make) -> None:
+    """G2: unread it might be old."""
+    there = stage()
+    there.invalidate("k")
+    there.load("k", "new")
+    there.clock.advance(AGAIN)
+    there.plan.then("get", None, DOWN)
+    there.get("another")
+    there.run_behind()
+    assert "laws:k" not in there.stored
+
+
+def test_the_value_of_a_set_that_failed_does_not_come_over_a_later_one(stage: Make) -> None:
+    """G2: both were newer than what was invalidated, and the older one landed late."""
+    there = stage()
+    there.plan.then("set", Fault.late(1.0))
+    assert there.set("k", "2") is False
+    assert there.set("k", "3") is True
+    there.clock.advance(1.0)
+    assert there.get("k") == "2"  # a write that is on its way may be anywhere
+    come_by(there, AGAIN)
     assert there.get("k") is None
 
 
@@ -375,8 +413,6 @@ def test_what_takes_the_work_behind_away_does_not_stop_the_next(stage: Make) -> 
 
 def test_what_runs_behind_is_of_nobodys_request(stage: Make) -> None:
     """A context variable of the caller that gave occasion is not seen there."""
-    import contextvars  # noqa: PLC0415
-
     request = contextvars.ContextVar("request", default="nobody's")
     seen: list[str] = []
     there = stage(policy=CachePolicy(timeout=TIMEOUT), hooks=[lambda _: seen.append(request.get())])

@@ -11,7 +11,21 @@ TESTS = PACKAGE.parent / "tests"
 
 PURE, FLOW = 95.0, 85.0
 
-MACHINES = ("entry", "envelope", "policy", "stamps", "fences", "breaker", "memory", "leases", "flights", "journal", "backoff")
+MACHINES = (
+    *(
+        "entry",
+        "envelope",
+        "policy",
+        "stamps",
+        "fences",
+        "breaker",
+        "memory",
+        "leases",
+        "flights",
+        "journal",
+        "backoff",
+    ),
+)
 DECISIONS = ("_request", "_switch", "_sealing", "_guard", "_loads", "_local", "_debts", "_rules")
 FLOWS = ("_sync", "_async")
 
