@@ -40,8 +40,8 @@ SPARE: Final = 100
 class Debt(NamedTuple):
     """A delete to ask the store for. `tries`: how often that was done since it was owed, or confirmed.
 
-    `final`: of one that is confirmed, the moment from which on a delete is the last one. `newest`: what is stamped later
-    than this is not to be deleted the second time.
+    `final`: of one that is confirmed, the moment from which on a delete is the last one. `newest`: what is stamped
+    later than this is not to be deleted the second time.
     """
 
     name: str
