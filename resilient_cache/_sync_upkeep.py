@@ -21,6 +21,9 @@ BATCH: Final = 100
 CLOSING: Final = 1.0
 FOREVER: Final = float("inf")
 
+IMPATIENT: Final = 0.25
+"""Seconds after which whoever waits has everything asked for again."""
+
 
 @final
 class Upkeep:
@@ -101,6 +104,9 @@ class Upkeep:
         while debts.owed() and left > 0:
             began = self._rules.monotonic()
             pause = debts.pause(self._round(began + left)) or 0.0
+            if pause > IMPATIENT:  # each of them has been asked for
+                pause = IMPATIENT
+                debts.hurry()
             pause = min(pause, left) if debts.owed() else 0.0
             if pause:
                 idle(pause)

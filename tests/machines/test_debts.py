@@ -111,6 +111,23 @@ def test_a_mode_that_does_not_write_is_waited_out(desk: Desk, mode: Mode) -> Non
     assert desk.debts.next() is not None
 
 
+def test_an_open_circuit_is_waited_out(desk: Desk) -> None:
+    """To the moment: what it turned away would be put off."""
+    desk.owe("k")
+    for _ in range(4):
+        desk.clock.advance(0.03125)
+        desk.owe("k")
+    circuit = desk.cache.circuits["write"]
+    held = circuit.retry_in(desk.clock.monotonic())
+    assert held > 0.25
+    desk.clock.advance(held - 0.125)
+    assert desk.debts.next() is None
+    assert desk.debts.pause() == desk.debts.pause(0) == pytest.approx(0.125)
+    desk.clock.advance(0.125)
+    assert desk.debts.pause() == 0.0
+    assert desk.debts.next().tries == 1
+
+
 def test_a_long_pause_is_not_shortened_by_a_mode(desk: Desk) -> None:
     desk.debts._local.doubt("k", 1)
     desk.cache.mode = Mode.BYPASS

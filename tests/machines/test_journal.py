@@ -177,6 +177,10 @@ def test_a_new_journal_owes_nothing(journal: Journal) -> None:
     assert CAPACITY == 10_000
 
 
+def test_a_debt_that_nothing_is_said_of() -> None:
+    assert Debt("a", 7, 1.0) == ("a", 7, 1.0, 0, False, 0.0, 0)
+
+
 def test_what_is_owed_is_handed_out_when_due_and_put_off(journal: Journal) -> None:
     journal.owe_locked("a", 7, due=10.0)
     assert journal.pause_locked(9.0) == 1.0
