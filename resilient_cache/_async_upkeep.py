@@ -6,6 +6,7 @@ from typing import Any, Final, final
 
 from ._async_store import Store
 from ._asyncio import Behind, Spawn
+from ._debts import BREATH
 from ._local import KEY
 from ._rules import Rules
 from ._task_calls import FAILED, attempt, hand_over
@@ -104,8 +105,8 @@ class Upkeep:
         while debts.owed() and left > 0:
             began = self._rules.monotonic()
             pause = debts.pause(await self._round(began + left)) or 0.0
-            if pause > IMPATIENT:  # each of them has been asked for
-                pause = IMPATIENT
+            if pause > BREATH:  # each of them has been asked for
+                pause = min(pause, IMPATIENT)
                 debts.hurry()
             pause = min(pause, left) if debts.owed() else 0.0
             if pause:

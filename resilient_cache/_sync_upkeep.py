@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, final
 
+from ._debts import BREATH
 from ._local import KEY
 from ._rules import Rules
 from ._sync_store import Store
@@ -104,8 +105,8 @@ class Upkeep:
         while debts.owed() and left > 0:
             began = self._rules.monotonic()
             pause = debts.pause(self._round(began + left)) or 0.0
-            if pause > IMPATIENT:  # each of them has been asked for
-                pause = IMPATIENT
+            if pause > BREATH:  # each of them has been asked for
+                pause = min(pause, IMPATIENT)
                 debts.hurry()
             pause = min(pause, left) if debts.owed() else 0.0
             if pause:

@@ -10,7 +10,7 @@ import pytest
 from resilient_cache import CachePolicy, Invalidation, Mode, Reason, ResilientCache
 from resilient_cache._debts import BREATH, IDLE
 from resilient_cache._guard import Answer
-from resilient_cache.events import Settled
+from resilient_cache.events import JournalFailed, Settled
 from resilient_cache.testing import ManualClock
 
 DONE = Answer(None)
@@ -37,6 +37,7 @@ class Desk:
     def __init__(self, store: bool = True) -> None:
         self.clock = ManualClock()
         self.told: list[Settled] = []
+        self.failed: list[JournalFailed] = []
         self.cache: Any = ResilientCache(
             Deaf() if store else None, name="desk", policy=POLICY, clock=self.clock, random=lambda: 1.0,
             hooks=[self.hear], spawn=lambda _: None,
@@ -46,6 +47,8 @@ class Desk:
     def hear(self, event: object) -> None:
         if isinstance(event, Settled):
             self.told.append(event)
+        elif isinstance(event, JournalFailed):
+            self.failed.append(event)
 
     def owe(self, *keys: str) -> None:
         for key in keys:
@@ -198,3 +201,57 @@ def test_what_is_left_at_the_end_is_logged(desk: Desk, caplog: pytest.LogCapture
         desk.owe("a", "b")
         assert desk.debts.left() == 2
     assert caplog.messages == ["cache desk: closed with 2 invalidations not confirmed"]
+
+
+def test_peers_are_told_once_more_when_it_is_settled(desk: Desk) -> None:
+    """Who began to listen meanwhile may have read the old entry after he was told."""
+    local = desk.cache._rules.local
+    local.tells = True
+    desk.owe("k")
+    local.untold.clear()
+    desk.clock.advance(1.0)
+    desk.debts.answered(desk.debts.next(), DONE, 0.0)
+    assert list(local.untold) == ["kk"]
+
+
+def test_what_is_let_go_is_told_once_to_who_keeps_book(desk: Desk) -> None:
+    """Nothing before."""
+    assert desk.debts.let_go() == []
+    desk.debts.keep_book()
+    assert desk.debts.let_go() == []
+    desk.debts._local.doubt("k", 7)
+    assert desk.debts.holds("kk")
+    assert not desk.debts.holds("k")
+    desk.clock.advance(5.0)
+    desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())
+    assert not desk.debts.holds("kk")
+    assert desk.debts.let_go() == [("kk", 7)]
+    assert desk.debts.let_go() == []
+
+
+def test_what_was_written_down_is_owed_and_fenced(desk: Desk) -> None:
+    """Rows that are none are passed over."""
+    stamp = desk.cache._rules.local.stamps.next()
+    desk.debts.recovered([("ka", stamp), (7, stamp), ("kb", "1"), (None, None), ("kc", stamp)])
+    assert desk.debts.owed() == 2
+    assert (desk.debts.holds("ka"), desk.debts.holds("kb"), desk.debts.holds("kc")) == (True, False, True)
+    assert desk.cache._rules.local.fences.at("a") == stamp
+    assert desk.failed == []
+
+
+@pytest.mark.parametrize("written", [7, [7], [("a", 1, 2)], None])
+def test_what_is_no_book_is_a_failure_of_it(desk: Desk, written: object, caplog: pytest.LogCaptureFixture) -> None:
+    """Counted and told each time, logged at most once a minute."""
+    with caplog.at_level(logging.WARNING, "resilient_cache"):
+        for _ in range(2):
+            desk.debts.recovered(written)
+        said = ["cache desk: the durable journal failed; going on in memory"]
+        assert caplog.messages == said
+        desk.clock.advance(59.5)
+        desk.debts.recovered(written)
+        assert caplog.messages == said
+        desk.clock.advance(0.5)
+        desk.debts.recovered(written)
+        assert caplog.messages == 2 * said
+    assert desk.cache.stats()["journal_errors"] == 4
+    assert desk.failed == [JournalFailed("desk")] * 4

@@ -12,21 +12,10 @@ TESTS = PACKAGE.parent / "tests"
 PURE, FLOW = 95.0, 85.0
 
 MACHINES = (
-    *(
-        "entry",
-        "envelope",
-        "policy",
-        "stamps",
-        "fences",
-        "breaker",
-        "memory",
-        "leases",
-        "flights",
-        "journal",
-        "backoff",
-    ),
+    *("entry", "envelope", "policy", "stamps", "fences", "breaker"),
+    *("memory", "leases", "flights", "journal", "backoff", "_debts"),
 )
-DECISIONS = ("_request", "_switch", "_sealing", "_guard", "_loads", "_local", "_debts", "_rules")
+DECISIONS = ("_request", "_switch", "_sealing", "_guard", "_loads", "_local", "_rules")
 FLOWS = ("_sync", "_async")
 
 GATES = {**dict.fromkeys(MACHINES + DECISIONS, PURE), **dict.fromkeys(FLOWS, FLOW)}
