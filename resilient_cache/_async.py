@@ -189,7 +189,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
     async def flush(self, timeout: Duration = 1.0) -> int:
         """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
 
-        0: every other process that asks the store now finds nothing older. Never raises for a store.
+        0: every other process that asks the store now finds nothing older. Takes one store operation longer at most.
+        Never raises for a store; `MisuseError` for an illegal timeout and when the cache is closed.
         """
         self._rules.check_open()
         return await self._upkeep.flush(timeout)

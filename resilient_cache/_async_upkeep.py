@@ -6,18 +6,23 @@ from typing import Any, Final, final
 
 from ._async_store import Store
 from ._asyncio import Behind, Spawn
+from ._debts import BREATH
 from ._local import KEY
 from ._rules import Rules
 from ._task_calls import FAILED, attempt, hand_over
 from ._task_listener import Listener
 from ._task_ticker import BATCH, idle, ticker_for
 from .entry import Duration, seconds
+from .errors import MisuseError
 from .journal import Debt
 
 __all__ = ["Upkeep"]
 
 CLOSING: Final = 1.0
 FOREVER: Final = float("inf")
+
+IMPATIENT: Final = 0.25
+"""Seconds after which whoever waits has everything asked for again."""
 
 
 @final
@@ -93,10 +98,15 @@ class Upkeep:
     async def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
         debts, left = self._rules.debts, seconds("timeout", timeout)
+        if self._closed:
+            raise MisuseError(f"cache {self._rules.name!r} is closed: make a new one")
         debts.hurry()
         while debts.owed() and left > 0:
             began = self._rules.monotonic()
             pause = debts.pause(await self._round(began + left)) or 0.0
+            if pause > BREATH:  # each of them has been asked for
+                pause = min(pause, IMPATIENT)
+                debts.hurry()
             pause = min(pause, left) if debts.owed() else 0.0
             if pause:
                 await idle(pause)
@@ -149,5 +159,9 @@ class Upkeep:
             self._rules.debts.not_written()
 
     async def _settle(self, debt: Debt) -> bool:
-        began = self._rules.monotonic()
-        return self._rules.debts.answered(debt, await self._store.delete_behind(debt.name[len(KEY) :]), began)
+        rules, key = self._rules, debt.name[len(KEY) :]
+        began = rules.monotonic()
+        answer = await self._store.get_behind(key) if debt.confirmed else None
+        if answer is None or not rules.is_newer(key, answer, debt.newest):
+            answer = await self._store.delete_behind(key)
+        return rules.debts.answered(debt, answer, began)

@@ -165,7 +165,9 @@ class Local:
         with self._lock:
             self.fences.raise_locked(key, stamp - 1)
             if self.journal is not None:
-                self.journal.owe_locked(KEY + key, stamp - 1, self._clock.monotonic() + self._timeout)
+                now = self._clock.monotonic()
+                self.journal.owe_locked(KEY + key, stamp - 1, now + self._timeout)
+                self.journal.suspect_locked(KEY + key, stamp, now)
             for tier in (self.memory, self.negatives, self.stand_ins):
                 entry = tier.entries.get(key)
                 if entry is not None and entry[STAMP] < stamp:

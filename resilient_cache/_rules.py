@@ -242,6 +242,11 @@ class Rules:
             request.offer(found)
         return None
 
+    def is_newer(self, key: str, answer: Answer, stamp: int) -> bool:
+        """Whether `answer` is an entry for `key` that was stamped later than `stamp`."""
+        found = self._sealing.open(key, answer.value, self.monotonic()) if answer.failed is None else None
+        return isinstance(found, Candidate) and found.stamp > stamp
+
     def _from_before(self, request: Request, found: Candidate) -> None:
         request.reason = Reason.OUTAGE
         if self.policy.after_outage is AfterOutage.DISCARD:

@@ -53,6 +53,12 @@ class Store:
         until = guard.monotonic() + guard.timeout
         return ask(guard, self._behind, Operation.DELETE, until, self._delete, self._prefix + key, here=True)
 
+    def get_behind(self, key: str) -> Answer:
+        """What the store has for `key`, where nobody waits for it."""
+        guard = self._rules.guard
+        until = guard.monotonic() + guard.timeout
+        return ask(guard, self._behind, Operation.GET, until, self._get, self._prefix + key, here=True)
+
     def _get(self, store_key: str) -> Any:
         return self._quick.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
 

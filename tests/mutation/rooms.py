@@ -11,7 +11,10 @@ TESTS = PACKAGE.parent / "tests"
 
 PURE, FLOW = 95.0, 85.0
 
-MACHINES = ("entry", "envelope", "policy", "stamps", "fences", "breaker", "memory", "leases", "flights")
+MACHINES = (
+    *("entry", "envelope", "policy", "stamps", "fences", "breaker"),
+    *("memory", "leases", "flights", "journal", "backoff", "_debts"),
+)
 DECISIONS = ("_request", "_switch", "_sealing", "_guard", "_loads", "_local", "_rules")
 FLOWS = ("_sync", "_async")
 
