@@ -9,15 +9,18 @@ from typing import Any, Generic, Self, final, overload
 from typing_extensions import TypeVar
 
 from . import _build
+from ._async_marks import MarkStore
 from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load, quickest
 from ._face import Face
 from ._guard import Answer
-from ._request import Request
+from ._local import KEY
+from ._request import Draft, Request
 from ._switch import ModeSetting
 from .decorators import MakeAsyncCached, make_async_cached
 from .entry import Duration, Entry
 from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
+from .marks import tag_mark
 from .outcome import Invalidation, Lookup, Mode, Operation
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncCacheAdapter, Clock, Codec
@@ -44,7 +47,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_prefix", "_store")
+    __slots__ = ("_adapter", "_behind", "_mark_store", "_prefix", "_store")
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
             clock=clock,
             random=random,
         )
+        self._mark_store = MarkStore(self._rules, self._store, self._behind)
 
     # Reading
 
@@ -162,6 +166,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
+        await self._mark_store.look(request, rules.marking.unsure(request, rules.marking.of(value)), request.until)
         return rules.written(request, await self._write(request, rules.place(request, value, ttl)))
 
     async def invalidate(self, key: K) -> Invalidation:
@@ -174,6 +179,18 @@ class AsyncResilientCache(Face, Generic[K, V]):
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
         return rules.invalidated(request, await self._delete(request))
+
+    async def invalidate_all(self) -> Invalidation:
+        """From now on nothing whose load began before this call is served in this process, whatever its key.
+
+        `CONFIRMED`: every other process heeds it within `epoch_ttl`. `PENDING`: the store could not be asked or did not
+        answer. Never raises for a store; costs at most `timeout`.
+        """
+        return await self._mark_store.revoke(self._rules.revoke_all())
+
+    async def invalidate_tag(self, tag: str) -> Invalidation:
+        """The same for every value that was given `tag`: `Entry(value, tags=(tag,))`. Says the same."""
+        return await self._mark_store.revoke(self._rules.revoke_tag(tag))
 
     # Around it
 
@@ -290,6 +307,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
             found = await self._read(request)
             if found is not None:
                 return found
+        else:
+            await self._mark_store.look(request, rules.marking.unsure(request), rules.within(request, request.since))
         instead = rules.loads.begin(request, flight)
         if instead is not None:
             return instead
@@ -297,18 +316,31 @@ class AsyncResilientCache(Face, Generic[K, V]):
             value = await load(loader, request.given)
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.loads.failed(request, flight, error)
-        outcome, data = rules.loads.loaded(request, flight, value)
-        rules.written(request, await self._write(request, data))
+        outcome, draft = rules.loads.loaded(request, flight, value)
+        rules.written(request, await self._write(request, draft))
         return outcome
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        return self._rules.judge(request, await self._ask(request, Operation.GET, self._store_get))
+        rules = self._rules
+        answer = await self._ask(request.until, Operation.GET, self._store_get, self._prefix + request.key)
+        found = rules.judge(request, answer)
+        if request.unsure:
+            await self._mark_store.look(request, request.unsure, rules.within(request, request.since))
+            found = rules.judge(request, answer)
+        return found
 
-    async def _write(self, request: Request, data: bytes | None) -> Answer | None:
+    async def _write(self, request: Request, draft: Draft | None) -> Answer | None:
+        if draft is None:
+            return None
+        rules, until = self._rules, request.until
+        if draft.tags:
+            until = rules.within(request, rules.monotonic())
+            await self._mark_store.look(request, rules.marking.unsure(request, map(tag_mark, draft.tags)), until)
+        data = rules.sealing.seal(request, draft)
         if data is None:
             return None
-        return await self._ask(request, Operation.SET, self._store_set, data, request.life)
+        return await self._ask(until, Operation.SET, self._store_set, self._prefix + request.key, data, request.life)
 
     async def _delete(self, request: Request) -> Answer | None:
         if not request.gates.write:
@@ -318,10 +350,10 @@ class AsyncResilientCache(Face, Generic[K, V]):
         async def delete(store_key: str) -> object:
             gave: object = await self._adapter.delete(store_key)
             done = 0 if hasattr(gave, "__await__") else stamp  # what is yet to be awaited has confirmed nothing
-            self._rules.local.confirm(request.key, done)  # in here, so that a late word of the store counts too
+            self._rules.local.confirm(KEY + request.key, done)  # in here, so that a late word of the store counts too
             return gave
 
-        return await self._ask(request, Operation.DELETE, delete)
+        return await self._ask(request.until, Operation.DELETE, delete, self._prefix + request.key)
 
     def _store_get(self, store_key: str) -> Any:
         return self._store.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
@@ -329,6 +361,5 @@ class AsyncResilientCache(Face, Generic[K, V]):
     def _store_set(self, store_key: str, data: bytes, life: float) -> Any:
         return self._store.set(store_key, data, life)
 
-    async def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
-        guard, until = self._rules.guard, request.until
-        return await ask(guard, self._behind, operation, until, function, self._prefix + request.key, *args)
+    async def _ask(self, until: float, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
+        return await ask(self._rules.guard, self._behind, operation, until, function, *args)

@@ -18,16 +18,24 @@ from .entry import MICROS
 from .errors import MisuseError
 from .fences import Fences
 from .flights import LEADING, Flight, Flights, Waiter
-from .memory import STAMP, Memory
+from .marks import NAMESPACE, Mark, Marks, tag_mark
+from .memory import STAMP, TAGS, Memory
 from .outcome import Source
 from .policy import CachePolicy, float_of
 from .protocols import Clock
 from .stamps import Stamps
 
-__all__ = ["ABSENT", "Local"]
+__all__ = ["ABSENT", "KEY", "MARK", "Local"]
 
 NEGATIVES: Final = 1_000  # so that asking for keys that do not exist cannot push out those that do
 STAND_INS: Final = 10_000
+
+
+KEY: Final = "k"
+"""What the name of a key begins with where it is remembered what the store owes."""
+
+MARK: Final = "m"
+"""What the name of a mark begins with there."""
 
 
 class Absent:
@@ -48,10 +56,13 @@ class Local:
         "fences",
         "flights",
         "margin",
+        "marks",
         "memory",
         "negatives",
         "stamps",
         "stand_ins",
+        "tag_fences",
+        "tagged",
     )
 
     def __init__(self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock) -> None:
@@ -64,7 +75,11 @@ class Local:
         self.stamps = Stamps(clock, lock)
         self.flights = Flights[Any](float_of(policy.flight_age))
         self.margin = int(2 * float_of(policy.skew) * MICROS)
-        self.fences = Fences(int(policy.longest_life * MICROS) + self.margin)
+        life = int(policy.longest_life * MICROS) + self.margin
+        self.fences = Fences(life)
+        self.tag_fences = Fences(life)
+        self.tagged = 0  # the stamp of the latest invalidation of a tag, whichever
+        self.marks = Marks(float_of(policy.epoch_ttl) if policy.epoch_ttl is not None else 0.0, self.margin)
 
     @property
     def node(self) -> int:
@@ -75,13 +90,13 @@ class Local:
 
     def recall(self, request: Request) -> tuple[Source, Any] | None:
         """What may be answered without asking anyone: (source, value), `ABSENT` for the origin's "there is none"."""
-        now, key = request.since, request.key
+        now, key, taken = request.since, request.key, self.stamps.latest  # before the entry: see `learn`
         entry = self.memory.get(key)
         if entry is not None:
             if now < entry[1]:
                 request.stamp = entry[STAMP]
                 return Source.MEMORY, entry[0]
-            request.offer(Candidate(*entry[:4]))
+            request.offer(Candidate(*entry[:4], entry[TAGS], taken))
         negative = self.negatives.get(key) if self.negatives.entries else None
         if negative is not None and now < negative[1]:
             request.stamp = negative[STAMP]
@@ -95,7 +110,7 @@ class Local:
     def keep(self, key: str, found: Candidate, flight: Flight[Any] | None = None) -> bool:
         """Remember `found` unless it was invalidated or its flight replaced; False when it was."""
         with self._lock:
-            if not self._current_locked(key, found.stamp, flight):
+            if not self._current_locked(key, found, flight):
                 return False
             for tier in (self.negatives, self.stand_ins):
                 if key in tier.entries:
@@ -106,7 +121,7 @@ class Local:
         """Remember until `until` that the origin has none, and that what it had before is no more."""
         key, stamp = request.key, request.stamp
         with self._lock:
-            if not self._current_locked(key, stamp, flight):
+            if not self._current_locked(key, Candidate(value, until, until, stamp, (), stamp), flight):
                 return
             if request.stand_in is not None or request.forced:  # only then: unknown keys must not use up the fences
                 self.fences.raise_locked(key, stamp)
@@ -145,21 +160,73 @@ class Local:
             for tier in (self.memory, self.negatives, self.stand_ins):
                 tier.drop_locked(key)
             self.flights.detach_locked(key)
-            self.fences.pend_locked(key, stamp)
+            self.fences.pend_locked(KEY + key, stamp)
             return stamp
+
+    def invalidate_all(self) -> int:
+        """Fence, drop and detach everything, in one step; the stamp of it."""
+        with self._lock:
+            stamp = self.stamps.next()
+            self.fences.raise_floor_locked(stamp)
+            self._drop_locked(stamp)
+            self.flights.detach_all_locked()
+            self.fences.pend_locked(MARK + NAMESPACE, stamp)
+            return stamp
+
+    def invalidate_tag(self, tag: str) -> int:
+        """Fence and drop what has `tag`, and let nobody join a load that is in the air, for it may have it too."""
+        with self._lock:
+            stamp = self.tagged = self.stamps.next()
+            self.tag_fences.raise_locked(tag, stamp)
+            self._drop_locked(stamp, tag)
+            self.fences.pend_locked(MARK + tag_mark(tag), stamp)
+            return stamp
+
+    def learn(self, name: str, mark: Mark, asked: float, since: int = 0) -> None:
+        """The store had `mark` when it was asked at `asked`, or has it for an invalidation of this process at `since`.
+
+        News of an invalidation elsewhere ends what it concerns here. First the entries go, then the moment is taken:
+        what anybody got hold of before is refused, for it was taken before that moment.
+        """
+        with self._lock:
+            news = not since and self.marks.is_news(name, mark)
+            if news:
+                self._drop_locked(self.marks.bound(mark.invalidated), name.removeprefix(tag_mark("")) or None)
+            moment = since or self.stamps.tick()
+            if news and name:
+                self.tagged = moment
+            elif news:
+                self.flights.detach_all_locked()
+            self.marks.learn_locked(name, mark, asked, moment)
+
+    def claim(self, name: str, timeout: float) -> bool:
+        """Whether the caller is to write a mark, because nobody else here is at it."""
+        with self._lock:
+            return self.marks.claim_locked(name, self.now(), timeout)
 
     def may_serve(self, key: str, found: Candidate) -> bool:
         """Whether `found` is inside its stale window and not fenced, now."""
-        return self._clock.monotonic() < found.stale_until and self.fences.admits(key, found.stamp)
+        return self.now() < found.stale_until and self.admits(key, found)
+
+    def admits(self, key: str, found: Candidate) -> bool:
+        """Whether no invalidation refuses `found`: one of its key, of a tag or of everything, here or learned of."""
+        stamp, taken, refuses = found.stamp, found.taken, self.marks.refuses
+        if not self.fences.admits(key, stamp) or refuses(NAMESPACE, stamp, taken):
+            return False
+        return not any(not self.tag_fences.admits(t, stamp) or refuses(tag_mark(t), stamp, taken) for t in found.tags)
+
+    def now(self) -> float:
+        """The moment, in monotonic seconds."""
+        return self._clock.monotonic()
 
     def age(self, stamp: int) -> float:
         """Seconds since `stamp`."""
         return max(0, self.stamps.now() - stamp) / MICROS
 
-    def confirm(self, key: str, stamp: int) -> None:
-        """The store has acknowledged a delete or a value of `stamp`."""
+    def confirm(self, name: str, stamp: int) -> None:
+        """The store has acknowledged a delete or a value of `stamp`; `name` begins with KEY or MARK."""
         with self._lock:
-            self.fences.confirm_locked(key, stamp)
+            self.fences.confirm_locked(name, stamp)
 
     def board(
         self, request: Request, make_waiter: Callable[[], Waiter], now: float
@@ -221,8 +288,8 @@ class Local:
         self._node = 0
 
     def _put_locked(self, tier: Memory[Any], key: str, found: Candidate, fresh_until: float) -> bool:
-        tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp)
-        if self.fences.admits(key, found.stamp):
+        tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp, found.tags)
+        if self.admits(key, found):
             return True
         # What it pushed out had a finalizer, or a signal came, that invalidated the key in this very thread.
         tier.drop_locked(key)
@@ -231,14 +298,18 @@ class Local:
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
         # A refresh whose flight another ended joins the refresh that took off since, or two end each other for ever.
         fresh = not request.forced or (flight.forced and 0 < request.boarded < flight.stamp)
-        return fresh and self.fences.admits(request.key, flight.stamp)
+        return fresh and flight.stamp > self.tagged and self.fences.admits(request.key, flight.stamp)
 
     def _sit_locked(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
         waiter = make_waiter()
         flight.waiters[waiter] = None
         return waiter
 
-    def _current_locked(self, key: str, stamp: int, flight: Flight[Any] | None) -> bool:
+    def _current_locked(self, key: str, found: Candidate, flight: Flight[Any] | None) -> bool:
         if flight is not None and flight.detached:
             return False
-        return self.fences.admits(key, stamp)
+        return self.admits(key, found)
+
+    def _drop_locked(self, stamp: int, tag: str | None = None) -> None:
+        for tier in (self.memory, self.negatives, self.stand_ins):
+            tier.drop_older_locked(stamp, tag)

@@ -12,14 +12,16 @@ from typing import Any, Final, final
 
 from ._guard import Answer, Guard
 from ._loads import Loads
-from ._local import ABSENT, Local
+from ._local import ABSENT, KEY, MARK, Local
+from ._marking import Marking
 from ._reporting import Reporter
-from ._request import GATES, Candidate, Failure, Request
-from ._sealing import Sealing
+from ._request import GATES, Candidate, Draft, Failure, Request
+from ._sealing import UNMARKED, Sealing
 from ._switch import ModeSetting, Switch
-from .entry import LONGEST, MICROS, Entry, Slot, make, seconds
+from .entry import LONGEST, MICROS, Entry, Slot, check_tag, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
+from .marks import NAMESPACE, tag_mark
 from .outcome import Invalidation, Lookup, Reason, Source
 from .policy import CachePolicy, float_of
 from .protocols import Codec
@@ -45,12 +47,12 @@ class Rules:
 
     __slots__ = (
         "_gates",
-        "_sealing",
         "guard",
         "has_store",
         "hooks",
         "loads",
         "local",
+        "marking",
         "marks",
         "memory_hits",
         "monotonic",
@@ -58,6 +60,7 @@ class Rules:
         "peek",
         "policy",
         "reporter",
+        "sealing",
         "switch",
     )
 
@@ -85,8 +88,9 @@ class Rules:
         self.marks = local.memory.marks
         self._gates = GATES if has_store else {m: g._replace(read=False, write=False) for m, g in GATES.items()}
         self.has_store = has_store
-        self._sealing = Sealing(codec, policy, reporter, local)
-        self.loads = Loads(policy, guard, local, self._sealing, random)
+        self.sealing = Sealing(codec, policy, reporter, local)
+        self.marking = Marking(reporter.name, policy, local, guard.timeout)
+        self.loads = Loads(policy, guard, local, self.sealing, random)
         self.aim()
 
     def aim(self) -> None:
@@ -194,6 +198,10 @@ class Rules:
         """A request was answered from memory on the shortest way."""
         self.reporter.tell(Served(self.name, Source.MEMORY, Reason.HIT))
 
+    def within(self, request: Request, since: float) -> float:
+        """Until when all may take that is to be done in one store timeout, from `since` on."""
+        return min(request.until, since + self.guard.timeout)
+
     # What the store said
 
     def judge(self, request: Request, answer: Answer) -> Lookup[Any] | None:
@@ -205,11 +213,15 @@ class Rules:
         request.answered = True
         if value is None:
             request.reason = Reason.ABSENT
+            if request.loads and request.unsure is None:  # a load may come of it, which begins under this mark
+                request.unsure = self.marking.unsure(request)
             return None
         now = self.monotonic()
-        found = self._sealing.open(request.key, value, now)
+        found = self.sealing.open(request, value, now)
         if isinstance(found, Reason):
             request.reason = found
+            if found is Reason.UNMARKED:  # nothing is known against it
+                return None
             request.refused = True
             self.reporter.count(f"refused_{found}")
             self.reporter.tell(EntryRefused(self.name, found))
@@ -219,15 +231,15 @@ class Rules:
             age = (self.local.stamps.latest - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
             return hit
-        request.reason = Reason.EXPIRED
+        request.reason = Reason.UNMARKED if found.fresh_until == UNMARKED else Reason.EXPIRED
         if now < found.stale_until:
             request.offer(found)
         return None
 
     # Setting and invalidating
 
-    def place(self, request: Request, value: object, ttl: object) -> bytes | None:
-        """Put `value` in place of whatever there is in this process; the bytes to write, if any.
+    def place(self, request: Request, value: object, ttl: object) -> Draft | None:
+        """Put `value` in place of whatever there is in this process; what to write, if anything.
 
         Raises `MisuseError` for an illegal ttl.
         """
@@ -235,24 +247,45 @@ class Rules:
         if ttl is not None:
             entry = replace(entry, ttl=seconds("ttl", ttl, most=float_of(self.policy.max_ttl)))
         fresh, stale_for = self.loads.windows(request.policy, entry) or (0.0, 0.0)
-        request.stamp = self.local.stamps.next()
-        found = Candidate(entry.value, request.since + fresh, request.since + fresh + stale_for, request.stamp)
-        self.local.replace(request.key, found)
-        return self._sealing.seal(request, entry.value, fresh, stale_for) if request.gates.write else None
+        request.version = self.local.marks.namespace.version  # before the stamp
+        stamp = request.stamp = self.local.stamps.next()
+        tags, until = tuple(entry.tags), request.since + fresh
+        self.local.replace(request.key, Candidate(entry.value, until, until + stale_for, stamp, tags, stamp))
+        return Draft(entry.value, fresh, stale_for, tags) if request.gates.write else None
 
     def written(self, request: Request, answer: Answer | None) -> bool:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""
         if answer is not None and answer.failed is None:
-            self.local.confirm(request.key, request.stamp)
+            self.local.confirm(KEY + request.key, request.stamp)
             return True
         if request.forced and (self.has_store or not request.gates.memory):
             self.local.suspect(request.key, request.stamp)
         return not self.has_store
 
+    def revoke_all(self) -> Request:
+        """A request to invalidate everything, which in this process it does. Raises `MisuseError` without marks."""
+        request = self._begin_mark(NAMESPACE)
+        request.stamp = self.local.invalidate_all()
+        return request
+
+    def revoke_tag(self, tag: object) -> Request:
+        """A request to invalidate what has `tag`, which in this process it does. Raises `MisuseError` as above."""
+        checked = check_tag("tag", tag)
+        request = self._begin_mark(tag_mark(checked))
+        request.stamp = self.local.invalidate_tag(checked)
+        return request
+
+    def _begin_mark(self, name: str) -> Request:
+        request = self.begin(name)
+        if self.has_store:
+            self.marking.check()
+        return request
+
     def invalidated(self, request: Request, answer: Answer | None) -> Invalidation:
         """The word to give for an invalidation."""
         if not self.has_store:
-            self.local.confirm(request.key, request.stamp)
+            self.local.confirm(KEY + request.key, request.stamp)
+            self.local.confirm(MARK + request.key, request.stamp)
         acknowledged = not self.has_store if answer is None else answer.failed is None
         outcome = Invalidation.CONFIRMED if acknowledged else Invalidation.PENDING
         self.reporter.count(f"invalidations_{outcome}")

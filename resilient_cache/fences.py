@@ -59,6 +59,11 @@ class Fences:
             self.floor = max(self.floor, fence)
             del self._fences[oldest]
 
+    def raise_floor_locked(self, stamp: int) -> None:
+        """Refuse everything stamped at or before `stamp`, of whatever key; what is fenced before that is in it."""
+        self.floor = max(self.floor, stamp)
+        self._fences.clear()
+
     def pend_locked(self, key: str, stamp: int) -> None:
         """Remember that the store has not confirmed the invalidation of `key`; the oldest of too many is forgotten."""
         self._pending[key] = max(self._pending.pop(key, 0), stamp)

@@ -16,10 +16,12 @@ PACKAGE = Path(resilient_cache.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
-    frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs"}),  # machines
-    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_rules"}),  # decisions
+    # machines
+    frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "marks"}),
+    # decisions
+    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_marking", "_loads", "_rules"}),
     frozenset({"_colours", "_threads", "_asyncio"}),  # waiting
-    frozenset({"_build", "_face", "keys", "decorators"}),
+    frozenset({"_build", "_face", "keys", "decorators", "_sync_marks", "_async_marks"}),
     frozenset({"_sync", "_async", "fallback"}),  # flow
     frozenset({"__init__"}),
 )
