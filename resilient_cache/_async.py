@@ -10,18 +10,19 @@ from typing_extensions import TypeVar
 
 from . import _build
 from ._async_marks import MarkStore
-from ._asyncio import Behind, Seat, Spawn, ask, check_adapter, check_loader, close, load, quickest
+from ._async_store import Store
+from ._async_upkeep import Upkeep
+from ._asyncio import Behind, Seat, Spawn, check_adapter, check_loader, close, load
 from ._face import Face
 from ._guard import Answer
-from ._local import KEY
 from ._request import Draft, Request
 from ._switch import ModeSetting
 from .decorators import MakeAsyncCached, make_async_cached
 from .entry import Duration, Entry
 from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
-from .marks import tag_mark
-from .outcome import Invalidation, Lookup, Mode, Operation
+from .marks import NAMESPACE
+from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncCacheAdapter, Clock, Codec
 from .stamps import SYSTEM_CLOCK
@@ -47,7 +48,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_mark_store", "_prefix", "_store")
+    __slots__ = ("_adapter", "_behind", "_marks", "_store", "_upkeep")
 
     def __init__(
         self,
@@ -68,9 +69,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
         if adapter is not None:
             check_adapter(adapter)
         self._adapter: Any = adapter
-        self._store = quickest(adapter)
         self._behind = Behind(spawn)
-        self._prefix = f"{name}:"
         self._rules = _build.build(
             name=name,
             has_store=adapter is not None,
@@ -84,7 +83,9 @@ class AsyncResilientCache(Face, Generic[K, V]):
             clock=clock,
             random=random,
         )
-        self._mark_store = MarkStore(self._rules, self._store, self._behind)
+        self._store = Store(self._rules, adapter, self._behind)
+        self._marks = MarkStore(self._rules, adapter, self._behind)
+        self._upkeep = Upkeep(self._rules, self._store, self._marks, self._behind, spawn)
 
     # Reading
 
@@ -166,14 +167,14 @@ class AsyncResilientCache(Face, Generic[K, V]):
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
-        await self._mark_store.look(request, rules.marking.unsure(request, rules.marking.of(value)), request.until)
-        return rules.written(request, await self._write(request, rules.place(request, value, ttl)))
+        await self._marks.look(request, rules.marking.of(value), request.since)
+        return await self._write(request, rules.place(request, value, ttl))
 
     async def invalidate(self, key: K) -> Invalidation:
         """From now on nothing whose load began before this call is served for `key` in this process.
 
-        `CONFIRMED` when the store deleted it too, `PENDING` when it could not be asked or did not answer. Never raises
-        for a store; costs at most `timeout`.
+        `CONFIRMED` when the store deleted it too, `PENDING` when it could not be asked or did not answer: then it is
+        asked again, behind, until it does. Never raises for a store; costs at most `timeout`.
         """
         rules = self._rules
         request = rules.begin(key)
@@ -181,16 +182,19 @@ class AsyncResilientCache(Face, Generic[K, V]):
         return rules.invalidated(request, await self._delete(request))
 
     async def invalidate_all(self) -> Invalidation:
-        """From now on nothing whose load began before this call is served in this process, whatever its key.
-
-        `CONFIRMED`: every other process heeds it within `epoch_ttl`. `PENDING`: the store could not be asked or did not
-        answer. Never raises for a store; costs at most `timeout`.
-        """
-        return await self._mark_store.revoke(self._rules.revoke_all())
+        """The same as `invalidate`, for every key. `CONFIRMED`: other processes heed it within `epoch_ttl`."""
+        return await self._upkeep.revoke(self._rules.revoke_all())
 
     async def invalidate_tag(self, tag: str) -> Invalidation:
-        """The same for every value that was given `tag`: `Entry(value, tags=(tag,))`. Says the same."""
-        return await self._mark_store.revoke(self._rules.revoke_tag(tag))
+        """The same for every value that was given `tag`, as in `Entry(value, tags=(tag,))`."""
+        return await self._upkeep.revoke(self._rules.revoke_tag(tag))
+
+    async def flush(self, timeout: Duration = 1.0) -> int:
+        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
+
+        0: every other process that asks the store now finds nothing older. Never raises for a store.
+        """
+        return await self._upkeep.flush(timeout)
 
     # Around it
 
@@ -207,11 +211,18 @@ class AsyncResilientCache(Face, Generic[K, V]):
         """Why `key` answers as it does; looks into the store as `lookup` does. Never holds the value."""
         return _build.explain(self._rules, key, await self._look_up(key))
 
-    async def aclose(self) -> None:
-        """Stop what runs behind and close the adapter. Later use is `MisuseError`; closing again is nothing."""
-        if not self._rules.close():
-            await self._behind.close()
-            await close(self._adapter, self._rules.reporter)
+    async def aclose(self) -> int:
+        """Stop what runs behind and close the adapter; how many invalidations the store has not confirmed.
+
+        It is asked for each of them once more, for a second at most. Later use is `MisuseError`; closing again is
+        nothing.
+        """
+        if self._rules.close():
+            return 0
+        left = await self._upkeep.close()
+        await self._behind.close()
+        await close(self._adapter, self._rules.reporter)
+        return left
 
     async def __aenter__(self) -> Self:
         """The cache itself."""
@@ -308,7 +319,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
             if found is not None:
                 return found
         else:
-            await self._mark_store.look(request, rules.marking.unsure(request), rules.within(request, request.since))
+            await self._marks.look(request, (NAMESPACE,), request.since)
         instead = rules.loads.begin(request, flight)
         if instead is not None:
             return instead
@@ -317,49 +328,23 @@ class AsyncResilientCache(Face, Generic[K, V]):
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.loads.failed(request, flight, error)
         outcome, draft = rules.loads.loaded(request, flight, value)
-        rules.written(request, await self._write(request, draft))
+        await self._write(request, draft)
         return outcome
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        rules = self._rules
-        answer = await self._ask(request.until, Operation.GET, self._store_get, self._prefix + request.key)
-        found = rules.judge(request, answer)
-        if request.unsure:
-            await self._mark_store.look(request, request.unsure, rules.within(request, request.since))
-            found = rules.judge(request, answer)
-        return found
+        answer = await self._store.get(request)
+        self._upkeep.soon()
+        found = self._rules.judge(request, answer)
+        return await self._marks.judge(request, answer) if request.unsure else found
 
-    async def _write(self, request: Request, draft: Draft | None) -> Answer | None:
-        if draft is None:
-            return None
-        rules, until = self._rules, request.until
-        if draft.tags:
-            until = rules.within(request, rules.monotonic())
-            await self._mark_store.look(request, rules.marking.unsure(request, map(tag_mark, draft.tags)), until)
-        data = rules.sealing.seal(request, draft)
-        if data is None:
-            return None
-        return await self._ask(until, Operation.SET, self._store_set, self._prefix + request.key, data, request.life)
+    async def _write(self, request: Request, draft: Draft | None) -> bool:
+        data = None if draft is None else await self._marks.sealed(request, draft)
+        stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
+        self._upkeep.soon()
+        return stored
 
     async def _delete(self, request: Request) -> Answer | None:
-        if not request.gates.write:
-            return None
-        stamp = request.stamp or self._rules.local.stamps.now()
-
-        async def delete(store_key: str) -> object:
-            gave: object = await self._adapter.delete(store_key)
-            done = 0 if hasattr(gave, "__await__") else stamp  # what is yet to be awaited has confirmed nothing
-            self._rules.local.confirm(KEY + request.key, done)  # in here, so that a late word of the store counts too
-            return gave
-
-        return await self._ask(request.until, Operation.DELETE, delete, self._prefix + request.key)
-
-    def _store_get(self, store_key: str) -> Any:
-        return self._store.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
-
-    def _store_set(self, store_key: str, data: bytes, life: float) -> Any:
-        return self._store.set(store_key, data, life)
-
-    async def _ask(self, until: float, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
-        return await ask(self._rules.guard, self._behind, operation, until, function, *args)
+        answer = await self._store.delete(request) if request.gates.write else None
+        self._upkeep.soon()
+        return answer

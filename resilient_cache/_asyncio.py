@@ -2,7 +2,7 @@
 
 Theory. A store call runs in a task of its own and is *abandoned* at its deadline, not cancelled: a cancelled read has
 cost its connection (33 -> 510 us for the next) and, with an older client, the next reader's answer (197 of 200). What
-is still running `INFLIGHT_MAX` later is cancelled after all. A circuit that opens wakes whoever waits for a call
+is still running `inflight_max` later is cancelled after all. A circuit that opens wakes whoever waits for a call
 through it: nobody waits for a store that is known to be gone. `asyncio.wait_for` is never used, it swallowed an
 accepted cancellation in 300 of 300 tries; `asyncio.timeout` costs 2-3 us and swallows one when entered too late.
 
@@ -24,13 +24,13 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
 from . import _colours
 from ._colours import METHODS, is_plain
-from ._guard import DIRECTIONS, INFLIGHT_MAX, Answer, Call, Guard
+from ._guard import DIRECTIONS, Answer, Call, Guard
 from ._reporting import Reporter
 from .deadline import CURRENT
 from .errors import FailureKind, MisuseError, StoreError
 from .outcome import Operation, Reason
 
-__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "load", "quickest"]
+__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "idle", "load", "quickest"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -87,14 +87,27 @@ async def close(adapter: Any, reporter: Reporter) -> None:
 
 
 async def ask(
-    guard: Guard, behind: Behind, operation: Operation, until: float, function: Callable[..., Any], *args: object
+    guard: Guard,
+    behind: Behind,
+    operation: Operation,
+    until: float,
+    function: Callable[..., Any],
+    *args: object,
+    here: bool = False,
 ) -> Answer:
-    """Call the store, if it may be called, within its timeout and `until`. Never raises an `Exception`."""
+    """Call the store, if it may be called, within its timeout and `until`. Never raises an `Exception`.
+
+    A probe runs behind, unless the caller is there already and says `here`.
+    """
     call = guard.admit(operation, until)
     if not isinstance(call, Call):
         return Answer(call)
-    if call.ticket < 0 and behind.spawn(
-        lambda: _perform(guard, behind, guard.restarted(call), function, args), lambda: guard.ended(call)
+    if (
+        call.ticket < 0
+        and not here
+        and behind.spawn(
+            lambda: _perform(guard, behind, guard.restarted(call), function, args), lambda: guard.ended(call)
+        )
     ):
         return PROBING
     return await _perform(guard, behind, call, function, args)
@@ -172,6 +185,11 @@ def quickest(adapter: Any) -> Any:
     return futures if all(callable(_colours.method_of(futures, name)) for name in METHODS) else adapter
 
 
+async def idle(seconds: float) -> None:
+    """Let time pass."""
+    await Seat().wait(seconds)
+
+
 @final
 class Seat:
     """Where one caller waits, in its own loop."""
@@ -242,7 +260,7 @@ class Behind:
         return not isinstance(error, Exception | asyncio.CancelledError | GeneratorExit)
 
     def abandon(self, task: asyncio.Future[Any], guard: Guard, call: Call, *, unheard: bool) -> bool:
-        """Leave a store call to itself if it still runs, for `INFLIGHT_MAX` seconds at most.
+        """Leave a store call to itself if it still runs, for `inflight_max` seconds at most.
 
         `unheard`: the circuit has not been told of it, and is if the call outlives the whole timeout.
         """
@@ -250,7 +268,7 @@ class Behind:
             self._forget(task)
             return False
         loop = task.get_loop()
-        timers = [loop.call_later(INFLIGHT_MAX, task.cancel)]
+        timers = [loop.call_later(guard.inflight_max, task.cancel)]
         if unheard:
             left = call.began + guard.timeout - guard.monotonic()
             timers.append(loop.call_later(max(0.0, left), guard.overdue, call))

@@ -6,15 +6,18 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from ._debts import Debts
 from ._guard import Guard
 from ._local import Local
 from ._reporting import Reporter
 from ._rules import Rules
 from ._switch import ModeSetting, Switch
+from .backoff import backoff
 from .codecs import codec_for
 from .entry import MICROS
 from .errors import MisuseError
 from .events import Hook
+from .journal import Journal
 from .outcome import Lookup
 from .policy import BreakerPolicy, CachePolicy, float_of
 from .protocols import Clock, Codec
@@ -53,32 +56,34 @@ def build(
         raise MisuseError(f"policy must be a CachePolicy, not {policy!r}")
     reporter = Reporter(name, hooks, clock.monotonic)
     guard = build_guard(
-        timeout=float_of(policy.timeout),
+        policy=policy,
         breaker=breaker,
-        max_calls=policy.max_store_calls,
         reporter=reporter,
         clock=clock,
         random=random,
     )
-    local = Local(memory, policy, clock, guard.lock)
+    timeout, pause = guard.timeout, backoff(random)
+    journal = Journal(float_of(policy.inflight_max), lambda tries: timeout + pause(tries))
+    local = Local(memory, policy, clock, guard.lock, journal if has_store else None)
     guard.on_fork = local.forked
+    switch = Switch(mode, reporter)
     return Rules(
         policy=policy,
         codec=check_codec(codec) if codec is not None else codec_for(type),
         random=random,
         reporter=reporter,
-        switch=Switch(mode, reporter),
+        switch=switch,
         guard=guard,
         local=local,
+        debts=Debts(journal, guard, local, reporter, switch),
         has_store=has_store,
     )
 
 
 def build_guard(
     *,
-    timeout: float,
+    policy: CachePolicy,
     breaker: BreakerPolicy | None,
-    max_calls: int,
     reporter: Reporter,
     clock: Clock,
     random: Callable[[], float],
@@ -88,9 +93,10 @@ def build_guard(
     if not is_a(breaker, BreakerPolicy):
         raise MisuseError(f"breaker must be a BreakerPolicy, not {breaker!r}")
     return Guard(
-        timeout=timeout,
+        timeout=float_of(policy.timeout),
+        inflight_max=float_of(policy.inflight_max),
         breaker=breaker,
-        max_calls=max_calls,
+        max_calls=policy.max_store_calls,
         reporter=reporter,
         monotonic=clock.monotonic,
         random=random,
@@ -127,15 +133,12 @@ def stats(rules: Rules) -> dict[str, int]:
 def health(rules: Rules) -> dict[str, object]:
     """The state at one moment, as plain data; touches no store."""
     local = rules.local
-    with rules.guard.lock:
-        pending, oldest = local.fences.pending()
     return {
         "name": rules.name,
         "mode": str(rules.switch.mode()),
         "closed": rules.switch.closed,
         "circuits": rules.guard.health() if rules.has_store else {},
-        "pending_invalidations": pending,
-        "oldest_pending_age": max(0, local.stamps.now() - oldest) / MICROS if pending else 0.0,
+        **rules.debts.health(),
         "stuck_flights": local.flights.stuck(rules.monotonic()),
         "flights": len(local.flights),
         "store_calls_in_flight": rules.guard.in_flight(),

@@ -22,10 +22,7 @@ from .leases import Leases
 from .outcome import Direction, Operation, Reason
 from .policy import BreakerPolicy, float_of
 
-__all__ = ["DIRECTIONS", "INFLIGHT_MAX", "Answer", "Call", "Guard"]
-
-INFLIGHT_MAX: Final = 5.0
-"""Seconds after which a store call that never ended is given up: its permit is taken back, its task cancelled."""
+__all__ = ["DIRECTIONS", "Answer", "Call", "Guard"]
 
 LEAST_TIME: Final = 0.001
 """With less left of the caller's deadline the store is not asked at all: a loopback round trip takes 0.1 ms."""
@@ -68,12 +65,24 @@ class Call(NamedTuple):
 class Guard:
     """The circuits, permits and clocks around one store."""
 
-    __slots__ = ("__weakref__", "_leases", "circuits", "lock", "monotonic", "on_fork", "reporter", "timeout", "waiting")
+    __slots__ = (
+        "__weakref__",
+        "_leases",
+        "circuits",
+        "inflight_max",
+        "lock",
+        "monotonic",
+        "on_fork",
+        "reporter",
+        "timeout",
+        "waiting",
+    )
 
     def __init__(
         self,
         *,
         timeout: float,
+        inflight_max: float,
         breaker: BreakerPolicy,
         max_calls: int,
         reporter: Reporter,
@@ -82,11 +91,12 @@ class Guard:
     ) -> None:
         self.lock = locks.make_rlock()
         self.timeout = timeout
+        self.inflight_max = inflight_max  # after which a call that never ended is given up, its permit and its task
         self.monotonic = monotonic
         self.reporter = reporter
         leased = replace(breaker, lease=max(float_of(breaker.lease), 4 * timeout))
         self.circuits = {direction: Breaker(leased, random, self.lock) for direction in Direction}
-        self._leases = Leases(max_calls, max(INFLIGHT_MAX, 4 * timeout), self.lock)
+        self._leases = Leases(max_calls, max(inflight_max, 4 * timeout), self.lock)
         self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in Direction}
         self.on_fork: Callable[[], None] | None = None
         protect(self)

@@ -18,6 +18,7 @@ from .entry import MICROS
 from .errors import MisuseError
 from .fences import Fences
 from .flights import LEADING, Flight, Flights, Waiter
+from .journal import Journal
 from .marks import NAMESPACE, Mark, Marks, tag_mark
 from .memory import STAMP, TAGS, Memory
 from .outcome import Source
@@ -30,9 +31,8 @@ __all__ = ["ABSENT", "KEY", "MARK", "Local"]
 NEGATIVES: Final = 1_000  # so that asking for keys that do not exist cannot push out those that do
 STAND_INS: Final = 10_000
 
-
 KEY: Final = "k"
-"""What the name of a key begins with where it is remembered what the store owes."""
+"""What the name of a key begins with in the journal, where other things are owed as well."""
 
 MARK: Final = "m"
 """What the name of a mark begins with there."""
@@ -52,9 +52,12 @@ class Local:
     __slots__ = (
         "_clock",
         "_lock",
+        "_marked",
         "_node",
+        "_timeout",
         "fences",
         "flights",
+        "journal",
         "margin",
         "marks",
         "memory",
@@ -65,8 +68,12 @@ class Local:
         "tagged",
     )
 
-    def __init__(self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock) -> None:
+    def __init__(
+        self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock, journal: Journal | None = None
+    ) -> None:
         self._clock = clock
+        self._timeout = float_of(policy.timeout)
+        self.journal = journal
         self._lock = lock
         self._node = 0
         self.memory = Memory[Any](capacity)
@@ -78,6 +85,7 @@ class Local:
         life = int(policy.longest_life * MICROS) + self.margin
         self.fences = Fences(life)
         self.tag_fences = Fences(life)
+        self._marked = policy.epoch_ttl is not None
         self.tagged = 0  # the stamp of the latest invalidation of a tag, whichever
         self.marks = Marks(float_of(policy.epoch_ttl) if policy.epoch_ttl is not None else 0.0, self.margin)
 
@@ -147,6 +155,7 @@ class Local:
         """The store may not have taken the value of `stamp`: what it held before must not come back."""
         with self._lock:
             self.fences.raise_locked(key, stamp - 1)
+            self._owe_locked(KEY + key, stamp - 1)
             for tier in (self.memory, self.negatives, self.stand_ins):
                 entry = tier.entries.get(key)
                 if entry is not None and entry[STAMP] < stamp:
@@ -160,7 +169,7 @@ class Local:
             for tier in (self.memory, self.negatives, self.stand_ins):
                 tier.drop_locked(key)
             self.flights.detach_locked(key)
-            self.fences.pend_locked(KEY + key, stamp)
+            self._owe_locked(KEY + key, stamp)
             return stamp
 
     def invalidate_all(self) -> int:
@@ -170,7 +179,7 @@ class Local:
             self.fences.raise_floor_locked(stamp)
             self._drop_locked(stamp)
             self.flights.detach_all_locked()
-            self.fences.pend_locked(MARK + NAMESPACE, stamp)
+            self._owe_locked(MARK + NAMESPACE, stamp)
             return stamp
 
     def invalidate_tag(self, tag: str) -> int:
@@ -179,25 +188,25 @@ class Local:
             stamp = self.tagged = self.stamps.next()
             self.tag_fences.raise_locked(tag, stamp)
             self._drop_locked(stamp, tag)
-            self.fences.pend_locked(MARK + tag_mark(tag), stamp)
+            self._owe_locked(MARK + tag_mark(tag), stamp)
             return stamp
 
-    def learn(self, name: str, mark: Mark, asked: float, since: int = 0) -> None:
-        """The store had `mark` when it was asked at `asked`, or has it for an invalidation of this process at `since`.
+    def learn(self, name: str, mark: Mark, asked: float, *, own: bool = False) -> None:
+        """The store had `mark` when it was asked at `asked`; `own`: it is that of an invalidation of this process.
 
         News of an invalidation elsewhere ends what it concerns here. First the entries go, then the moment is taken:
         what anybody got hold of before is refused, for it was taken before that moment.
         """
         with self._lock:
-            news = not since and self.marks.is_news(name, mark)
+            news = not own and self.marks.is_news(name, mark)
             if news:
                 self._drop_locked(self.marks.bound(mark.invalidated), name.removeprefix(tag_mark("")) or None)
-            moment = since or self.stamps.tick()
+            moment = self.stamps.tick()
             if news and name:
                 self.tagged = moment
             elif news:
                 self.flights.detach_all_locked()
-            self.marks.learn_locked(name, mark, asked, moment)
+            self.marks.learn_locked(name, mark, asked, moment, own=own)
 
     def claim(self, name: str, timeout: float) -> bool:
         """Whether the caller is to write a mark, because nobody else here is at it."""
@@ -223,10 +232,16 @@ class Local:
         """Seconds since `stamp`."""
         return max(0, self.stamps.now() - stamp) / MICROS
 
-    def confirm(self, name: str, stamp: int) -> None:
-        """The store has acknowledged a delete or a value of `stamp`; `name` begins with KEY or MARK."""
+    def confirm(self, key: str, stamp: int, kind: str = KEY) -> bool:
+        """The store has acknowledged a delete, a value or a mark of `stamp`; whether that had been owed."""
         with self._lock:
-            self.fences.confirm_locked(name, stamp)
+            return self.journal is not None and self.journal.confirm_locked(kind + key, stamp, self.now())
+
+    def doubt(self, key: str, stamp: int) -> None:
+        """Nobody knows whether the value of `stamp` will yet land in the store."""
+        with self._lock:
+            if self.journal is not None:
+                self.journal.suspect_locked(KEY + key, stamp, self._clock.monotonic())
 
     def board(
         self, request: Request, make_waiter: Callable[[], Waiter], now: float
@@ -309,6 +324,16 @@ class Local:
         if flight is not None and flight.detached:
             return False
         return self.admits(key, found)
+
+    def _owe_locked(self, name: str, stamp: int) -> None:
+        journal, due = self.journal, self.now() + self._timeout
+        if journal is None:
+            return
+        floor = journal.floor
+        journal.owe_locked(name, stamp, due)
+        if journal.floor > floor and self._marked:  # nobody knows any more which keys, so it is all of them
+            owed = journal.debt(MARK + NAMESPACE)
+            journal.owe_locked(MARK + NAMESPACE, stamp, due if owed is None else owed.due)  # or it would never be due
 
     def _drop_locked(self, stamp: int, tag: str | None = None) -> None:
         for tier in (self.memory, self.negatives, self.stand_ins):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, final
 
 from ._guard import Answer
-from ._local import MARK, Local
+from ._local import Local
 from ._request import Request
 from .entry import MICROS, Entry, Stored
 from .envelope import open_envelope, seal
@@ -79,19 +79,24 @@ class Marking:
         version = self._next(name, self._local.stamps.next(), found)
         return self._make(name, Mark(version, invalidated))
 
-    def revoke(self, request: Request, answer: Answer) -> Made:
-        """What to write for an invalidation, when that is what the store said of the mark."""
-        found = self._open(request.key, answer.value)[0] if answer.failed is None else None
-        version = self._next(request.key, request.stamp, found)
-        return self._make(request.key, Mark(version, version))
+    def revoke(self, name: str, stamp: int, answer: Answer, asked: float) -> Made:
+        """What to write for an invalidation, when that is what the store said of the mark at `asked`."""
+        found = self._open(name, answer.value)[0] if answer.failed is None else None
+        if found is not None:
+            self._local.learn(name, found, asked)  # it may tell of somebody else's
+        version = self._next(name, stamp, found)
+        return self._make(name, Mark(version, version))
 
-    def written(self, name: str, made: Made, answer: Answer, asked: float, since: int = 0) -> bool:
-        """Whether the store has acknowledged the mark; `since`: the stamp of the invalidation that it was made for."""
+    def holds(self, name: str, answer: Answer) -> bool:
+        """Whether the store still has the mark that it has acknowledged for an invalidation of this process."""
+        found = self._open(name, answer.value)[0]
+        return found is not None and found.version == self._local.marks.revoked(name)
+
+    def written(self, name: str, made: Made, answer: Answer, asked: float, *, own: bool = False) -> None:
+        """The mark was written; `own`: for an invalidation of this process."""
         if answer.failed is None:
-            self._local.learn(name, made.mark, asked, since)
-            self._local.confirm(MARK + name, since)
+            self._local.learn(name, made.mark, asked, own=own)
         self._local.marks.settle(name)
-        return answer.failed is None
 
     def _claim(self, name: str) -> bool:
         """Whether it is the caller who writes the mark: others who find the same at the same time do not."""

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, final
 
+from ._debts import Debts
 from ._guard import Answer, Guard
 from ._loads import Loads
-from ._local import ABSENT, KEY, MARK, Local
+from ._local import ABSENT, Local
 from ._marking import Marking
 from ._reporting import Reporter
 from ._request import GATES, Candidate, Draft, Failure, Request
@@ -31,6 +32,9 @@ __all__ = ["Rules"]
 FOREVER: Final = float("inf")
 NOTHING: Final[dict[str, Slot[Any]]] = {}
 
+UNKNOWN: Final = {Reason.TIMEOUT, Reason.ERROR}
+"""A write that ended so may have reached the store, or may yet."""
+
 COUNTED: Final = {
     Source.MEMORY: "hits_memory",
     Source.STORE: "hits_store",
@@ -47,6 +51,7 @@ class Rules:
 
     __slots__ = (
         "_gates",
+        "debts",
         "guard",
         "has_store",
         "hooks",
@@ -74,6 +79,7 @@ class Rules:
         switch: Switch,
         guard: Guard,
         local: Local,
+        debts: Debts,
         has_store: bool,
     ) -> None:
         self.name = reporter.name
@@ -82,6 +88,7 @@ class Rules:
         self.switch = switch
         self.guard = guard
         self.local = local
+        self.debts = debts
         self.monotonic = guard.monotonic
         self.hooks = reporter.hooks
         self.memory_hits = 0
@@ -256,10 +263,12 @@ class Rules:
     def written(self, request: Request, answer: Answer | None) -> bool:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""
         if answer is not None and answer.failed is None:
-            self.local.confirm(KEY + request.key, request.stamp)
+            self.local.confirm(request.key, request.stamp)
             return True
         if request.forced and (self.has_store or not request.gates.memory):
             self.local.suspect(request.key, request.stamp)
+        elif answer is not None and answer.failed in UNKNOWN:
+            self.local.doubt(request.key, request.stamp)
         return not self.has_store
 
     def revoke_all(self) -> Request:
@@ -283,9 +292,6 @@ class Rules:
 
     def invalidated(self, request: Request, answer: Answer | None) -> Invalidation:
         """The word to give for an invalidation."""
-        if not self.has_store:
-            self.local.confirm(KEY + request.key, request.stamp)
-            self.local.confirm(MARK + request.key, request.stamp)
         acknowledged = not self.has_store if answer is None else answer.failed is None
         outcome = Invalidation.CONFIRMED if acknowledged else Invalidation.PENDING
         self.reporter.count(f"invalidations_{outcome}")

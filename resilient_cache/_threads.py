@@ -27,7 +27,19 @@ from .deadline import CURRENT
 from .errors import MisuseError
 from .outcome import Operation, Reason
 
-__all__ = ["Behind", "Seat", "Spawn", "ask", "check_adapter", "check_loader", "close", "load", "quickest"]
+__all__ = [
+    "Behind",
+    "Seat",
+    "Spawn",
+    "ask",
+    "check_adapter",
+    "check_loader",
+    "close",
+    "daemon",
+    "idle",
+    "load",
+    "quickest",
+]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -72,14 +84,27 @@ def close(adapter: Any, reporter: Reporter) -> None:
 
 
 def ask(
-    guard: Guard, behind: Behind, operation: Operation, until: float, function: Callable[..., Any], *args: object
+    guard: Guard,
+    behind: Behind,
+    operation: Operation,
+    until: float,
+    function: Callable[..., Any],
+    *args: object,
+    here: bool = False,
 ) -> Answer:
-    """Call the store, if it may be called, within its timeout and `until`. Never raises an `Exception`."""
+    """Call the store, if it may be called, within its timeout and `until`. Never raises an `Exception`.
+
+    A probe runs behind, unless the caller is there already and says `here`.
+    """
     call = guard.admit(operation, until)
     if not isinstance(call, Call):
         return Answer(call)
-    if call.ticket < 0 and behind.spawn(
-        lambda: _perform(guard, behind, guard.restarted(call), function, args), lambda: guard.ended(call)
+    if (
+        call.ticket < 0
+        and not here
+        and behind.spawn(
+            lambda: _perform(guard, behind, guard.restarted(call), function, args), lambda: guard.ended(call)
+        )
     ):
         return PROBING
     return _perform(guard, behind, call, function, args)
@@ -117,6 +142,11 @@ def _to_be_awaited(value: object) -> bool:
     return True
 
 
+def idle(seconds: float) -> None:
+    """Let time pass."""
+    Seat().wait(seconds)
+
+
 @final
 class Seat:
     """Where one caller waits for a flight."""
@@ -145,7 +175,7 @@ class Behind:
     __slots__ = ("_closed", "_spawn")
 
     def __init__(self, spawn: Spawn | None) -> None:
-        self._spawn = spawn or _daemon
+        self._spawn = spawn or daemon
         self._closed = False
 
     def spawn(self, work: Callable[[], object], gone: Callable[[], object]) -> bool:
@@ -168,5 +198,6 @@ class Behind:
         """Nothing to wait for: daemon threads end with their work or the process."""
 
 
-def _daemon(work: Callable[[], object]) -> None:
+def daemon(work: Callable[[], object]) -> None:
+    """Run `work` in a thread that does not keep the process from ending."""
     threading.Thread(target=work, name="resilient_cache", daemon=True).start()

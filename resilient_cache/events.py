@@ -21,6 +21,7 @@ __all__ = [
     "Invalidated",
     "NotStored",
     "Served",
+    "Settled",
     "StoreCalled",
 ]
 
@@ -83,13 +84,21 @@ class Invalidated:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """An invalidation that was pending has been confirmed by the store, `age` seconds after it was made."""
+
+    cache: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
 class NotStored:
     """A value was not written: it cannot be encoded. The log says of which type, once per type."""
 
     cache: str
 
 
-Event: TypeAlias = Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | NotStored
+Event: TypeAlias = Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | Settled | NotStored
 
 
 class Hook(Protocol):

@@ -15,7 +15,7 @@ from ._build import build_guard
 from ._colours import is_async, method_of
 from ._guard import Guard
 from ._reporting import Reporter
-from .entry import Duration, seconds
+from .entry import Duration
 from .events import Hook
 from .outcome import Operation
 from .policy import BreakerPolicy, CachePolicy
@@ -147,11 +147,9 @@ def fallback(
     fails while its methods are looked at counts as synchronous.
     """
     reporter = Reporter("fallback", hooks, clock.monotonic)
-    limit = seconds("timeout", timeout, least=0.001)
     guard = build_guard(
-        timeout=limit,
+        policy=CachePolicy(timeout=timeout),
         breaker=breaker,
-        max_calls=CachePolicy().max_store_calls,
         reporter=reporter,
         clock=clock,
         random=random.random,

@@ -29,13 +29,12 @@ CAPACITY: Final = 10_000
 class Fences:
     """The fences of one cache. Writers hold the cache's lock; readers need none. Stamps are microseconds."""
 
-    __slots__ = ("_capacity", "_fences", "_life", "_pending", "floor")
+    __slots__ = ("_capacity", "_fences", "_life", "floor")
 
     def __init__(self, life: int, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._life = life
         self._fences: OrderedDict[str, int] = OrderedDict()
-        self._pending: dict[str, int] = {}
         self.floor = 0
 
     def at(self, key: str) -> int:
@@ -63,21 +62,6 @@ class Fences:
         """Refuse everything stamped at or before `stamp`, of whatever key; what is fenced before that is in it."""
         self.floor = max(self.floor, stamp)
         self._fences.clear()
-
-    def pend_locked(self, key: str, stamp: int) -> None:
-        """Remember that the store has not confirmed the invalidation of `key`; the oldest of too many is forgotten."""
-        self._pending[key] = max(self._pending.pop(key, 0), stamp)
-        if len(self._pending) > self._capacity:
-            del self._pending[next(iter(self._pending))]
-
-    def confirm_locked(self, key: str, stamp: int) -> None:
-        """The store has acknowledged a delete or a value of `stamp`; an invalidation after that stays pending."""
-        if self._pending.get(key, stamp + 1) <= stamp:
-            del self._pending[key]
-
-    def pending(self) -> tuple[int, int]:
-        """How many invalidations the store has not confirmed, and the stamp of the oldest (0 for none)."""
-        return len(self._pending), next(iter(self._pending.values()), 0)
 
     def __len__(self) -> int:
         """How many fences are kept."""

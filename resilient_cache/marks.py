@@ -63,11 +63,12 @@ class Mark(NamedTuple):
 class Known:
     """What is known of one mark. Times are monotonic seconds, `since` is a stamp."""
 
-    __slots__ = ("claimed", "invalidated", "renew", "since", "until", "version")
+    __slots__ = ("claimed", "invalidated", "renew", "revoked", "since", "until", "version")
 
     def __init__(self) -> None:
         self.version = 0  # none yet
         self.invalidated = 0
+        self.revoked = 0  # the version of the latest invalidation of this process that the store has acknowledged
         self.since = 0  # the stamp from which on this version has been known
         self.renew = 0.0  # from then on somebody asks the store
         self.until = 0.0  # from then on it is not trusted until the store has been asked
@@ -120,21 +121,29 @@ class Marks:
         moment = max(stamp, moment_of(max(found, self.version(name))) + 1)
         return moment << NODE_BITS | node & NODE_MASK
 
+    def revoked(self, name: str) -> int:
+        """The version of the latest invalidation of this process that the store has acknowledged, 0 for none."""
+        known = self.known(name)
+        return known.revoked if known is not None else 0
+
     def is_news(self, name: str, mark: Mark) -> bool:
         """Whether `mark` tells of an invalidation that is not known here."""
         return mark.invalidated > self.invalidated(name)
 
-    def learn_locked(self, name: str, mark: Mark, asked: float, since: int) -> None:
+    def learn_locked(self, name: str, mark: Mark, asked: float, since: int, *, own: bool = False) -> None:
         """The store had `mark` when it was asked at `asked`.
 
-        `since`: a stamp later than that of every load, and of everything in hand, that may have missed it.
+        `since`: a stamp later than that of every load, and of everything in hand, that may have missed it. `own`: it is
+        that of an invalidation of this process.
         """
         known = self._remember(name)
-        if mark.version < known.version:  # somebody has learned more meanwhile
-            return
-        if mark.version > known.version:
+        if own:
+            known.revoked = mark.version
+        if mark.version > known.version or mark.invalidated > known.invalidated:
             known.since = max(known.since, since)
         known.invalidated = max(known.invalidated, mark.invalidated)
+        if mark.version < known.version:  # somebody has learned more meanwhile
+            return
         known.version = mark.version  # after what refuses: a reader needs no lock
         if asked + self._life > known.until:
             known.renew, known.until = asked + self._life / 2, asked + self._life

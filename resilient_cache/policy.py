@@ -80,6 +80,8 @@ class CachePolicy:
     the store is asked about them. None: it is not asked, and both are misuse where there is a store.
     `skew`: how far the clocks of the processes that share the store may be apart.
     `max_store_calls`: store calls in flight at once; more are misses.
+    `inflight_max`: no write reaches the store later than this after it was sent; so long after a delete was
+    acknowledged, it is sent once more.
     """
 
     ttl: Duration | Callable[[Any], Duration] = 60.0
@@ -95,11 +97,12 @@ class CachePolicy:
     epoch_ttl: Duration | None = 5.0
     skew: Duration = 0.5
     max_store_calls: int = 64
+    inflight_max: Duration = 5.0
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
         _as_seconds(self, {"timeout": 0.001, "max_ttl": 0.001, "skew": 0.0, "flight_age": 0.001})
-        _as_seconds(self, {"negative_ttl": 0.0, "stale_retry": 0.0})
+        _as_seconds(self, {"negative_ttl": 0.0, "stale_retry": 0.0, "inflight_max": 0.001})
         longest = float_of(self.max_ttl)
         object.__setattr__(self, "stale_for", seconds("stale_for", self.stale_for, most=longest))
         if not callable(self.ttl):

@@ -20,6 +20,10 @@ NAMES = {
     "MakeAsyncCached": "MakeCached",
     "make_async_cached": "make_cached",
     "_asyncio": "_threads",
+    "_async_marks": "_sync_marks",
+    "_async_store": "_sync_store",
+    "_async_upkeep": "_sync_upkeep",
+    "_task_ticker": "_thread_ticker",
     "aclose": "close",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
@@ -70,13 +74,18 @@ def differences(first: str, second: str) -> str:
     return "\n".join(difflib.unified_diff(bleached(first), bleached(second), "sync", "async", lineterm="", n=2))
 
 
+def twins(name: str) -> tuple[str, str]:
+    return (PACKAGE / f"_sync{name}.py").read_text(), (PACKAGE / f"_async{name}.py").read_text()
+
+
 @pytest.fixture
 def flows() -> tuple[str, str]:
-    return (PACKAGE / "_sync.py").read_text(), (PACKAGE / "_async.py").read_text()
+    return twins("")
 
 
-def test_the_flows_are_equal_but_for_waiting(flows: tuple[str, str]) -> None:
-    found = differences(*flows)
+@pytest.mark.parametrize("name", ["", "_marks", "_store", "_upkeep"])
+def test_the_flows_are_equal_but_for_waiting(name: str) -> None:
+    found = differences(*twins(name))
     assert not found, f"the flows have drifted apart:\n{found}"
 
 

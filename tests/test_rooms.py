@@ -17,12 +17,17 @@ FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
     # machines
-    frozenset({"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "marks"}),
+    frozenset(
+        {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
+    )
+    | frozenset({"marks"}),
     # decisions
-    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_marking", "_loads", "_rules"}),
-    frozenset({"_colours", "_threads", "_asyncio"}),  # waiting
-    frozenset({"_build", "_face", "keys", "decorators", "_sync_marks", "_async_marks"}),
-    frozenset({"_sync", "_async", "fallback"}),  # flow
+    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_rules"})
+    | frozenset({"_marking"}),
+    frozenset({"_colours", "_threads", "_asyncio", "_thread_ticker", "_task_ticker"}),  # waiting
+    frozenset({"_build", "_face", "keys", "decorators"}),
+    frozenset({"_sync", "_sync_store", "_sync_marks", "_sync_upkeep", "fallback"})  # flow
+    | frozenset({"_async", "_async_store", "_async_marks", "_async_upkeep"}),
     frozenset({"__init__"}),
 )
 EDGES = frozenset({"adapters", "metrics", "testing"})

@@ -19,7 +19,6 @@ class FenceMachine(RuleBasedStateMachine):
         self.now = 1_000
         self.fences = Fences(LIFE, 3)
         self.raised: dict[str, int] = {}
-        self.pending: dict[str, int] = {}
         self.floor = 0
 
     @initialize(capacity=st.integers(0, 4))
@@ -39,20 +38,6 @@ class FenceMachine(RuleBasedStateMachine):
         assert not self.fences.admits(key, self.raised[key])
         assert self.fences.admits(key, self.now + 1)
 
-    @rule(key=KEYS, late=st.sampled_from([0, 0, 2]))
-    def pend(self, key: str, late: int) -> None:
-        stamp = max(self.pending.pop(key, 0), self.now - late)
-        self.pending[key] = stamp
-        self.fences.pend_locked(key, self.now - late)
-        while len(self.pending) > self.capacity:
-            del self.pending[next(iter(self.pending))]
-
-    @rule(key=KEYS, late=st.integers(0, 3))
-    def confirm(self, key: str, late: int) -> None:
-        self.fences.confirm_locked(key, self.now - late)
-        if self.pending.get(key, self.now + 1) <= self.now - late:
-            del self.pending[key]
-
     @invariant()
     def admits_no_more_than_the_model(self) -> None:
         for key in "abcdef":
@@ -67,11 +52,6 @@ class FenceMachine(RuleBasedStateMachine):
         assert self.fences.floor >= self.floor
         assert self.fences.floor <= max(self.raised.values(), default=0)
         self.floor = self.fences.floor
-
-    @invariant()
-    def pends_what_the_model_pends(self) -> None:
-        count, _ = self.fences.pending()
-        assert count == len(self.pending)
 
 
 TestFences = FenceMachine.TestCase
@@ -214,58 +194,8 @@ def test_a_reader_in_the_middle_of_an_overflow_sees_the_floor_before_the_fence_g
     assert not fences.admits("a", 5)
 
 
-def test_nothing_is_pending_at_first() -> None:
-    fences = Fences(100)
-    assert fences.pending() == (0, 0)
-    fences.confirm_locked("a", 10)
-    assert fences.pending() == (0, 0)
-
-
-def test_a_confirmation_ends_what_was_pending_up_to_its_stamp() -> None:
-    fences = Fences(100)
-    fences.pend_locked("a", 10)
-    fences.confirm_locked("a", 9)
-    assert fences.pending() == (1, 10)
-    fences.confirm_locked("b", 10)
-    assert fences.pending() == (1, 10)
-    fences.confirm_locked("a", 10)
-    assert fences.pending() == (0, 0)
-    assert fences.admits("a", 1)  # pending is a note: it fences nothing, and confirming lifts nothing
-
-
-def test_pending_again_is_as_of_the_later_stamp() -> None:
-    fences = Fences(100)
-    fences.pend_locked("a", 10)
-    fences.pend_locked("a", 8)
-    assert fences.pending() == (1, 10)
-    fences.pend_locked("a", 12)
-    fences.confirm_locked("a", 11)
-    assert fences.pending() == (1, 12)
-
-
-def test_the_oldest_pending_is_told_and_is_forgotten_first() -> None:
-    fences = Fences(100, capacity=2)
-    fences.pend_locked("a", 1)
-    fences.pend_locked("b", 2)
-    assert fences.pending() == (2, 1)
-    fences.pend_locked("a", 3)
-    assert fences.pending() == (2, 2)
-    fences.pend_locked("c", 4)
-    assert fences.pending() == (2, 3)
-
-
-def test_a_confirmation_lifts_no_fence() -> None:
-    fences = Fences(100)
-    fences.raise_locked("a", 10)
-    fences.pend_locked("a", 10)
-    fences.confirm_locked("a", 10)
-    assert fences.at("a") == 10
-
-
 def test_a_fence_is_the_latest_stamp_raised_and_nothing_else() -> None:
     """Also where the clock begins: a first fence refuses what is stamped at or before it, and not a stamp more."""
     fences = Fences(100)
     fences.raise_locked("a", 0)
     assert (fences.at("a"), fences.admits("a", 1)) == (0, True)
-    fences.pend_locked("a", 0)
-    assert fences.pending() == (1, 0)

@@ -26,6 +26,7 @@ class Guarded:
         self.reporter = Reporter("guarded", [self.told.append], self.clock.monotonic)
         self.guard = Guard(
             timeout=timeout,
+            inflight_max=5.0,
             breaker=BREAKER,
             max_calls=max_calls,
             reporter=self.reporter,

@@ -10,7 +10,7 @@ import pytest
 
 from resilient_cache import AsyncResilientCache, ResilientCache
 from resilient_cache.events import Event
-from resilient_cache.fences import Fences
+from resilient_cache.journal import Journal
 from resilient_cache.outcome import Direction
 from resilient_cache.testing import FaultyAdapter, ManualClock, run_virtual
 
@@ -67,7 +67,7 @@ def test_a_hook_that_asks_the_cache_it_is_told_of(colour: str) -> None:
 def test_health_while_another_thread_invalidates(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pending invalidations are counted under the lock: one that comes meanwhile cannot upset the counting."""
     cache: ResilientCache[str, str] = ResilientCache(FaultyAdapter(ManualClock()), name="watching")
-    lock, pending = cache._rules.guard.lock, Fences.pending
+    lock, pending = cache._rules.guard.lock, Journal.owed
     free: list[bool] = []
 
     def invalidate_if_free() -> None:
@@ -75,13 +75,13 @@ def test_health_while_another_thread_invalidates(monkeypatch: pytest.MonkeyPatch
         if free[-1]:
             lock.release()
 
-    def watched(self: Fences) -> tuple[int, int]:
+    def watched(self: Journal) -> tuple[int, int]:
         other = threading.Thread(target=invalidate_if_free)
         other.start()
         other.join()
         return pending(self)
 
-    monkeypatch.setattr(Fences, "pending", watched)
+    monkeypatch.setattr(Journal, "owed", watched)
     assert cache.health()["pending_invalidations"] == 0
     assert free == [False]
 

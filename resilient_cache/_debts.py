@@ -1,0 +1,93 @@
+"""The decisions about what the store owes: what to ask for next, and what its answer is worth."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from ._guard import Answer, Guard
+from ._local import Local
+from ._reporting import LOGGER, Reporter
+from ._request import GATES
+from ._switch import Switch
+from .events import Settled
+from .journal import Debt, Journal
+
+__all__ = ["Debts"]
+
+IDLE: Final = 1.0
+"""Seconds until it is looked again whether the mode lets the store be written to."""
+
+BREATH: Final = 0.05
+"""Seconds between two rounds that settled nothing: 10 000 debts to a dead store are then all tried within 5 s."""
+
+
+@final
+class Debts:
+    """The journal of one cache, as whoever works it off sees it."""
+
+    __slots__ = ("_guard", "_journal", "_local", "_reporter", "_switch")
+
+    def __init__(self, journal: Journal, guard: Guard, local: Local, reporter: Reporter, switch: Switch) -> None:
+        self._journal = journal
+        self._guard = guard
+        self._local = local
+        self._reporter = reporter
+        self._switch = switch
+
+    def next(self) -> Debt | None:
+        """One to ask the store for now; None when none is due, or the mode forbids."""
+        if not GATES[self._switch.mode()].write:
+            return None
+        with self._guard.lock:
+            return self._journal.next_locked(self._guard.monotonic())
+
+    def pause(self, settled: int | None = None) -> float | None:
+        """Seconds until there is something to do again, `settled` debts after the last time; None when never."""
+        if not self._journal:
+            return None
+        with self._guard.lock:
+            pause = self._journal.pause_locked(self._guard.monotonic())
+        if pause is None:
+            return None
+        if not GATES[self._switch.mode()].write:
+            return max(pause, IDLE)
+        return max(pause, BREATH) if settled == 0 else pause
+
+    def answered(self, debt: Debt, answer: Answer, began: float) -> bool:
+        """Whether the store did what it was asked for at `began`."""
+        if answer.failed is not None:
+            return False
+        with self._guard.lock:
+            if debt.confirmed:
+                self._journal.settle_locked(debt, began)
+                return True
+            was_owed = self._journal.confirm_locked(debt.name, debt.stamp, self._guard.monotonic())
+        if was_owed:
+            self._reporter.count("invalidations_replayed")
+            self._reporter.tell(Settled(self._reporter.name, self._local.age(debt.stamp)))
+        return True
+
+    def hurry(self, *, confirmed: bool = False) -> None:
+        """Let everything that is owed be due now, and with `confirmed` what is to be deleted once more as well."""
+        with self._guard.lock:
+            self._journal.hurry_locked(self._guard.monotonic(), confirmed=confirmed)
+
+    def owed(self) -> int:
+        """How many invalidations the store has not confirmed."""
+        return self._journal.owed()[0]
+
+    def left(self) -> int:
+        """How many invalidations a cache that is closed now leaves behind; the log says so, if any."""
+        owed = self.owed()
+        if owed:
+            LOGGER.warning("cache %s: closed with %d invalidations not confirmed", self._reporter.name, owed)
+        return owed
+
+    def health(self) -> dict[str, object]:
+        """The journal as plain data."""
+        with self._guard.lock:
+            owed, oldest = self._journal.owed()
+        return {
+            "pending_invalidations": owed,
+            "oldest_pending_age": self._local.age(oldest) if owed else 0.0,
+        }

@@ -1,0 +1,120 @@
+"""A task that does, when it is due, what a cache has to do behind its callers. Twin: `_thread_ticker`.
+
+It starts, in the loop of whoever asks, when there is something to do, and ends when there is nothing.
+
+Invariants: a step that was asked for is called no later than asked, if its loop runs; a task that is lost (its loop was
+closed) is replaced by the next one who asks, at the latest when its lease is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, final
+
+from ._asyncio import Behind, Seat, Spawn
+
+__all__ = ["Occasion", "Stepper", "Ticker", "ticker_for"]
+
+LEASE: Final = 60.0
+"""Seconds after which a step that has not come back is given up: 100 store calls of 0.25 s take 25."""
+
+NEVER: Final = float("-inf")
+UNASKED: Final = float("inf")
+
+
+class Stepper(Protocol):
+    """Has something to do from time to time."""
+
+    def step(self) -> Coroutine[Any, Any, float | None]:
+        """Do what is due; seconds until the next time, None for not again."""
+        ...
+
+
+@final
+class Ticker:
+    """Calls the steps of one cache when they are due."""
+
+    __slots__ = ("_alive_until", "_behind", "_due", "_loop", "_monotonic", "_seat")
+
+    def __init__(self, behind: Behind, monotonic: Callable[[], float]) -> None:
+        self._behind = behind
+        self._monotonic = monotonic
+        self._due = UNASKED
+        self._seat: Seat | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._alive_until = NEVER
+
+    def at(self, pause: float, stepper: Stepper) -> None:
+        """Call `stepper.step()` in at most `pause` seconds, if a task can run."""
+        now = self._monotonic()
+        alive = now < self._alive_until and self._loop is not None and not self._loop.is_closed()
+        if alive and self._due <= now + pause:
+            return
+        self._due = now + pause
+        if not alive:
+            self._loop, self._alive_until = asyncio.get_running_loop(), now + LEASE
+            if not self._behind.spawn(lambda: self._run(stepper), self.lost):
+                self.lost()
+        elif self._seat is not None:
+            self._seat.wake()
+
+    def lost(self) -> None:
+        """The task is gone: the next one who asks starts another."""
+        self._alive_until = NEVER
+
+    async def _run(self, stepper: Stepper) -> None:
+        while self._due < UNASKED:
+            now = self._monotonic()
+            pause = self._due - now
+            self._alive_until = now + max(pause, 0.0) + LEASE
+            if pause > 0:
+                self._seat = seat = Seat()
+                await seat.wait(pause)
+                self._seat = None
+                continue
+            self._due = UNASKED
+            again = await stepper.step()
+            if again is not None:
+                self._due = min(self._due, self._monotonic() + again)
+        self.lost()
+
+
+@final
+class Occasion:
+    """Calls the step of one cache, through its own `spawn`, when a caller comes by and it is due.
+
+    For where no task outlives a request: nothing sleeps here.
+    """
+
+    __slots__ = ("_alive_until", "_monotonic", "_spawn")
+
+    def __init__(self, spawn: Spawn, monotonic: Callable[[], float]) -> None:
+        self._spawn = spawn
+        self._monotonic = monotonic
+        self._alive_until = NEVER
+
+    def at(self, pause: float, stepper: Stepper) -> None:
+        """Call `stepper.step()` if it is due, unless that is being done."""
+        now = self._monotonic()
+        if pause > 0 or now < self._alive_until:
+            return
+        self._alive_until = now + LEASE
+
+        async def step() -> None:
+            try:
+                await stepper.step()
+            finally:
+                self._alive_until = NEVER
+
+        stepping = step()
+        try:
+            self._spawn(stepping)
+        except Exception:  # noqa: BLE001 - around the caller's spawn
+            stepping.close()
+            self._alive_until = NEVER
+
+
+def ticker_for(spawn: Spawn | None, behind: Behind, monotonic: Callable[[], float]) -> Ticker | Occasion:
+    """A task of its own, or what works with the `spawn` of a cache, by its clock."""
+    return Ticker(behind, monotonic) if spawn is None else Occasion(spawn, monotonic)
