@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, Final, Protocol, final
 
 from ._asyncio import Behind, Seat, Spawn
@@ -54,7 +55,7 @@ class Ticker:
         self._due = now + pause
         if not alive:
             self._loop, self._alive_until = asyncio.get_running_loop(), now + LEASE
-            if not self._behind.spawn(lambda: self._run(stepper), self.lost):
+            if not Context().run(self._behind.spawn, lambda: self._run(stepper), self.lost):  # of nobody's request
                 self.lost()
         elif self._seat is not None:
             self._seat.wake()
@@ -109,7 +110,7 @@ class Occasion:
 
         stepping = step()
         try:
-            self._spawn(stepping)
+            Context().run(self._spawn, stepping)  # of nobody's request
         except Exception:  # noqa: BLE001 - around the caller's spawn
             stepping.close()
             self._alive_until = NEVER

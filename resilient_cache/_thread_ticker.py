@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import Context
 from typing import Final, Protocol, final
 
 from ._threads import Spawn, daemon
@@ -121,7 +122,7 @@ class Occasion:
                 self._alive_until = NEVER
 
         try:
-            self._spawn(step)
+            self._spawn(lambda: Context().run(step))  # of nobody's request
         except Exception:  # noqa: BLE001 - around the caller's spawn
             self._alive_until = NEVER
 

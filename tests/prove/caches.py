@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from resilient_cache import AsyncResilientCache, Invalidation, Mode, Reason, Source, _sealing
+from resilient_cache._async_store import Store as AsyncStore
 from resilient_cache._guard import Answer, Guard
 from resilient_cache._loads import Loads
 from resilient_cache._local import Local
@@ -59,9 +60,10 @@ def invalidate_and_stay(_original: Any, self: Any, key: str) -> int:
     return stamp
 
 
-def confirm_and_forget(original: Any, self: Any, key: str, stamp: int) -> None:
-    original(self, key, stamp)
+def confirm_and_forget(original: Any, self: Any, key: str, stamp: int) -> Any:
+    was_owed = original(self, key, stamp)
     self.fences._fences.pop(key, None)
+    return was_owed
 
 
 def raise_and_forget(_original: Any, self: Any, key: str, stamp: int) -> None:
@@ -164,7 +166,7 @@ BROKEN: dict[str, tuple[Change, ...]] = {
     "stale past its window": (
         around(Local, "may_serve", lambda _, self, key, found: self.fences.admits(key, found.stamp)),
     ),
-    "cancellation swallowed": (around(AsyncResilientCache, "_ask", swallow),),
+    "cancellation swallowed": (around(AsyncStore, "_ask", swallow),),
     "wrong key accepted": ((_sealing, "open_envelope", open_any_key),),
     "loader's error replaced": (around(Loads, "failed", fail_with_another),),
     "confirmed whatever the store said": (around(Rules, "invalidated", confirm_always),),

@@ -35,7 +35,6 @@ def invalidate_in_steps(self: Any, key: str) -> int:
         tier.drop_locked(key)
     self.fences.raise_locked(key, stamp)
     self.flights.detach_locked(key)
-    self.fences.pend_locked(key, stamp)
     return stamp
 
 

@@ -17,9 +17,19 @@ from .seeded import SeededLoop
 from .tape import Tape
 from .weather import Trouble, Weather, error_of
 
-__all__ = ["CALL", "Network", "SimulatedAdapter", "SimulatedStore"]
+__all__ = ["CALL", "Network", "SimulatedAdapter", "SimulatedStore", "calling"]
 
 CALL: ContextVar[Call] = ContextVar("resilient_cache.testing.call")
+NOBODY: Final = -1
+"""In place of a call's number: what a cache does behind its callers."""
+
+
+def calling() -> int:
+    """The number of the call that is running."""
+    call = CALL.get(None)
+    return NOBODY if call is None else call.number
+
+
 """The call of whose doing everything is that runs in this context."""
 
 SILENT: Final = (Trouble.LOST_REQUEST, Trouble.LOST_REPLY)
@@ -178,7 +188,7 @@ class SimulatedAdapter:
         network = self._network
         history = network.history
         name = key.partition(":")[2]
-        command = history.command(self._process, operation, key, self.state(operation), CALL.get().number)
+        command = history.command(self._process, operation, key, self.state(operation), calling())
         trouble = network.weather.hits(self._process, operation, name)
         command.fault = "" if trouble is None else str(trouble)
         try:

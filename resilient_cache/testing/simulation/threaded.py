@@ -22,7 +22,7 @@ from ..scheduled import FOREVER
 from ..scheduling import Scheduler, Switch
 from .checker import check
 from .histories import Command, Ending, History, Rest
-from .network import CALL, SimulatedStore
+from .network import SimulatedStore, calling
 from .process import SimulatedProcess
 from .running import Make, Run
 from .swarm import OPERATIONS, Setup, Swarm, draw
@@ -70,7 +70,7 @@ class ThreadAdapter:
 
     def _call(self, operation: Operation, key: str, *args: Any) -> Any:
         world, number = self._world, self._process.number
-        command = world.history.command(number, operation, key, self._process.state(operation), CALL.get().number)
+        command = world.history.command(number, operation, key, self._process.state(operation), calling())
         trouble = world.weather.hits(number, operation, key.partition(":")[2])
         command.fault = "" if trouble is None else str(trouble)
         try:
