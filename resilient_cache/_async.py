@@ -167,7 +167,6 @@ class AsyncResilientCache(Face, Generic[K, V]):
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
-        await self._marks.look(request, rules.marking.of(value), request.since)
         return await self._write(request, rules.place(request, value, ttl))
 
     async def invalidate(self, key: K) -> Invalidation:
@@ -318,7 +317,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
             found = await self._read(request)
             if found is not None:
                 return found
-        else:
+        if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
             await self._marks.look(request, (NAMESPACE,), request.since)
         instead = rules.loads.begin(request, flight)
         if instead is not None:

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple, final
 
 from ._guard import Answer
 from ._local import Local
-from ._request import Request
-from .entry import MICROS, Entry, Stored
+from ._request import Draft, Request
+from .entry import MICROS, Stored
 from .envelope import open_envelope, seal
 from .errors import MisuseError
 from .marks import NAMESPACE, Mark, tag_mark
@@ -53,15 +53,15 @@ class Marking:
 
     def unsure(self, request: Request, names: Iterable[str] = (NAMESPACE,)) -> tuple[str, ...]:
         """Those of the marks that the store is to be asked for before something is written."""
-        if not self.on or not request.gates.write:
+        if not self.on or not request.gates.write or (request.unsure and not request.stamp):
             return ()
         now = self._local.now()
         return tuple(name for name in names if self._local.marks.due(name, now))
 
-    def of(self, value: object) -> list[str]:
-        """The marks that a value to be set depends on."""
-        tags = value.tags if isinstance(value, Entry) else ()  # pyright: ignore[reportUnknownMemberType]
-        return [NAMESPACE, *map(tag_mark, tags)]
+    def of(self, draft: Draft) -> list[str]:
+        """The marks that are to be known before `draft` is written; a load has seen to that of the namespace."""
+        names = [tag_mark(tag) for tag in draft.tags]
+        return [NAMESPACE, *names] if draft.placed else names
 
     def heard(self, request: Request, name: str, answer: Answer, asked: float) -> Made | None:
         """The store was asked for a mark at `asked`; gives what to write there, if anything."""

@@ -46,12 +46,13 @@ class Candidate(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A value that is to be written to the store, and its windows in seconds."""
+    """A value that is to be written to the store, and its windows in seconds; `placed`: by `set`, not by a load."""
 
     value: Any
     ttl: float
     stale_for: float
     tags: tuple[str, ...] = ()
+    placed: bool = False
 
 
 class Failure(NamedTuple):

@@ -220,8 +220,6 @@ class Rules:
         request.answered = True
         if value is None:
             request.reason = Reason.ABSENT
-            if request.loads and request.unsure is None:  # a load may come of it, which begins under this mark
-                request.unsure = self.marking.unsure(request)
             return None
         now = self.monotonic()
         found = self.sealing.open(request, value, now)
@@ -254,11 +252,10 @@ class Rules:
         if ttl is not None:
             entry = replace(entry, ttl=seconds("ttl", ttl, most=float_of(self.policy.max_ttl)))
         fresh, stale_for = self.loads.windows(request.policy, entry) or (0.0, 0.0)
-        request.version = self.local.marks.namespace.version  # before the stamp
         stamp = request.stamp = self.local.stamps.next()
         tags, until = tuple(entry.tags), request.since + fresh
         self.local.replace(request.key, Candidate(entry.value, until, until + stale_for, stamp, tags, stamp))
-        return Draft(entry.value, fresh, stale_for, tags) if request.gates.write else None
+        return Draft(entry.value, fresh, stale_for, tags, placed=True) if request.gates.write else None
 
     def written(self, request: Request, answer: Answer | None) -> bool:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""

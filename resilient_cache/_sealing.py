@@ -77,9 +77,9 @@ class Sealing:
 
         None as well when it is not known under which marks the load began: nobody would believe the entry.
         """
-        value, ttl, stale_for, tags = draft
+        value, ttl, stale_for, tags, _ = draft
         request.life = ttl + stale_for
-        if request.life <= 0 or (self._marked and not self._may_write(request, tags)):
+        if request.life <= 0 or (self._marked and not self._may_write(request, draft)):
             return None
         try:
             payload = self._codec.encode(value)
@@ -103,11 +103,15 @@ class Sealing:
                 return Reason.UNMARKED
         return marks.verdict(versions, monotonic)
 
-    def _may_write(self, request: Request, tags: tuple[str, ...]) -> bool:
-        marks = self._local.marks
+    def _may_write(self, request: Request, draft: Draft) -> bool:
+        marks, names = self._local.marks, list(map(tag_mark, draft.tags))
+        if draft.placed:
+            request.version, names = marks.namespace.version, [NAMESPACE, *names]
         if not request.version or request.version != marks.namespace.version:
             return False
-        return all(marks.settled(tag_mark(tag), request.stamp) for tag in tags)
+        if not self._local.fences.admits(request.key, request.stamp):  # since the marks were asked for
+            return False
+        return all(marks.settled(name, request.stamp, placed=draft.placed) for name in names)
 
     def cannot_keep(self, value: object, why: str) -> None:
         """Count and report a value that is not stored; logged once per type."""

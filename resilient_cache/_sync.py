@@ -163,7 +163,6 @@ class ResilientCache(Face, Generic[K, V]):
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
-        self._marks.look(request, rules.marking.of(value), request.since)
         return self._write(request, rules.place(request, value, ttl))
 
     def invalidate(self, key: K) -> Invalidation:
@@ -310,7 +309,7 @@ class ResilientCache(Face, Generic[K, V]):
             found = self._read(request)
             if found is not None:
                 return found
-        else:
+        if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
             self._marks.look(request, (NAMESPACE,), request.since)
         instead = rules.loads.begin(request, flight)
         if instead is not None:

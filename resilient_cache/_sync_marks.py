@@ -11,7 +11,6 @@ from ._request import Draft, Request
 from ._rules import Rules
 from ._threads import Behind, ask, quickest
 from .journal import Debt
-from .marks import tag_mark
 from .outcome import Invalidation, Lookup, Operation
 
 __all__ = ["MarkStore"]
@@ -30,7 +29,7 @@ class MarkStore:
         self._prefix = f"{rules.name}!"  # the keys of entries go on with a colon
 
     def look(self, request: Request, names: Iterable[str], since: float) -> None:
-        """Ask for those of the marks that are to be known before something is written; over a timeout after `since`."""
+        """Ask for those of the marks that are to be known before something is written, unless that has been tried."""
         self.ask(request, self._rules.marking.unsure(request, names), since)
 
     def ask(self, request: Request, names: Iterable[str], since: float) -> None:
@@ -49,9 +48,10 @@ class MarkStore:
 
     def sealed(self, request: Request, draft: Draft) -> bytes | None:
         """The bytes to write for `draft`, with the versions of its marks; None when it is not to be written."""
-        if draft.tags:
+        names = self._rules.marking.of(draft)
+        if names:
             since = self._rules.monotonic()
-            self.look(request, map(tag_mark, draft.tags), since)
+            self.look(request, names, since)
             request.until = self._rules.within(request, since)
         return self._rules.sealing.seal(request, draft)
 

@@ -171,12 +171,16 @@ class Marks:
         known = self.known(name) or self._forgotten
         return taken < known.since and stamp <= self.bound(known.invalidated)
 
-    def settled(self, name: str, stamp: int) -> bool:
-        """Whether a load stamped `stamp` began under the known version, so that its value may be stored with it."""
+    def settled(self, name: str, stamp: int, *, placed: bool = False) -> bool:
+        """Whether a load stamped `stamp` began under the known version, so that its value may be stored with it.
+
+        A mark that was lost may have been lost with an invalidation inside the load. Of one that was asked for within a
+        timeout of the stamp, because the value is `placed` and not loaded, that is not supposed.
+        """
         known = self.known(name)
         if known is None or not known.version:
             return False
-        return known.since < stamp or moment_of(known.version) + self._margin < stamp
+        return known.since < stamp or self.bound(known.invalidated if placed else known.version) < stamp
 
     def verdict(self, versions: Iterable[tuple[str, int]], now: float) -> Reason | None:
         """What to make of an entry with these versions; None when it may be served.
