@@ -67,10 +67,15 @@ class Setup:
     hooks: tuple[Any, ...] = ()
 
 
+UNMARKED = CachePolicy(epoch_ttl=None, jitter=0, timeout=TIMEOUT)  # marks have laws of their own
 POLICIES = (
-    CachePolicy(epoch_ttl=None, ttl=4.125, stale_for=8, negative_ttl=2.125, stale_retry=1.125, jitter=0, timeout=TIMEOUT),
-    CachePolicy(epoch_ttl=None, ttl=4.125, stale_for=0, negative_ttl=2.125, stale_retry=1.125, jitter=0, timeout=TIMEOUT),
-    CachePolicy(epoch_ttl=None, ttl=1.125, stale_for=30, negative_ttl=0, stale_retry=0, jitter=0, timeout=TIMEOUT),
+    CachePolicy(
+        epoch_ttl=None, ttl=4.125, stale_for=8, negative_ttl=2.125, stale_retry=1.125, jitter=0, timeout=TIMEOUT
+    ),
+    CachePolicy(
+        epoch_ttl=None, ttl=4.125, stale_for=0, negative_ttl=2.125, stale_retry=1.125, jitter=0, timeout=TIMEOUT
+    ),
+    replace(UNMARKED, ttl=1.125, stale_for=30, negative_ttl=0, stale_retry=0),
 )
 BREAKER = BreakerPolicy(consecutive=3, span=0, hold=1, max_hold=4, probes=2, min_calls=8, window=5)
 LONGEST_OPEN = 4.0

@@ -1,4 +1,4 @@
-"""Namespaces and tags: what is invalidated at once is never served again, whatever becomes of the marks in the store."""
+"""Namespaces and tags: what is invalidated at once does not come back, whatever becomes of the marks in the store."""
 
 from __future__ import annotations
 

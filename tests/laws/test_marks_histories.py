@@ -12,12 +12,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_cache import AsyncResilientCache, BreakerPolicy, Entry, Invalidation, ResilientCache
-from resilient_cache.testing import AsyncFaultyAdapter, Fault, FaultKind, FaultPlan, FaultyAdapter, ManualClock
-from resilient_cache.testing import run_virtual
+from resilient_cache.testing import (
+    AsyncFaultyAdapter,
+    Fault,
+    FaultKind,
+    FaultPlan,
+    FaultyAdapter,
+    ManualClock,
+    run_virtual,
+)
 
 from .course import run_now
 from .stage import POLICY
@@ -199,6 +206,7 @@ def steps(*faults: Fault) -> st.SearchStrategy[list[tuple[Any, ...]]]:
 @pytest.mark.parametrize("colour", ["sync", "async"])
 @pytest.mark.parametrize("memory", [0, 4])
 @given(data=st.data())
+@settings(max_examples=40)
 def test_lost_words_and_lost_marks_revive_nothing(colour: str, memory: int, data: st.DataObject) -> None:
     History(colour, memory, late=False).run(data.draw(steps()))
 
@@ -206,5 +214,6 @@ def test_lost_words_and_lost_marks_revive_nothing(colour: str, memory: int, data
 @pytest.mark.parametrize("colour", ["sync", "async"])
 @pytest.mark.parametrize("memory", [0, 4])
 @given(data=st.data())
+@settings(max_examples=40)
 def test_late_writes_revive_nothing_for_long(colour: str, memory: int, data: st.DataObject) -> None:
     History(colour, memory, late=True).run(data.draw(steps(Fault.late(0.5), Fault.late(LATE))))
