@@ -76,7 +76,7 @@ class Marking:
         if not request.gates.write or not self._claim(name):
             return None
         invalidated = max(self._local.marks.invalidated(name), found.invalidated if found is not None else 0)
-        version = self._next(name, self._local.stamps.next(), found)
+        version = self._next(name, self._local.stamps.next())
         return self._make(name, Mark(version, invalidated))
 
     def revoke(self, name: str, stamp: int, answer: Answer, asked: float) -> Made:
@@ -84,7 +84,7 @@ class Marking:
         found = self._open(name, answer.value)[0] if answer.failed is None else None
         if found is not None:
             self._local.learn(name, found, asked)  # it may tell of somebody else's
-        version = self._next(name, stamp, found)
+        version = self._next(name, stamp)
         return self._make(name, Mark(version, version))
 
     def holds(self, name: str, answer: Answer) -> bool:
@@ -102,8 +102,8 @@ class Marking:
         """Whether it is the caller who writes the mark: others who find the same at the same time do not."""
         return self._local.claim(name, self._timeout)
 
-    def _next(self, name: str, stamp: int, found: Mark | None) -> int:
-        return self._local.marks.next(name, stamp, self._local.node, found.version if found is not None else 0)
+    def _next(self, name: str, stamp: int) -> int:
+        return self._local.marks.next(name, stamp, self._local.node)
 
     def _make(self, name: str, mark: Mark) -> Made:
         stamp = self._local.stamps.now()

@@ -21,7 +21,7 @@ Bounded. At most `capacity` tags are known; to forget one costs a question. The 
 Invariants.
   1 the known version of a name never falls while it is known;
   2 two versions made anywhere are different (but for one in 4 096 of those made by two nodes in one microsecond), and
-    each is higher than those that its maker knew or found;
+    each is higher than those that its maker knew;
   3 what was taken in hand before an invalidation was learned, and may be older than it, is refused, forgotten or not.
 """
 
@@ -116,9 +116,9 @@ class Marks:
         known.renew = known.until
         return True
 
-    def next(self, name: str, stamp: int, node: int, found: int = 0) -> int:
-        """A version higher than the known one and `found`, and no other node's."""
-        moment = max(stamp, moment_of(max(found, self.version(name))) + 1)
+    def next(self, name: str, stamp: int, node: int) -> int:
+        """A version higher than the known one, and no other node's."""
+        moment = max(stamp, moment_of(self.version(name)) + 1)
         return moment << NODE_BITS | node & NODE_MASK
 
     def revoked(self, name: str) -> int:

@@ -221,21 +221,114 @@ def test_a_lost_mark_revives_nothing(fleet: Callable[..., Fleet], what: str, how
 
 
 @pytest.mark.parametrize("what", EVERYTHING)
-def test_a_mark_that_lands_late_revives_nothing(fleet: Callable[..., Fleet], what: str) -> None:
-    """An invalidation of one process timed out and lands after that of another; the second look finds it."""
+@pytest.mark.parametrize("memory", [0, 10])
+def test_a_mark_that_is_lost_with_whoever_knew_it_revives_nothing(
+    fleet: Callable[..., Fleet], what: str, memory: int
+) -> None:
+    """Those who are left know an older version, and that the mark is gone: they do not write theirs back."""
+    there = fleet(memory)
+    there.warm()
+    there.set(0, tagged("kept"), "another")
+    there.invalidate(0, what)
+    there.stage.stored.pop("laws!", None)
+    there.stage.stored.pop("laws!tag:t", None)
+    there.pass_time(4.0)
+    for process in (1, 2):
+        assert there.get(process, "another") is None
+        assert there.get(process) == ("old" if memory else None)  # within the bound, the life of a memory copy
+    there.load(1, tagged("new"), "another")
+    there.pass_time(4.0)
+    there.load(1, tagged("new"), "third")
+    assert there.get(2, "third") == "new"
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_after_old_data_came_back_the_cache_works_again(fleet: Callable[..., Fleet], what: str) -> None:
+    there = fleet(count=2)
+    there.warm()
+    before = dict(there.stage.stored)
+    there.invalidate(0, what)
+    there.stage.stored.update(before)
+    there.pass_time(4.0)
+    assert there.get(0) is None
+    for _ in range(2):  # the first one began before the tag's mark was made anew
+        there.load(0, tagged("new"))
+    there.pass_time(4.0)
+    assert [there.get(process) for process in (0, 1)] == ["new", "new"]
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_a_mark_that_lands_late_revives_nothing_for_longer_than_the_second_look(
+    fleet: Callable[..., Fleet], what: str
+) -> None:
+    """Somebody wrote the mark again, so that the store would not forget it, and that lands after an invalidation."""
     there = fleet()
     there.warm()
-    there.stage.plan.then("set", Fault.late(3.0))
-    assert there.invalidate(1, what) is Invalidation.PENDING
-    there.load(1, tagged("between"))
+    before = {key: data for key, data in there.stage.stored.items() if key.startswith("laws!")}
     assert there.invalidate(0, what) is Invalidation.CONFIRMED
-    there.pass_time(3.5)
-    assert there.get(0) is None
-    there.pass_time(6)
-    there.flush(0)
-    for process in (0, 1, 2):
-        there.pass_time(4)
-        assert there.get(process) is None
+    there.stage.stored.update(before)
+    assert there.get(2) == "old"  # which knows no better
+    there.pass_time(MARKED.inflight_max)
+    there.stage.run(there.caches[0]._upkeep.step)
+    there.pass_time(4.0)
+    assert [there.get(process) for process in (0, 1, 2)] == [None] * 3
+    asked = len(there.stage.adapter.calls)
+    there.pass_time(9.0)
+    there.stage.run(there.caches[0]._upkeep.step)
+    assert len(there.stage.adapter.calls) == asked, "once is enough"
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_a_mark_that_is_as_it_was_set_is_left_alone(fleet: Callable[..., Fleet], what: str) -> None:
+    there = fleet(count=2)
+    there.warm()
+    there.invalidate(0, what)
+    there.pass_time(MARKED.inflight_max)
+    there.load(0, tagged("new"))
+    there.stage.plan.then("get", DOWN)
+    there.stage.run(there.caches[0]._upkeep.step)  # the store is asked again later
+    there.pass_time(9.0)
+    there.stage.run(there.caches[0]._upkeep.step)
+    assert there.get(0) == there.get(1) == "new"
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_nobody_joins_a_load_that_may_have_missed_it(fleet: Callable[..., Fleet], what: str, elsewhere: bool) -> None:
+    there = fleet(memory=10, count=2)
+    there.warm("warm")
+    there.set(0, tagged("there"), "another")
+    there.pass_time(61)
+    local = there.caches[0]._rules.local
+    request = there.caches[0]._rules.begin("k", loads=True)
+    flight, _ = local.board(request, lambda: None, there.stage.clock.monotonic())
+    there.caches[0]._rules.loads.begin(request, flight)
+    there.invalidate(1 if elsewhere else 0, what)
+    if elsewhere:
+        there.load(1, tagged("new"), "another")
+        there.load(1, tagged("new"), "another")
+        there.get(0, "another")
+    assert there.load(0, tagged("new")) == "new"
+    assert flight.outcome is None
+
+
+def test_a_load_that_began_before_an_invalidation_elsewhere_is_not_written(fleet: Callable[..., Fleet]) -> None:
+    """Nobody would believe it."""
+    there = fleet(count=2)
+    there.warm("warm")
+    there.pass_time(61)
+    rules = there.caches[1]._rules
+    request = rules.begin("k", loads=True)
+    flight, _ = rules.local.board(request, lambda: None, there.stage.clock.monotonic())
+    rules.loads.begin(request, flight)
+    there.set(0, "v", "another")
+    there.invalidate(0, "all")
+    there.set(0, "v", "another")
+    there.get(1, "another")
+    request.answered = True
+    flight.detached = False  # as if it had not been noticed
+    _, draft = rules.loads.loaded(request, flight, "old")
+    assert draft is None or rules.sealing.seal(request, draft) is None
 
 
 @pytest.mark.parametrize("what", EVERYTHING)
@@ -375,3 +468,14 @@ def test_tags_that_are_none_are_misuse(tags: Any, complaint: str) -> None:
     with pytest.raises(MisuseError, match=rf"Entry\.tags must be .*{complaint}"):
         Entry("v", tags=tags)
     assert Entry("v", tags=["b", "a", "b"]).tags == ("b", "a")
+
+
+def test_a_value_that_is_invalidated_while_its_marks_are_asked_for_is_not_written(stage: Staged) -> None:
+    there = stage(policy=MARKED)
+    there.set("k", "known")
+    rules = there.cache._rules
+    request = rules.begin("k", forced=True)
+    draft = rules.place(request, "old", None)
+    assert rules.sealing.seal(request, draft) is not None
+    rules.local.invalidate("k")
+    assert rules.sealing.seal(request, draft) is None
