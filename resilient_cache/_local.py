@@ -219,10 +219,15 @@ class Local:
 
     def admits(self, key: str, found: Candidate) -> bool:
         """Whether no invalidation refuses `found`: one of its key, of a tag or of everything, here or learned of."""
-        stamp, taken, refuses = found.stamp, found.taken, self.marks.refuses
-        if not self.fences.admits(key, stamp) or refuses(NAMESPACE, stamp, taken):
+        stamp, taken, marks = found.stamp, found.taken, self.marks
+        if not self.fences.admits(key, stamp):
             return False
-        return not any(not self.tag_fences.admits(t, stamp) or refuses(tag_mark(t), stamp, taken) for t in found.tags)
+        if taken < marks.namespace.since and marks.refuses(NAMESPACE, stamp, taken):  # the first saves a call
+            return False
+        fences = self.tag_fences
+        return not found.tags or not any(
+            not fences.admits(tag, stamp) or marks.refuses(tag_mark(tag), stamp, taken) for tag in found.tags
+        )
 
     def now(self) -> float:
         """The moment, in monotonic seconds."""

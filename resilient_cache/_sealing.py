@@ -54,7 +54,9 @@ class Sealing:
             return Reason.OVERAGE
         trusted = stamp if node == local.node else stamp - local.margin
         tags = tuple([tag for tag, _ in marks]) if marks else ()
-        if not local.fences.admits(key, trusted) or not all(local.tag_fences.admits(tag, trusted) for tag in tags):
+        if not local.fences.admits(key, trusted):
+            return Reason.FENCED
+        if tags and not all(local.tag_fences.admits(tag, trusted) for tag in tags):
             return Reason.FENCED
         doubt, known = None, local.marks.namespace
         if self._marked and (marks or version != known.version or monotonic >= known.renew):

@@ -59,11 +59,13 @@ def open_envelope(data: object, namespace: bytes, key: bytes, codec: bytes) -> S
     end = start + codecs
     if data[start:end] != codec:
         return Reason.CODEC
-    rest = data[end : -TAIL.size]
-    tags = _tags(rest[:size]) if size else ()
-    if tags is None or size > len(rest):
-        return Reason.CORRUPT
-    whole: Stored = make(Stored, (stamp, fresh_until, stale_until, node, rest[size:], mark, tags))
+    payload = data[end : -TAIL.size]
+    tags: tuple[tuple[str, int], ...] | None = ()
+    if size:
+        tags, payload = _tags(payload[:size], size), payload[size:]
+        if tags is None:
+            return Reason.CORRUPT
+    whole: Stored = make(Stored, (stamp, fresh_until, stale_until, node, payload, mark, tags))
     return whole
 
 
@@ -77,16 +79,19 @@ def _plain(data: object) -> bytes | None:
         return None
 
 
-def _tags(section: bytes) -> tuple[tuple[str, int], ...] | None:
+def _tags(section: bytes, size: int) -> tuple[tuple[str, int], ...] | None:
     """The tags of an entry with their versions; None when they are not what was sealed."""
+    if len(section) != size:
+        return None
     tags: list[tuple[str, int]] = []
     try:
         while section:
-            size, version = TAG.unpack_from(section)
-            tags.append((section[TAG.size : TAG.size + size].decode(), version))
-            if len(section) < TAG.size + size:
+            length, version = TAG.unpack_from(section)
+            end = TAG.size + length
+            if len(section) < end:
                 return None
-            section = section[TAG.size + size :]
+            tags.append((section[TAG.size : end].decode(), version))
+            section = section[end:]
     except (struct.error, UnicodeDecodeError):
         return None
     return tuple(tags)
