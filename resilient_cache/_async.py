@@ -11,10 +11,11 @@ from typing_extensions import TypeVar
 from . import _build
 from ._async_marks import MarkStore
 from ._async_store import Store
-from ._async_upkeep import Upkeep
+from ._async_upkeep import Tended, Upkeep
 from ._asyncio import Behind, Seat, Spawn, check_adapter, check_loader, close, load
-from ._face import Face
+from ._colours import shard_of
 from ._guard import Answer
+from ._local import KEY
 from ._request import Draft, Request
 from ._switch import ModeSetting
 from .decorators import MakeAsyncCached, make_async_cached
@@ -24,7 +25,7 @@ from .flights import AGAIN, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
-from .protocols import AsyncCacheAdapter, Clock, Codec
+from .protocols import AsyncBackplane, AsyncCacheAdapter, Clock, Codec, DurableJournal
 from .stamps import SYSTEM_CLOCK
 
 __all__ = ["AsyncResilientCache"]
@@ -35,7 +36,7 @@ D = TypeVar("D", default=None)
 
 
 @final
-class AsyncResilientCache(Face, Generic[K, V]):
+class AsyncResilientCache(Tended, Generic[K, V]):
     """A cache whose store may fail in any way at the cost of a miss.
 
     Safe to share between tasks, and between event loops in several threads.
@@ -43,12 +44,14 @@ class AsyncResilientCache(Face, Generic[K, V]):
     `adapter`: the store, or None for memory only; it is closed with the cache. `name` starts every key in the store and
     labels the metrics. `type` picks the codec (`codec` overrides it). `memory`: entries kept in process. `mode` is a
     `Mode` or a function asked at every request. `clock`, `random` and `spawn` are what the cache reads time and chance
-    from and runs work behind with.
+    from and runs work behind with. `journal`: where it is written down what the store has not confirmed, so that the
+    next process knows. `backplane`: tells the memory of other processes what is invalidated here, and the reverse.
+    Both are closed with the cache.
 
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_marks", "_store", "_upkeep")
+    __slots__ = ("_adapter", "_behind", "_marks", "_store")
 
     def __init__(
         self,
@@ -65,6 +68,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
         clock: Clock = SYSTEM_CLOCK,
         random: Callable[[], float] = random.random,
         spawn: Spawn | None = None,
+        journal: DurableJournal | None = None,
+        backplane: AsyncBackplane | None = None,
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
@@ -73,6 +78,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
         self._rules = _build.build(
             name=name,
             has_store=adapter is not None,
+            shard=shard_of(adapter),
             policy=policy,
             breaker=breaker,
             type=type,
@@ -82,10 +88,12 @@ class AsyncResilientCache(Face, Generic[K, V]):
             mode=mode,
             clock=clock,
             random=random,
+            has_peers=backplane is not None,
         )
         self._store = Store(self._rules, adapter, self._behind)
-        self._marks = MarkStore(self._rules, adapter, self._behind)
-        self._upkeep = Upkeep(self._rules, self._store, self._marks, self._behind, spawn)
+        durable = _build.check_journal(journal, adapter)
+        self._marks = marks = MarkStore(self._rules, adapter, self._behind)
+        self._upkeep = Upkeep(self._store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
 
     # Reading
 
@@ -179,21 +187,6 @@ class AsyncResilientCache(Face, Generic[K, V]):
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
         return rules.invalidated(request, await self._delete(request))
-
-    async def invalidate_all(self) -> Invalidation:
-        """The same as `invalidate`, for every key. `CONFIRMED`: other processes heed it within `epoch_ttl`."""
-        return await self._upkeep.revoke(self._rules.revoke_all())
-
-    async def invalidate_tag(self, tag: str) -> Invalidation:
-        """The same for every value that was given `tag`, as in `Entry(value, tags=(tag,))`."""
-        return await self._upkeep.revoke(self._rules.revoke_tag(tag))
-
-    async def flush(self, timeout: Duration = 1.0) -> int:
-        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
-
-        0: every other process that asks the store now finds nothing older. Never raises for a store.
-        """
-        return await self._upkeep.flush(timeout)
 
     # Around it
 
@@ -332,6 +325,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
+        if self._upkeep.unread:
+            await self._upkeep.recover()
         answer = await self._store.get(request)
         self._upkeep.soon()
         found = self._rules.judge(request, answer)
@@ -340,10 +335,14 @@ class AsyncResilientCache(Face, Generic[K, V]):
     async def _write(self, request: Request, draft: Draft | None) -> bool:
         data = None if draft is None else await self._marks.sealed(request, draft)
         stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
+        if not stored:
+            await self._upkeep.note(KEY + request.key, request.stamp)
         self._upkeep.soon()
         return stored
 
     async def _delete(self, request: Request) -> Answer | None:
+        if request.stamp:
+            await self._upkeep.note(KEY + request.key, request.stamp)
         answer = await self._store.delete(request) if request.gates.write else None
         self._upkeep.soon()
         return answer

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ._debts import Debts
 from ._guard import Guard
 from ._local import Local
+from ._plane import Plane
 from ._reporting import Reporter
 from ._rules import Rules
 from ._switch import ModeSetting, Switch
@@ -18,13 +19,16 @@ from .entry import MICROS
 from .errors import MisuseError
 from .events import Hook
 from .journal import Journal
-from .outcome import Lookup
+from .outcome import AfterOutage, Lookup
 from .policy import BreakerPolicy, CachePolicy, float_of
 from .protocols import Clock, Codec
 
 __all__ = ["build", "build_guard", "explain", "health", "stats"]
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+SOON: Final = 0.5
+"""Seconds at most between two tries to reach a backplane: what it misses is served until then."""
+
 MOST_MEMORY: Final = 100_000_000
 ANSWERS: Final = ("hits", "stale", "negative", "loads", "misses", "errors")
 
@@ -33,6 +37,7 @@ def build(
     *,
     name: object,
     has_store: bool,
+    shard: Callable[[str], object] | None,
     policy: CachePolicy | None,
     breaker: BreakerPolicy | None,
     type: type[Any] | None,
@@ -42,6 +47,7 @@ def build(
     mode: ModeSetting,
     clock: Clock,
     random: Callable[[], float],
+    has_peers: bool = False,
 ) -> Rules:
     """The rules of a new cache. Raises `MisuseError` for an argument that can never be right."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -61,11 +67,14 @@ def build(
         reporter=reporter,
         clock=clock,
         random=random,
+        shard=shard,
     )
     timeout, pause = guard.timeout, backoff(random)
     journal = Journal(float_of(policy.inflight_max), lambda tries: timeout + pause(tries))
     local = Local(memory, policy, clock, guard.lock, journal if has_store else None)
     guard.on_fork = local.forked
+    if policy.after_outage is not AfterOutage.TRUST:
+        guard.on_recovery = local.recovered
     switch = Switch(mode, reporter)
     return Rules(
         policy=policy,
@@ -75,6 +84,7 @@ def build(
         switch=switch,
         guard=guard,
         local=local,
+        plane=Plane(guard, local, reporter, backoff(random, longest=SOON)) if has_peers else None,
         debts=Debts(journal, guard, local, reporter, switch),
         has_store=has_store,
     )
@@ -87,6 +97,7 @@ def build_guard(
     reporter: Reporter,
     clock: Clock,
     random: Callable[[], float],
+    shard: Callable[[str], object] | None = None,
 ) -> Guard:
     """The guard of a store. Raises `MisuseError` when `breaker` is not a `BreakerPolicy`."""
     breaker = breaker if breaker is not None else BreakerPolicy()
@@ -100,6 +111,7 @@ def build_guard(
         reporter=reporter,
         monotonic=clock.monotonic,
         random=random,
+        shard=shard,
     )
 
 
@@ -116,6 +128,15 @@ def check_codec(codec: Codec[Any]) -> Codec[Any]:
     if not callable(getattr(codec, "encode", None)) or not callable(getattr(codec, "decode", None)):
         raise MisuseError("codec must have the methods encode and decode")
     return codec
+
+
+def check_journal(journal: object, adapter: object) -> Any:
+    """`journal` itself. Raises `MisuseError` when it lacks a method, or when there is no store that could owe."""
+    if journal is not None and adapter is None:
+        raise MisuseError("journal is for what a store owes: give an adapter, or no journal")
+    if journal is not None and not all(callable(getattr(journal, name, None)) for name in ("load", "add", "strike")):
+        raise MisuseError(f"journal must have the methods load, add and strike; {journal!r} has not")
+    return journal
 
 
 def stats(rules: Rules) -> dict[str, int]:
@@ -139,6 +160,7 @@ def health(rules: Rules) -> dict[str, object]:
         "closed": rules.switch.closed,
         "circuits": rules.guard.health() if rules.has_store else {},
         **rules.debts.health(),
+        "backplane": None if rules.plane is None else rules.plane.health(),
         "stuck_flights": local.flights.stuck(rules.monotonic()),
         "flights": len(local.flights),
         "store_calls_in_flight": rules.guard.in_flight(),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from collections.abc import Iterable
+from typing import Final, cast, final
 
 from ._guard import Answer, Guard
 from ._local import Local
-from ._reporting import LOGGER, Reporter
+from ._reporting import LOGGER, Reporter, Seldom
 from ._request import GATES
 from ._switch import Switch
-from .events import Settled
+from .events import JournalFailed, Settled
 from .journal import Debt, Journal
 
 __all__ = ["Debts"]
@@ -25,7 +26,7 @@ BREATH: Final = 0.05
 class Debts:
     """The journal of one cache, as whoever works it off sees it."""
 
-    __slots__ = ("_guard", "_journal", "_local", "_reporter", "_switch")
+    __slots__ = ("_guard", "_journal", "_local", "_reporter", "_seldom", "_switch")
 
     def __init__(self, journal: Journal, guard: Guard, local: Local, reporter: Reporter, switch: Switch) -> None:
         self._journal = journal
@@ -33,6 +34,7 @@ class Debts:
         self._local = local
         self._reporter = reporter
         self._switch = switch
+        self._seldom = Seldom(60.0)
 
     def next(self) -> Debt | None:
         """One to ask the store for now; None when none is due, or the mode forbids."""
@@ -63,9 +65,40 @@ class Debts:
                 return True
             was_owed = self._journal.confirm_locked(debt.name, debt.stamp, self._guard.monotonic())
         if was_owed:
+            self._local.tell([debt.name])  # once more: who began to listen meanwhile read the store before the delete
             self._reporter.count("invalidations_replayed")
             self._reporter.tell(Settled(self._reporter.name, self._local.age(debt.stamp)))
         return True
+
+    def holds(self, name: str) -> bool:
+        """Whether anything is owed under `name`."""
+        return name in self._journal
+
+    def keep_book(self) -> None:
+        """From now on remember what is let go, for a durable journal to strike out."""
+        self._journal.gone = []
+
+    def let_go(self) -> list[tuple[str, int]]:
+        """What was let go since the last time: (name, stamp)."""
+        with self._guard.lock:
+            gone, self._journal.gone = self._journal.gone or [], []
+        return gone
+
+    def recovered(self, written: object) -> None:
+        """Take over what a durable journal had written down."""
+        try:
+            for name, stamp in cast("Iterable[tuple[object, object]]", written):
+                if isinstance(name, str) and isinstance(stamp, int):
+                    self._local.remember(name, stamp)
+        except (TypeError, ValueError):  # not pairs
+            self.not_written()
+
+    def not_written(self) -> None:
+        """The durable journal failed: what it should hold is in memory only."""
+        self._reporter.count("journal_errors")
+        if self._seldom.due(self._guard.monotonic()):
+            LOGGER.warning("cache %s: the durable journal failed; going on in memory", self._reporter.name)
+        self._reporter.tell(JournalFailed(self._reporter.name))
 
     def hurry(self, *, confirmed: bool = False) -> None:
         """Let everything that is owed be due now, and with `confirmed` what is to be deleted once more as well."""

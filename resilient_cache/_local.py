@@ -8,34 +8,19 @@ something while the interrupted thread holds it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from threading import RLock
 from typing import Any, Final, final
 
+from ._many import DROPPED, EVERYTHING, KEY, MARK, Many
 from ._request import Candidate, Request
-from .entry import MICROS
 from .errors import MisuseError
-from .fences import Fences
-from .flights import LEADING, Flight, Flights, Waiter
-from .journal import Journal
-from .marks import NAMESPACE, Mark, Marks, tag_mark
-from .memory import STAMP, TAGS, Memory
+from .flights import LEADING, Flight, Waiter
+from .memory import PAST, STAMP, TAGS, Memory
 from .outcome import Source
-from .policy import CachePolicy, float_of
-from .protocols import Clock
-from .stamps import Stamps
 
-__all__ = ["ABSENT", "KEY", "MARK", "Local"]
+__all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local"]
 
-NEGATIVES: Final = 1_000  # so that asking for keys that do not exist cannot push out those that do
-STAND_INS: Final = 10_000
-
-KEY: Final = "k"
-"""What the name of a key begins with in the journal, where other things are owed as well."""
-
-MARK: Final = "m"
-"""What the name of a mark begins with there."""
+FOREVER: Final = float("inf")
 
 
 class Absent:
@@ -46,55 +31,10 @@ ABSENT: Final = Absent()
 
 
 @final
-class Local:
+class Local(Many):
     """The in-process side of one cache. Times are monotonic seconds, stamps microseconds."""
 
-    __slots__ = (
-        "_clock",
-        "_lock",
-        "_marked",
-        "_node",
-        "_timeout",
-        "fences",
-        "flights",
-        "journal",
-        "margin",
-        "marks",
-        "memory",
-        "negatives",
-        "stamps",
-        "stand_ins",
-        "tag_fences",
-        "tagged",
-    )
-
-    def __init__(
-        self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock, journal: Journal | None = None
-    ) -> None:
-        self._clock = clock
-        self._timeout = float_of(policy.timeout)
-        self.journal = journal
-        self._lock = lock
-        self._node = 0
-        self.memory = Memory[Any](capacity)
-        self.negatives = Memory[Any](NEGATIVES)
-        self.stand_ins = Memory[Any](STAND_INS)
-        self.stamps = Stamps(clock, lock)
-        self.flights = Flights[Any](float_of(policy.flight_age))
-        self.margin = int(2 * float_of(policy.skew) * MICROS)
-        life = int(policy.longest_life * MICROS) + self.margin
-        self.fences = Fences(life)
-        self.tag_fences = Fences(life)
-        self._marked = policy.epoch_ttl is not None
-        self.tagged = 0  # the stamp of the latest invalidation of a tag, whichever
-        self.marks = Marks(float_of(policy.epoch_ttl) if policy.epoch_ttl is not None else 0.0, self.margin)
-
-    @property
-    def node(self) -> int:
-        """The number that this process writes into its entries; drawn when first asked for, anew after a fork."""
-        if not self._node:
-            self._node = int.from_bytes(os.urandom(8), "big") | 1
-        return self._node
+    __slots__ = ()
 
     def recall(self, request: Request) -> tuple[Source, Any] | None:
         """What may be answered without asking anyone: (source, value), `ABSENT` for the origin's "there is none"."""
@@ -115,15 +55,18 @@ class Local:
             return Source.STALE, resting[0]
         return None
 
-    def keep(self, key: str, found: Candidate, flight: Flight[Any] | None = None) -> bool:
-        """Remember `found` unless it was invalidated or its flight replaced; False when it was."""
+    def keep(self, key: str, found: Candidate, flight: Flight[Any] | None = None, *, since: float = FOREVER) -> bool:
+        """Remember `found` unless it was invalidated or its flight replaced; False when it was.
+
+        `since`: when it began to be read. What may have been invalidated unheard after that is kept as if expired.
+        """
         with self._lock:
             if not self._current_locked(key, found, flight):
                 return False
             for tier in (self.negatives, self.stand_ins):
                 if key in tier.entries:
                     tier.drop_locked(key)
-            return self._put_locked(self.memory, key, found, found.fresh_until)
+            return self._put_locked(self.memory, key, found, found.fresh_until if since >= self.trusted_since else PAST)
 
     def keep_negative(self, request: Request, value: object, until: float, flight: Flight[Any]) -> None:
         """Remember until `until` that the origin has none, and that what it had before is no more."""
@@ -135,7 +78,8 @@ class Local:
                 self.fences.raise_locked(key, stamp)
             self.memory.drop_locked(key)
             self.stand_ins.drop_locked(key)
-            self.negatives.put_locked(key, value, until, until, stamp)
+            if request.loading_since >= self.trusted_since:
+                self.negatives.put_locked(key, value, until, until, stamp)
             if self.fences.at(key) > stamp:  # see _put_locked
                 self.negatives.drop_locked(key)
 
@@ -155,7 +99,7 @@ class Local:
         """The store may not have taken the value of `stamp`: what it held before must not come back."""
         with self._lock:
             self.fences.raise_locked(key, stamp - 1)
-            self._owe_locked(KEY + key, stamp - 1)
+            self.owe_locked(KEY + key, stamp - 1)
             for tier in (self.memory, self.negatives, self.stand_ins):
                 entry = tier.entries.get(key)
                 if entry is not None and entry[STAMP] < stamp:
@@ -166,76 +110,26 @@ class Local:
         with self._lock:
             stamp = self.stamps.next()
             self.fences.raise_locked(key, stamp)
-            for tier in (self.memory, self.negatives, self.stand_ins):
-                tier.drop_locked(key)
+            self._drop_locked(key)
             self.flights.detach_locked(key)
-            self._owe_locked(KEY + key, stamp)
+            self.owe_locked(KEY + key, stamp)
+            self.tell([KEY + key])
             return stamp
 
-    def invalidate_all(self) -> int:
-        """Fence, drop and detach everything, in one step; the stamp of it."""
+    def remember(self, name: str, stamp: int) -> None:
+        """An earlier process was still owed the delete of `name`: here nothing of before is served either."""
         with self._lock:
-            stamp = self.stamps.next()
-            self.fences.raise_floor_locked(stamp)
-            self._drop_locked(stamp)
-            self.flights.detach_all_locked()
-            self._owe_locked(MARK + NAMESPACE, stamp)
-            return stamp
-
-    def invalidate_tag(self, tag: str) -> int:
-        """Fence and drop what has `tag`, and let nobody join a load that is in the air, for it may have it too."""
-        with self._lock:
-            stamp = self.tagged = self.stamps.next()
-            self.tag_fences.raise_locked(tag, stamp)
-            self._drop_locked(stamp, tag)
-            self._owe_locked(MARK + tag_mark(tag), stamp)
-            return stamp
-
-    def learn(self, name: str, mark: Mark, asked: float, *, own: bool = False) -> None:
-        """The store had `mark` when it was asked at `asked`; `own`: it is that of an invalidation of this process.
-
-        News of an invalidation elsewhere ends what it concerns here. First the entries go, then the moment is taken:
-        what anybody got hold of before is refused, for it was taken before that moment.
-        """
-        with self._lock:
-            news = not own and self.marks.is_news(name, mark)
-            if news:
-                self._drop_locked(self.marks.bound(mark.invalidated), name.removeprefix(tag_mark("")) or None)
-            moment = self.stamps.tick()
-            if news and name:
-                self.tagged = moment
-            elif news:
-                self.flights.detach_all_locked()
-            self.marks.learn_locked(name, mark, asked, moment, own=own)
-
-    def claim(self, name: str, timeout: float) -> bool:
-        """Whether the caller is to write a mark, because nobody else here is at it."""
-        with self._lock:
-            return self.marks.claim_locked(name, self.now(), timeout)
+            self.stamps.latest = max(self.stamps.latest, stamp)
+            if name.startswith(KEY):
+                self.fences.raise_locked(name[len(KEY) :], stamp)
+            elif name.startswith(MARK):
+                self._forget_locked(name[len(MARK) :], stamp)
+            if self.journal is not None and name not in self.journal:  # else it is this one's own
+                self.journal.owe_locked(name, stamp, self._clock.monotonic())
 
     def may_serve(self, key: str, found: Candidate) -> bool:
         """Whether `found` is inside its stale window and not fenced, now."""
         return self.now() < found.stale_until and self.admits(key, found)
-
-    def admits(self, key: str, found: Candidate) -> bool:
-        """Whether no invalidation refuses `found`: one of its key, of a tag or of everything, here or learned of."""
-        stamp, taken, marks = found.stamp, found.taken, self.marks
-        if not self.fences.admits(key, stamp):
-            return False
-        if taken < marks.namespace.since and marks.refuses(NAMESPACE, stamp, taken):  # the first saves a call
-            return False
-        fences = self.tag_fences
-        return not found.tags or not any(
-            not fences.admits(tag, stamp) or marks.refuses(tag_mark(tag), stamp, taken) for tag in found.tags
-        )
-
-    def now(self) -> float:
-        """The moment, in monotonic seconds."""
-        return self._clock.monotonic()
-
-    def age(self, stamp: int) -> float:
-        """Seconds since `stamp`."""
-        return max(0, self.stamps.now() - stamp) / MICROS
 
     def confirm(self, key: str, stamp: int, kind: str = KEY) -> bool:
         """The store has acknowledged a delete, a value or a mark of `stamp`; whether that had been owed."""
@@ -329,17 +223,3 @@ class Local:
         if flight is not None and flight.detached:
             return False
         return self.admits(key, found)
-
-    def _owe_locked(self, name: str, stamp: int) -> None:
-        journal, due = self.journal, self.now() + self._timeout
-        if journal is None:
-            return
-        floor = journal.floor
-        journal.owe_locked(name, stamp, due)
-        if journal.floor > floor and self._marked:  # nobody knows any more which keys, so it is all of them
-            owed = journal.debt(MARK + NAMESPACE)
-            journal.owe_locked(MARK + NAMESPACE, stamp, due if owed is None else owed.due)  # or it would never be due
-
-    def _drop_locked(self, stamp: int, tag: str | None = None) -> None:
-        for tier in (self.memory, self.negatives, self.stand_ins):
-            tier.drop_older_locked(stamp, tag)

@@ -13,8 +13,9 @@ from typing import Any, Final, final
 from ._debts import Debts
 from ._guard import Answer, Guard
 from ._loads import Loads
-from ._local import ABSENT, Local
+from ._local import ABSENT, DROPPED, Local
 from ._marking import Marking
+from ._plane import Plane
 from ._reporting import Reporter
 from ._request import GATES, Candidate, Draft, Failure, Request
 from ._sealing import UNMARKED, Sealing
@@ -23,7 +24,7 @@ from .entry import LONGEST, MICROS, Entry, Slot, check_tag, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
 from .marks import NAMESPACE, tag_mark
-from .outcome import Invalidation, Lookup, Reason, Source
+from .outcome import AfterOutage, Invalidation, Lookup, Reason, Source
 from .policy import CachePolicy, float_of
 from .protocols import Codec
 
@@ -63,6 +64,7 @@ class Rules:
         "monotonic",
         "name",
         "peek",
+        "plane",
         "policy",
         "reporter",
         "sealing",
@@ -80,6 +82,7 @@ class Rules:
         guard: Guard,
         local: Local,
         debts: Debts,
+        plane: Plane | None = None,
         has_store: bool,
     ) -> None:
         self.name = reporter.name
@@ -89,6 +92,7 @@ class Rules:
         self.guard = guard
         self.local = local
         self.debts = debts
+        self.plane = plane
         self.monotonic = guard.monotonic
         self.hooks = reporter.hooks
         self.memory_hits = 0
@@ -231,8 +235,11 @@ class Rules:
             self.reporter.count(f"refused_{found}")
             self.reporter.tell(EntryRefused(self.name, found))
             return None
+        if found.stamp <= self.local.outage:
+            self._from_before(request, found)
+            return None
         if now < found.fresh_until:
-            self.local.keep(request.key, found)  # no mode reads the store and not memory
+            self.local.keep(request.key, found, since=request.since)  # no mode reads the store and not memory
             age = (self.local.stamps.latest - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
             return hit
@@ -240,6 +247,13 @@ class Rules:
         if now < found.stale_until:
             request.offer(found)
         return None
+
+    def _from_before(self, request: Request, found: Candidate) -> None:
+        request.reason = Reason.OUTAGE
+        if self.policy.after_outage is AfterOutage.DISCARD:
+            request.refused = True
+        elif self.monotonic() < found.stale_until:
+            request.offer(found)
 
     # Setting and invalidating
 
@@ -261,6 +275,8 @@ class Rules:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""
         if answer is not None and answer.failed is None:
             self.local.confirm(request.key, request.stamp)
+            if request.forced:
+                self.local.tell([DROPPED + request.key])
             return True
         if request.forced and (self.has_store or not request.gates.memory):
             self.local.suspect(request.key, request.stamp)
@@ -271,14 +287,14 @@ class Rules:
     def revoke_all(self) -> Request:
         """A request to invalidate everything, which in this process it does. Raises `MisuseError` without marks."""
         request = self._begin_mark(NAMESPACE)
-        request.stamp = self.local.invalidate_all()
+        request.stamp = self.local.invalidate_many(NAMESPACE)
         return request
 
     def revoke_tag(self, tag: object) -> Request:
         """A request to invalidate what has `tag`, which in this process it does. Raises `MisuseError` as above."""
         checked = check_tag("tag", tag)
         request = self._begin_mark(tag_mark(checked))
-        request.stamp = self.local.invalidate_tag(checked)
+        request.stamp = self.local.invalidate_many(request.key)
         return request
 
     def _begin_mark(self, name: str) -> Request:
@@ -298,6 +314,6 @@ class Rules:
 
 def _patience(deadline: object) -> float:
     """What the caller has left, computed while it runs: nothing left or no limit are as good as any number."""
-    if isinstance(deadline, int | float) and not isinstance(deadline, bool) and abs(deadline) > LONGEST:
+    if isinstance(deadline, int | float) and abs(deadline) > LONGEST:
         deadline = LONGEST if deadline > 0 else -LONGEST
     return seconds("deadline", deadline, least=-LONGEST)

@@ -56,7 +56,7 @@ class Sealing:
         tags = tuple([tag for tag, _ in marks]) if marks else ()
         if not local.fences.admits(key, trusted):
             return Reason.FENCED
-        if tags and not all(local.tag_fences.admits(tag, trusted) for tag in tags):
+        if tags and not all(local.tag_fences.admits(tag_mark(tag), trusted) for tag in tags):
             return Reason.FENCED
         doubt, known = None, local.marks.namespace
         if self._marked and (marks or version != known.version or monotonic >= known.renew):

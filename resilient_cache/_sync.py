@@ -9,13 +9,14 @@ from typing import Any, Generic, Self, final, overload
 from typing_extensions import TypeVar
 
 from . import _build
-from ._face import Face
+from ._colours import shard_of
 from ._guard import Answer
+from ._local import KEY
 from ._request import Draft, Request
 from ._switch import ModeSetting
 from ._sync_marks import MarkStore
 from ._sync_store import Store
-from ._sync_upkeep import Upkeep
+from ._sync_upkeep import Tended, Upkeep
 from ._threads import Behind, Seat, Spawn, check_adapter, check_loader, close, load
 from .decorators import MakeCached, make_cached
 from .entry import Duration, Entry
@@ -24,7 +25,7 @@ from .flights import AGAIN, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
-from .protocols import CacheAdapter, Clock, Codec
+from .protocols import Backplane, CacheAdapter, Clock, Codec, DurableJournal
 from .stamps import SYSTEM_CLOCK
 
 __all__ = ["ResilientCache"]
@@ -35,18 +36,20 @@ D = TypeVar("D", default=None)
 
 
 @final
-class ResilientCache(Face, Generic[K, V]):
+class ResilientCache(Tended, Generic[K, V]):
     """A cache whose store may fail in any way at the cost of a miss. Safe to share between threads.
 
     `adapter`: the store, or None for memory only; it is closed with the cache. `name` starts every key in the store and
     labels the metrics. `type` picks the codec (`codec` overrides it). `memory`: entries kept in process. `mode` is a
     `Mode` or a function asked at every request. `clock`, `random` and `spawn` are what the cache reads time and chance
-    from and runs work behind with.
+    from and runs work behind with. `journal`: where it is written down what the store has not confirmed, so that the
+    next process knows. `backplane`: tells the memory of other processes what is invalidated here, and the reverse.
+    Both are closed with the cache.
 
     Raises `MisuseError` for an argument that can never be right. No store, clock or thread is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_marks", "_store", "_upkeep")
+    __slots__ = ("_adapter", "_behind", "_marks", "_store")
 
     def __init__(
         self,
@@ -63,6 +66,8 @@ class ResilientCache(Face, Generic[K, V]):
         clock: Clock = SYSTEM_CLOCK,
         random: Callable[[], float] = random.random,
         spawn: Spawn | None = None,
+        journal: DurableJournal | None = None,
+        backplane: Backplane | None = None,
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
@@ -71,6 +76,7 @@ class ResilientCache(Face, Generic[K, V]):
         self._rules = _build.build(
             name=name,
             has_store=adapter is not None,
+            shard=shard_of(adapter),
             policy=policy,
             breaker=breaker,
             type=type,
@@ -80,10 +86,12 @@ class ResilientCache(Face, Generic[K, V]):
             mode=mode,
             clock=clock,
             random=random,
+            has_peers=backplane is not None,
         )
         self._store = Store(self._rules, adapter, self._behind)
-        self._marks = MarkStore(self._rules, adapter, self._behind)
-        self._upkeep = Upkeep(self._rules, self._store, self._marks, self._behind, spawn)
+        durable = _build.check_journal(journal, adapter)
+        self._marks = marks = MarkStore(self._rules, adapter, self._behind)
+        self._upkeep = Upkeep(self._store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
 
     # Reading
 
@@ -175,21 +183,6 @@ class ResilientCache(Face, Generic[K, V]):
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
         return rules.invalidated(request, self._delete(request))
-
-    def invalidate_all(self) -> Invalidation:
-        """The same as `invalidate`, for every key. `CONFIRMED`: other processes heed it within `epoch_ttl`."""
-        return self._upkeep.revoke(self._rules.revoke_all())
-
-    def invalidate_tag(self, tag: str) -> Invalidation:
-        """The same for every value that was given `tag`, as in `Entry(value, tags=(tag,))`."""
-        return self._upkeep.revoke(self._rules.revoke_tag(tag))
-
-    def flush(self, timeout: Duration = 1.0) -> int:
-        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
-
-        0: every other process that asks the store now finds nothing older. Never raises for a store.
-        """
-        return self._upkeep.flush(timeout)
 
     # Around it
 
@@ -324,6 +317,8 @@ class ResilientCache(Face, Generic[K, V]):
 
     def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
+        if self._upkeep.unread:
+            self._upkeep.recover()
         answer = self._store.get(request)
         self._upkeep.soon()
         found = self._rules.judge(request, answer)
@@ -332,10 +327,14 @@ class ResilientCache(Face, Generic[K, V]):
     def _write(self, request: Request, draft: Draft | None) -> bool:
         data = None if draft is None else self._marks.sealed(request, draft)
         stored = self._rules.written(request, None if data is None else self._store.set(request, data))
+        if not stored:
+            self._upkeep.note(KEY + request.key, request.stamp)
         self._upkeep.soon()
         return stored
 
     def _delete(self, request: Request) -> Answer | None:
+        if request.stamp:
+            self._upkeep.note(KEY + request.key, request.stamp)
         answer = self._store.delete(request) if request.gates.write else None
         self._upkeep.soon()
         return answer

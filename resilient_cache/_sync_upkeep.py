@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Any, Final, final
 
+from ._face import Face
 from ._local import KEY, MARK
 from ._request import Request
-from ._rules import Rules
 from ._sync_marks import MarkStore
 from ._sync_store import Store
-from ._thread_ticker import ticker_for
-from ._threads import Behind, Spawn, idle
+from ._thread_calls import FAILED, attempt, hand_over
+from ._thread_listener import Listener
+from ._thread_ticker import idle, ticker_for
+from ._threads import Behind, Spawn
 from .entry import Duration, seconds
 from .journal import Debt
 from .outcome import Invalidation
 
-__all__ = ["Upkeep"]
+__all__ = ["Tended", "Upkeep"]
 
 BATCH: Final = 100
 CLOSING: Final = 1.0
@@ -26,24 +28,79 @@ FOREVER: Final = float("inf")
 class Upkeep:
     """The work behind one cache."""
 
-    __slots__ = ("__weakref__", "_closed", "_marks", "_rules", "_store", "_ticker")
+    __slots__ = (
+        "__weakref__",
+        "_backplane",
+        "_closed",
+        "_durable",
+        "_listener",
+        "_marks",
+        "_rules",
+        "_store",
+        "_ticker",
+        "unread",
+    )
 
-    def __init__(self, rules: Rules, store: Store, marks: MarkStore, behind: Behind, spawn: Spawn | None) -> None:
-        self._rules = rules
+    def __init__(
+        self,
+        store: Store,
+        marks: MarkStore,
+        behind: Behind,
+        *,
+        spawn: Spawn | None,
+        durable: Any,
+        backplane: Any,
+    ) -> None:
+        self._rules = rules = store.rules
         self._store = store
         self._marks = marks
         self._ticker = ticker_for(spawn, behind, rules.monotonic)
         self._closed = False
+        self._durable = durable
+        self.unread = durable is not None
+        if durable is not None:
+            rules.debts.keep_book()
+
+        self._backplane = backplane
+        self._listener = None if rules.plane is None else Listener(rules.plane, backplane)
 
     def soon(self) -> None:
-        """See to it that what is owed is asked for in time."""
-        pause = self._rules.debts.pause()
+        """See to it that what is owed is asked for in time, that peers are told, and that somebody listens to them."""
+        if self._listener is not None:
+            self._listener.wake()
+        pause = self._pause(self._rules.debts.pause())
         if pause is not None:
             self._ticker.at(pause, self)
+
+    def recover(self) -> None:
+        """Take over what an earlier process left in the durable journal, and ask for it, for `timeout` at most."""
+        debts, guard = self._rules.debts, self._rules.guard
+        written = attempt(lambda: list(self._durable.load()))
+        if not self.unread:
+            return
+        self.unread = False
+        if written is FAILED:
+            debts.not_written()
+        else:
+            debts.recovered(written)
+        until = guard.monotonic() + guard.timeout
+        while self._round(until):
+            pass
+
+    def note(self, name: str, stamp: int) -> None:
+        """Write down that the delete of `name` is owed, if it is and there is a durable journal."""
+        debts = self._rules.debts
+        if self._durable is None or not debts.holds(name):
+            return
+        if attempt(self._durable.add, name, stamp) is FAILED:
+            debts.not_written()
 
     def revoke(self, request: Request) -> Invalidation:
         """Have a mark changed, now and if need be behind; the word to give for it."""
         outcome = self._marks.revoke(request)
+        name = MARK + request.key
+        if outcome is Invalidation.PENDING:
+            self.note(name, request.stamp)
         self.soon()
         return outcome
 
@@ -51,7 +108,9 @@ class Upkeep:
         """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
         if self._closed:
             return None
-        return self._rules.debts.pause(self._round(FOREVER))
+        pause = self._rules.debts.pause(self._round(FOREVER))
+        self._tell()
+        return self._pause(pause)
 
     def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
@@ -74,6 +133,11 @@ class Upkeep:
         until = self._rules.monotonic() + CLOSING
         while self._round(until):
             pass
+        self._tell()
+        if self._listener is not None:
+            self._listener.close()
+        if self._durable is not None:
+            attempt(getattr(self._durable, "close", list))  # or nothing
         return self._rules.debts.left()
 
     def _round(self, until: float) -> int:
@@ -84,7 +148,27 @@ class Upkeep:
             if debt is None:
                 break
             settled += self._settle(debt)
+        self._strike()
         return settled
+
+    def _pause(self, pause: float | None) -> float | None:
+        """The sooner of `pause` and of when there is something to tell."""
+        plane = self._rules.plane
+        untold = None if plane is None else plane.pause()
+        return pause if untold is None else untold if pause is None else min(pause, untold)
+
+    def _tell(self) -> None:
+        """Tell the peers what they have not been told."""
+        plane, limit = self._rules.plane, self._rules.guard.timeout
+        while plane is not None and (message := plane.message()) is not None:
+            data, names = message
+            told = hand_over(limit, self._backplane.publish, plane.channel, data) is not FAILED
+            plane.published(names, handed_over=told)
+
+    def _strike(self) -> None:
+        gone = self._rules.debts.let_go() if self._durable is not None else None
+        if gone and attempt(self._durable.strike, gone) is FAILED:
+            self._rules.debts.not_written()
 
     def _settle(self, debt: Debt) -> bool:
         began = self._rules.monotonic()
@@ -93,3 +177,26 @@ class Upkeep:
         else:
             answer = self._store.delete_behind(debt.name[len(KEY) :])
         return self._rules.debts.answered(debt, answer, began)
+
+
+class Tended(Face):
+    """The part of a cache's face that is seen to behind."""
+
+    __slots__ = ("_upkeep",)
+
+    _upkeep: Upkeep
+
+    def invalidate_all(self) -> Invalidation:
+        """The same as `invalidate`, for every key. `CONFIRMED`: other processes heed it within `epoch_ttl`."""
+        return self._upkeep.revoke(self._rules.revoke_all())
+
+    def invalidate_tag(self, tag: str) -> Invalidation:
+        """The same for every value that was given `tag`, as in `Entry(value, tags=(tag,))`."""
+        return self._upkeep.revoke(self._rules.revoke_tag(tag))
+
+    def flush(self, timeout: Duration = 1.0) -> int:
+        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
+
+        0: every other process that asks the store now finds nothing older. Never raises for a store.
+        """
+        return self._upkeep.flush(timeout)

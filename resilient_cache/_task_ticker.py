@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, final
 
 from ._asyncio import Behind, Seat, Spawn
 
-__all__ = ["Occasion", "Stepper", "Ticker", "ticker_for"]
+__all__ = ["Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
 
 LEASE: Final = 60.0
 """Seconds after which a step that has not come back is given up: 100 store calls of 0.25 s take 25."""
@@ -119,3 +119,8 @@ class Occasion:
 def ticker_for(spawn: Spawn | None, behind: Behind, monotonic: Callable[[], float]) -> Ticker | Occasion:
     """A task of its own, or what works with the `spawn` of a cache, by its clock."""
     return Ticker(behind, monotonic) if spawn is None else Occasion(spawn, monotonic)
+
+
+async def idle(seconds: float) -> None:
+    """Let time pass."""
+    await Seat().wait(seconds)

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Final, Protocol, final
 
-from ._threads import Spawn, daemon
+from ._threads import Seat, Spawn, daemon
 from .forking import protect
 
-__all__ = ["Occasion", "Stepper", "Ticker", "ticker_for"]
+__all__ = ["Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
 
 LEASE: Final = 60.0
 """Seconds after which a step that has not come back is given up: 100 store calls of 0.25 s take 25."""
@@ -133,3 +133,8 @@ THE_ONE: Final = Ticker()
 def ticker_for(spawn: Spawn | None, _: object, monotonic: Callable[[], float]) -> Ticker | Occasion:
     """The process's own, or what works with the `spawn` of a cache, by its clock."""
     return THE_ONE if spawn is None else Occasion(spawn, monotonic)
+
+
+def idle(seconds: float) -> None:
+    """Let time pass."""
+    Seat().wait(seconds)

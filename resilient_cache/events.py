@@ -1,6 +1,7 @@
 """What hooks are told: finished facts, after they happened and outside every lock.
 
-No event carries a value, and every field but the numbers comes from a closed set.
+No event carries a value, and every field but the numbers comes from a closed set. What a shard is called is the
+adapter's to say.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from .errors import FailureKind
 from .outcome import Direction, Invalidation, Operation, Reason, Source
 
 __all__ = [
+    "BackplaneChanged",
     "CircuitChanged",
     "CircuitState",
     "EntryRefused",
     "Event",
     "Hook",
     "Invalidated",
+    "JournalFailed",
     "NotStored",
     "Served",
     "Settled",
@@ -58,13 +61,17 @@ class StoreCalled:
 
 @dataclass(frozen=True, slots=True)
 class CircuitChanged:
-    """A circuit went from one state to another; `retry_in` is the hold in seconds when it opened, else 0."""
+    """A circuit went from one state to another; `retry_in` is the hold in seconds when it opened, else 0.
+
+    `shard`: whose it is, as the adapter names it, of at most 64 at a time; empty for a store that has none.
+    """
 
     cache: str
     direction: Direction
     before: CircuitState
     after: CircuitState
     retry_in: float = 0.0
+    shard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +99,38 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class BackplaneChanged:
+    """The cache began or ceased to hear what other processes invalidate."""
+
+    cache: str
+    listening: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """The durable journal could not be read or written: what it should hold is in memory only."""
+
+    cache: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotStored:
     """A value was not written: it cannot be encoded. The log says of which type, once per type."""
 
     cache: str
 
 
-Event: TypeAlias = Served | StoreCalled | CircuitChanged | EntryRefused | Invalidated | Settled | NotStored
+Event: TypeAlias = (
+    Served
+    | StoreCalled
+    | CircuitChanged
+    | EntryRefused
+    | Invalidated
+    | Settled
+    | BackplaneChanged
+    | JournalFailed
+    | NotStored
+)
 
 
 class Hook(Protocol):

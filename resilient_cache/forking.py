@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from threading import Lock, RLock
 from typing import Protocol
 
@@ -15,7 +16,10 @@ __all__ = ["Forkable", "protect"]
 
 
 class Forkable(Protocol):
-    """Something with a lock that is never held while another such lock is taken."""
+    """Something with a lock that is never held while another such lock is taken.
+
+    It may add `forking()`, called with the lock held before the fork, for what must not be open on both sides of it.
+    """
 
     lock: RLock
 
@@ -40,6 +44,9 @@ def _before() -> None:
     for thing in sorted(PROTECTED.copy(), key=id):
         thing.lock.acquire()
         HELD.append(thing)
+        forking: Callable[[], object] | None = getattr(thing, "forking", None)
+        if forking is not None:
+            forking()
 
 
 def _after_in_parent() -> None:

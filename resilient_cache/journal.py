@@ -54,7 +54,7 @@ class Debt(NamedTuple):
 class Journal:
     """What one store owes. Every method is called under the cache's lock. Stamps are microseconds, `now` seconds."""
 
-    __slots__ = ("_again_after", "_capacity", "_confirmed", "_owed", "_pause", "_queue", "floor", "forgotten")
+    __slots__ = ("_again_after", "_capacity", "_confirmed", "_owed", "_pause", "_queue", "floor", "gone")
 
     def __init__(self, again_after: float, pause: Callable[[int], float], capacity: int = CAPACITY) -> None:
         self._again_after = again_after
@@ -64,7 +64,7 @@ class Journal:
         self._confirmed: dict[str, Debt] = {}
         self._queue: list[tuple[float, str]] = []
         self.floor = 0
-        self.forgotten = 0
+        self.gone: list[tuple[str, int]] | None = None  # (name, stamp) of what was let go, for whoever sets a list here
 
     def owe_locked(self, name: str, stamp: int, due: float) -> None:
         """From now on the delete of `name` is owed; somebody asks for it already, so not before `due` again."""
@@ -74,7 +74,7 @@ class Journal:
         if len(self._owed) > self._capacity:
             oldest = self._owed.pop(next(iter(self._owed)))
             self.floor = max(self.floor, oldest.stamp)
-            self.forgotten += 1
+            self._let_go(oldest)
 
     def suspect_locked(self, name: str, stamp: int, now: float) -> None:
         """A write of `name` may still land."""
@@ -103,7 +103,7 @@ class Journal:
         if began < latest.final:
             self._put(self._confirmed, latest._replace(due=latest.final, tries=0))
             return False
-        del self._confirmed[debt.name]
+        self._let_go(self._confirmed.pop(debt.name))
         return True
 
     def next_locked(self, now: float) -> Debt | None:
@@ -138,6 +138,10 @@ class Journal:
         """How many deletes are owed, and the stamp of the oldest (0 for none)."""
         return len(self._owed), next((debt.stamp for debt in self._owed.values()), 0)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the journal holds `name`."""
+        return name in self._owed or name in self._confirmed
+
     def __len__(self) -> int:
         """How many names the journal holds, those to be deleted once more included."""
         return len(self._owed) + len(self._confirmed)
@@ -146,8 +150,11 @@ class Journal:
         final = now + self._again_after
         self._put(self._confirmed, Debt(name, stamp, final, confirmed=True, final=final))
         if len(self._confirmed) > self._capacity:
-            del self._confirmed[next(iter(self._confirmed))]
-            self.forgotten += 1
+            self._let_go(self._confirmed.pop(next(iter(self._confirmed))))
+
+    def _let_go(self, debt: Debt) -> None:
+        if self.gone is not None:
+            self.gone.append((debt.name, debt.stamp))
 
     def _put(self, debts: dict[str, Debt], debt: Debt) -> None:
         debts[debt.name] = debt

@@ -148,6 +148,12 @@ class Marks:
         if asked + self._life > known.until:
             known.renew, known.until = asked + self._life / 2, asked + self._life
 
+    def distrust_locked(self, name: str) -> None:
+        """Ask the store before that mark is trusted again."""
+        known = self.known(name)
+        if known is not None:
+            known.renew = known.until = 0.0
+
     def claim_locked(self, name: str, now: float, timeout: float) -> bool:
         """Whether the caller is to write the mark, because nobody else here is at it."""
         known = self._remember(name)

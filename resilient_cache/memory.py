@@ -26,7 +26,7 @@ from typing_extensions import TypeVar
 
 from .entry import Slot
 
-__all__ = ["PLACE", "STAMP", "TAGS", "Memory"]
+__all__ = ["PAST", "PLACE", "STAMP", "TAGS", "Memory"]
 
 V = TypeVar("V", default=Any)
 
@@ -35,6 +35,7 @@ WORD: Final = 2**64 - 1
 STAMP: Final = 3  # of a `Slot`
 PLACE: Final = 4
 TAGS: Final = 5
+PAST: Final = float("-inf")  # fresh until then: expired
 
 
 @final
@@ -109,6 +110,11 @@ class Memory(Generic[V]):
         for key, entry in gone:  # which dies when all is in order again
             if tag is None or tag in entry[TAGS]:
                 self.drop_locked(key)
+
+    def expire_locked(self) -> None:
+        """Let no entry be fresh any more. About 0.2 us for each."""
+        for key, entry in self.entries.items():
+            self.entries[key] = (entry[0], PAST, *entry[2:])
 
     def __len__(self) -> int:
         """How many entries are kept, expired ones included."""

@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
-__all__ = ["Direction", "Invalidation", "Lookup", "Mode", "Operation", "Reason", "Source"]
+__all__ = ["AfterOutage", "Direction", "Invalidation", "Lookup", "Mode", "Operation", "Reason", "Source"]
 
 V = TypeVar("V")
 
@@ -42,6 +42,7 @@ class Reason(StrEnum):
     VERSION = "version"  # written in a format of another version
     CODEC = "codec"  # written by another codec, or bytes this one cannot decode
     OVERAGE = "overage"  # older than an entry may ever be, or from the future
+    OUTAGE = "outage"  # stored before an outage of the store, and `after_outage` says not to trust it
     OFF = "off"  # the mode lets nothing be read
 
 
@@ -69,6 +70,17 @@ class Invalidation(StrEnum):
 
     CONFIRMED = "confirmed"
     PENDING = "pending"
+
+
+class AfterOutage(StrEnum):
+    """What is made of entries that the store held before a circuit opened and closed again.
+
+    Other processes could not invalidate them meanwhile.
+    """
+
+    TRUST = "trust"  # served: until a replay or their lifetime ends them
+    REVALIDATE = "revalidate"  # loaded again; they may stand in if that fails
+    DISCARD = "discard"  # as if they were not there
 
 
 class Mode(StrEnum):

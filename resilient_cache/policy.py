@@ -11,6 +11,7 @@ from typing import Any
 
 from .entry import Duration, seconds
 from .errors import MisuseError
+from .outcome import AfterOutage
 
 __all__ = ["BreakerPolicy", "CachePolicy"]
 
@@ -82,6 +83,7 @@ class CachePolicy:
     `max_store_calls`: store calls in flight at once; more are misses.
     `inflight_max`: no write reaches the store later than this after it was sent; so long after a delete was
     acknowledged, it is sent once more.
+    `after_outage`: what is made of entries that the store held before its circuit opened: `AfterOutage` or its value.
     """
 
     ttl: Duration | Callable[[Any], Duration] = 60.0
@@ -98,6 +100,7 @@ class CachePolicy:
     skew: Duration = 0.5
     max_store_calls: int = 64
     inflight_max: Duration = 5.0
+    after_outage: AfterOutage | str = AfterOutage.TRUST
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
@@ -113,6 +116,10 @@ class CachePolicy:
             _as_seconds(self, {"epoch_ttl": 0.001})
         if self.negative is not None and not callable(self.negative):
             raise MisuseError(f"negative must be a function of the value or None, not {self.negative!r}")
+        try:
+            object.__setattr__(self, "after_outage", AfterOutage(self.after_outage))
+        except ValueError:
+            raise MisuseError(f"after_outage must be trust, revalidate or discard, not {self.after_outage!r}") from None
         _share("jitter", self.jitter)
         _whole("max_store_calls", self.max_store_calls, 1)
         if self.ttl == 0 and self.stale_for == 0:

@@ -35,9 +35,12 @@ from resilient_cache import (
 )
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter, from_functions
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
+from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisBackplane
+from resilient_cache.adapters.redis_cluster import AsyncRedisClusterAdapter, RedisClusterAdapter
+from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import CircuitState
 from resilient_cache.metrics import LoggingHook
-from resilient_cache.outcome import Direction, Operation
+from resilient_cache.outcome import AfterOutage, Direction, Operation
 from resilient_cache.stamps import SYSTEM_CLOCK
 from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultKind, WireFault, strategies
 from resilient_cache.testing._laws import CAPABILITIES
@@ -107,6 +110,11 @@ def arguments(function: Callable[..., Any]) -> dict[str, str]:
         ("from_functions", [from_functions]),
         ("RedisAdapter", [RedisAdapter, AsyncRedisAdapter]),
         ("RedisAdapter.from_url", [RedisAdapter.from_url, AsyncRedisAdapter.from_url]),
+        ("RedisBackplane.from_url", [RedisBackplane.from_url, AsyncRedisBackplane.from_url]),
+        ("SqliteJournal", [SqliteJournal]),
+        ("RedisAdapter.from_sentinel", [RedisAdapter.from_sentinel, AsyncRedisAdapter.from_sentinel]),
+        ("RedisClusterAdapter", [RedisClusterAdapter, AsyncRedisClusterAdapter]),
+        ("RedisClusterAdapter.from_url", [RedisClusterAdapter.from_url, AsyncRedisClusterAdapter.from_url]),
         ("LoggingHook", [LoggingHook]),
     ],
 )
@@ -130,7 +138,7 @@ def test_the_calls_table_is_the_code() -> None:
             assert told == set(arguments(getattr(cache, name))), name
 
 
-@pytest.mark.parametrize("kind", [Source, Reason, Mode, Invalidation, Direction, Operation, CircuitState])
+@pytest.mark.parametrize("kind", [Source, Reason, Mode, AfterOutage, Invalidation, Direction, Operation, CircuitState])
 def test_every_outcome_is_listed(kind: type[StrEnum]) -> None:
     assert list(table("reference/outcomes.md", kind.__name__)) == [member.value for member in kind]
 

@@ -20,11 +20,13 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     )
-    | frozenset({"marks"}),
+    | frozenset({"marks"}),  # machines
     # decisions
-    frozenset({"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_rules"})
-    | frozenset({"_marking"}),
-    frozenset({"_colours", "_threads", "_asyncio", "_thread_ticker", "_task_ticker"}),  # waiting
+    frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
+    | frozenset({"_many", "_marking", "_plane", "_rules"}),
+    # waiting
+    frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_listener"})
+    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_listener"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
     frozenset({"_sync", "_sync_store", "_sync_marks", "_sync_upkeep", "fallback"})  # flow
     | frozenset({"_async", "_async_store", "_async_marks", "_async_upkeep"}),
@@ -90,7 +92,7 @@ def test_no_function_is_too_long() -> None:
 
 TESTS = Path(__file__).parent
 WAITS = re.compile(r"\b(time|asyncio|anyio)\.sleep\(")
-MAY_WAIT = {"servers.py", "virtual.py"} | {  # starts real processes; makes sure that the time is virtual
+MAY_WAIT = {"servers.py", "topologies.py", "virtual.py"} | {  # real processes; it makes sure that the time is virtual
     f"faults/{name}.py"
     for name in ("load", "play", "scenes")  # what the real-time tests there are made of
 }

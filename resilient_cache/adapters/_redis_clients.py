@@ -1,4 +1,4 @@
-"""The fail-fast clients behind `from_url`: three commands, each sent once and never again.
+"""The fail-fast clients behind `from_url`: four commands, each sent once and never again.
 
 They go around `redis.Redis.get`, whose pool, retry, callback and metrics machinery costs more than the command does;
 what opens a connection and logs in is redis-py's (see `_redis_wire`). No command is ever sent twice. None has to be: a
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from threading import RLock
 from typing import Any, Final, final
 
@@ -22,36 +21,18 @@ try:
     import redis.asyncio.connection as aio
     import redis.connection as sync
     from redis._parsers import _AsyncRESP2Parser, _RESP2Parser
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
 except ImportError as error:
     raise ImportError("Redis adapters need redis-py: pip install 'resilient-cache[redis]'") from error
 
 from ..deadline import remaining
-from ..errors import FailureKind, MisuseError, StoreError
+from ..errors import FailureKind, StoreError
 from ..forking import protect
 from ._redis_deadline import ASYNC, SYNC, Deadline
+from ._redis_dial import dialler
 from ._redis_errors import failure
 from ._redis_wire import Answers, AsyncWire, Refused, Wire, milliseconds, packed
 
 __all__ = ["AsyncClient", "Client"]
-
-FAIL_FAST: Final[dict[str, Any]] = {
-    "retry": Retry(NoBackoff(), 0),
-    "retry_on_timeout": False,
-    "retry_on_error": [],
-    "health_check_interval": 0,
-    # RESP3 with one reply sent twice gave another key's value in 194 of 400 reads, RESP2 in none. It also switches
-    # redis-py's maintenance notifications and client-side cache off.
-    "protocol": 2,
-}
-
-# No CLIENT SETINFO: two round trips less for every connection. redis-py 8 renamed the option and warns of the old name.
-ANONYMOUS: Final[dict[str, Any]] = (
-    {"driver_info": None}
-    if "driver_info" in inspect.signature(sync.AbstractConnection).parameters
-    else {"lib_name": None, "lib_version": None}
-)
 
 SHORTEST_LEASE = 2.0
 OF_PARENTS: Final[list[Any]] = []
@@ -65,14 +46,14 @@ FULL: Final = "every permitted connection is in use"
 
 @final
 class Client:
-    """`get`, `set`, `delete` within `timeout` seconds in all, or what the current operation has left if less."""
+    """Commands that take `timeout` seconds in all at most, or what the current operation has left if less."""
 
-    __slots__ = ("__weakref__", "_closed", "_deadline", "_dial", "_places", "_timeout", "lock")
+    __slots__ = ("__weakref__", "_closed", "_places", "_timeout", "deadline", "dial", "lock")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
-        self._deadline = Deadline()
-        self._dial = _dialler(sync, SYNC, url, options, {"deadline": self._deadline, "parser_class": _RESP2Parser})
-        self._places: list[Wire | None] = [None] * self._dial.max_connections
+        self.deadline = Deadline()
+        self.dial = dialler(sync, SYNC, url, options, {"deadline": self.deadline, "parser_class": _RESP2Parser})
+        self._places: list[Wire | None] = [None] * self.dial.max_connections
         self._timeout = timeout
         self._closed = False
         self.lock = RLock()
@@ -87,6 +68,22 @@ class Client:
     def delete(self, key: str) -> None:
         self._run(_is_count, packed(b"DEL", key.encode()))
 
+    def publish(self, channel: str, message: bytes) -> None:
+        self._run(_is_count, packed(b"PUBLISH", channel.encode(), message))
+
+    def aside(self, seconds: float, *commands: tuple[str | bytes, ...]) -> object:
+        """The reply to the last of `commands`, whatever it is, sent on a connection of their own."""
+        self.deadline.start(seconds)
+        connection, reply = self.dial(), None
+        try:
+            connection.connect()
+            for words in commands:
+                connection.send_command(*words)
+                reply = connection.read_response()
+        finally:
+            connection.disconnect()
+        return reply
+
     def close(self) -> None:
         """Disconnect what is idle now, and what is busy when it comes back."""
         self._closed = True
@@ -94,11 +91,11 @@ class Client:
 
     def forked(self) -> None:
         """Start over in a child: its parent goes on using the connections."""
-        self._places = [None] * self._dial.max_connections
+        self._places = [None] * self.dial.max_connections
 
     def _run(self, answers: Answers, command: bytes) -> object:
         left = remaining()
-        self._deadline.start(self._timeout if left is None or left > self._timeout else left)
+        self.deadline.start(self._timeout if left is None or left > self._timeout else left)
         places, wire, keep = self._places, None, False
         taken: list[Wire | None] = []
         try:
@@ -111,7 +108,7 @@ class Client:
                 wire.close()
                 wire = None
             if wire is None:
-                wire = Wire(self._dial())
+                wire = Wire(self.dial())
             reply = wire.ask(command, answers)
             keep = True
         except Refused as error:
@@ -124,6 +121,8 @@ class Client:
                 places.insert(0, None)
                 if wire is not None:
                     wire.close()
+                if self.dial.finds:
+                    _start_over(places)
             if self._closed:
                 _hang_up(places)
         return reply
@@ -138,12 +137,12 @@ class AsyncClient:
     One timer does that for all of them, and only while one is busy.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_closed", "_dial", "_loop", "_places", "_sweeper", "_timeout", "lock")
+    __slots__ = ("__weakref__", "_busy", "_closed", "_loop", "_places", "_sweeper", "_timeout", "dial", "lock")
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
         limits = {"connect_timeout": timeout, "socket_connect_timeout": timeout, "socket_timeout": None}
-        self._dial = _dialler(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
+        self.dial = dialler(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
         self._timeout = timeout
         self._closed = False
         self._begin()
@@ -159,7 +158,26 @@ class AsyncClient:
     def delete(self, key: str, /) -> asyncio.Future[Any]:
         return self._run(_is_count, b"DEL", key)
 
+    def publish(self, channel: str, message: bytes, /) -> asyncio.Future[Any]:
+        return self._run(_is_count, b"PUBLISH", channel, message)
+
+    async def aside(self, *commands: tuple[str | bytes, ...]) -> object:
+        """The reply to the last of `commands`, whatever it is, sent on a connection of their own; nothing bounds it."""
+        connection, reply = self.dial(), None
+        try:
+            await connection.connect()
+            for words in commands:
+                await connection.send_command(*words)
+                reply = await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+        return reply
+
     async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
+
+    def close(self) -> None:
         """Disconnect what is idle or awaited by nobody, and what is busy when it comes back."""
         self._closed = True
         _hang_up(self._places)
@@ -173,7 +191,7 @@ class AsyncClient:
         self._begin()
 
     def _begin(self) -> None:
-        self._places: list[AsyncWire | None] = [None] * self._dial.max_connections
+        self._places: list[AsyncWire | None] = [None] * self.dial.max_connections
         self._busy: dict[AsyncWire, None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -231,7 +249,7 @@ class AsyncClient:
             raise StoreError(FailureKind.POOL, FULL)
         self._places.pop()
         try:
-            connection = self._dial()
+            connection = self.dial()
             await connection.connect()
             return AsyncWire(connection, await connection.can_read(), self._free)
         except BaseException as error:
@@ -254,6 +272,8 @@ class AsyncClient:
             self._places.append(wire)
         else:
             self._places.insert(0, None)
+            if self.dial.finds:
+                _start_over(self._places)
         if self._closed:
             _hang_up(self._places)
 
@@ -277,6 +297,15 @@ def _hang_up(places: list[Any]) -> None:
                 wire.close()
 
 
+def _start_over(places: list[Any]) -> None:
+    """Hang up on whoever is idle: the server has moved, perhaps, and the next connection is to find out."""
+    with contextlib.suppress(IndexError):
+        while (wire := places.pop()) is not None:  # those with a connection are at the end
+            places.insert(0, None)
+            wire.close()
+        places.insert(0, None)
+
+
 def _is_value(reply: object) -> bool:
     return reply is None or isinstance(reply, bytes)
 
@@ -287,46 +316,3 @@ def _is_ok(reply: object) -> bool:
 
 def _is_count(reply: object) -> bool:
     return isinstance(reply, int)
-
-
-@final
-class _Dialler:
-    """Makes connections, not yet connected: the options, over them the URL's, over both what failing fast requires."""
-
-    __slots__ = ("_pool", "max_connections")
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        self.max_connections: int = pool.max_connections
-
-    def __call__(self) -> Any:
-        return self._pool.connection_class(**self._pool.connection_kwargs)
-
-
-def _dialler(
-    module: Any, bounded: dict[type, type], url: str, options: dict[str, Any], forced: dict[str, Any]
-) -> _Dialler:
-    """Raises `MisuseError` for a URL or an option that cannot work, before anything is opened."""
-    arguments = {"connection_class": module.Connection} | options | _parsed(module, url)
-    if arguments.get("decode_responses"):
-        raise MisuseError("decode_responses must be left out: values are bytes and stay bytes")
-    base = arguments["connection_class"]
-    if base not in bounded:
-        raise MisuseError(f"connection_class must be left out: {base!r} cannot be given a deadline")
-    try:
-        pool = module.ConnectionPool(**arguments | FAIL_FAST | ANONYMOUS | forced | {"connection_class": bounded[base]})
-        dialler = _Dialler(pool)
-        dialler()  # opens nothing, but knows its arguments
-    except Exception as error:
-        raise MisuseError(f"options cannot be used: {error}") from error
-    return dialler
-
-
-def _parsed(module: Any, url: str) -> dict[str, Any]:
-    scheme, separator, rest = url.partition("://")
-    scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
-    try:
-        arguments: dict[str, Any] = module.parse_url(scheme + separator + rest)
-    except ValueError as error:
-        raise MisuseError(f"url cannot be used: {error}") from None
-    return arguments

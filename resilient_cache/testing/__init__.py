@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .clock import Deadlock, ManualClock, ManualLoop, MovableClock, run_virtual
 from .faults import Fault, FaultKind, FaultPlan
+from .planes import AsyncLocalBackplane, BackplaneHub, LocalBackplane
 from .playing import Advance, Call, Heal, Outage, Step, aplay, play
 from .proxy import ChaosProxy, WireFault
 from .scheduling import Scheduler, Switch
@@ -21,12 +22,17 @@ from .watching import CacheFaults, CacheRecorder
 
 if TYPE_CHECKING:
     from .contracts import AdapterContract, AsyncAdapterContract
+    from .plane_contracts import AsyncBackplaneContract, BackplaneContract
 
 __all__ = [
     "AdapterContract",
     "Advance",
     "AsyncAdapterContract",
+    "AsyncBackplaneContract",
     "AsyncFaultyAdapter",
+    "AsyncLocalBackplane",
+    "BackplaneContract",
+    "BackplaneHub",
     "CacheFaults",
     "CacheRecorder",
     "Call",
@@ -38,6 +44,7 @@ __all__ = [
     "FaultPlan",
     "FaultyAdapter",
     "Heal",
+    "LocalBackplane",
     "ManualClock",
     "ManualLoop",
     "MovableClock",
@@ -59,4 +66,8 @@ def __getattr__(name: str) -> object:
         from . import contracts  # noqa: PLC0415 - see above
 
         return getattr(contracts, name)
+    if name in ("AsyncBackplaneContract", "BackplaneContract"):
+        from . import plane_contracts  # noqa: PLC0415 - see above
+
+        return getattr(plane_contracts, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar, final
 
 __all__ = ["Deadlock", "ManualClock", "ManualLoop", "MovableClock", "run_virtual"]
@@ -102,8 +102,9 @@ class _NoWaiting(selectors.BaseSelector):
 class ManualLoop(asyncio.SelectorEventLoop):
     """An event loop in virtual time: with nothing ready it moves `clock` to the next timer instead of waiting for it.
 
-    An hour of timeouts takes no time. Whoever is awaited must be in this loop too: the end of a thread or a reply
-    over a network is not waited for. Raises `Deadlock` where a real loop would hang.
+    An hour of timeouts takes no time. Whoever is awaited must be in this loop too: a reply over a network is not waited
+    for. What is to run in a thread (`asyncio.to_thread`) runs at once, in this one. Raises `Deadlock` where a real loop
+    would hang.
     """
 
     def __init__(self, clock: ManualClock) -> None:
@@ -113,6 +114,15 @@ class ManualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """The clock's monotonic reading."""
         return self._manual.monotonic()
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """The result of `func(*args)`, which runs here and now."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
+            future.set_exception(error)
+        return future
 
 
 def run_virtual(main: Coroutine[Any, Any, T], clock: ManualClock) -> T:

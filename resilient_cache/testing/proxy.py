@@ -94,7 +94,8 @@ class ChaosProxy:
 
     async def _close(self) -> None:
         self._server.close()
-        await _cancelled(asyncio.all_tasks() - {asyncio.current_task()})
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # one that was just made may make another
+            await _cancelled(others)
 
     async def _change(self, fault: WireFault | None, seconds: float) -> None:
         self._fault, self._seconds, self._since = fault, seconds, self._loop.time()

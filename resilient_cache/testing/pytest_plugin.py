@@ -14,7 +14,9 @@ from .watching import CacheFaults, CacheRecorder
 __all__ = ["cache_faults", "cache_recorder", "fake_clock"]
 
 # What a failed assertion of a contract is about, shown as in the test's own file.
-pytest.register_assert_rewrite("resilient_cache.testing._laws", "resilient_cache.testing.contracts")
+pytest.register_assert_rewrite(
+    *(f"resilient_cache.testing.{module}" for module in ("_laws", "contracts", "plane_contracts"))
+)
 
 
 @pytest.fixture

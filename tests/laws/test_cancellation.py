@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from resilient_cache import LoadTimeout
 from resilient_cache.testing import Fault, FaultKind
 
 from ..virtual import pass_time
@@ -109,6 +110,41 @@ def test_heirs_that_are_cancelled_hand_over_in_turn() -> None:
         assert [call.cancelled() for call in calls] == [True] * 4 + [False]
         assert room.most["k"] == 1
         assert room.requests() == 1
+
+    room.run(main)
+
+
+def test_a_leader_that_ran_out_of_time_may_ask_again() -> None:
+    """L14: it waits for the one that took the lead from it, and that is no circle: it leads no more."""
+    room = Room(memory=0)
+
+    async def hasty() -> Any:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await room.load("k")
+        return await room.load("k")
+
+    async def main() -> None:
+        assert list(await asyncio.gather(hasty(), room.load("k"))) == [2, 2]
+
+    room.run(main)
+
+
+def test_who_has_lost_patience_inherits_nothing() -> None:
+    """L14: a leader that is cancelled hands over to one that still waits."""
+    room = Room(memory=0)
+
+    async def main() -> None:
+        leader = asyncio.create_task(room.load("k", 9.0))
+        await pass_time(0)
+        with pytest.raises(LoadTimeout):
+            await room.cache.get_or_load("k", pass_time, policy=replace(POLICY, load_timeout=1.0))
+        patient = asyncio.create_task(room.load("k"))
+        await pass_time(0)
+        leader.cancel()
+        began = room.clock.monotonic()
+        assert await patient == 2
+        assert room.clock.monotonic() - began == 1.0
 
     room.run(main)
 

@@ -145,7 +145,7 @@ def test_a_late_answer_says_nothing(stage: Make) -> None:
     guard = cache.cache._rules.guard
     from resilient_cache.outcome import Operation
 
-    late = [guard.admit(Operation.GET, FOREVER) for _ in range(5)]
+    late = [guard.admit(Operation.GET, FOREVER, "k") for _ in range(5)]
     trip(cache)
     cache.clock.advance(1)
     for _ in range(2):
@@ -182,7 +182,7 @@ def test_permits_that_never_come_back_expire(stage: Make) -> None:
     cache = stage(policy=replace(POLICY, max_store_calls=2))
     guard = cache.cache._rules.guard
     for _ in range(2):
-        guard.admit(Operation.GET, FOREVER)
+        guard.admit(Operation.GET, FOREVER, "k")
     assert cache.lookup("k").reason is Reason.BUSY
     cache.clock.advance(5)
     assert cache.lookup("k").reason is Reason.ABSENT

@@ -268,7 +268,7 @@ def test_a_mark_that_lands_late_revives_nothing_for_longer_than_the_second_look(
     assert there.invalidate(0, what) is Invalidation.CONFIRMED
     there.stage.stored.update(before)
     assert there.get(2) == "old"  # which knows no better
-    there.pass_time(MARKED.inflight_max)
+    there.pass_time(5.0)
     there.stage.run(there.caches[0]._upkeep.step)
     there.pass_time(4.0)
     assert [there.get(process) for process in (0, 1, 2)] == [None] * 3
@@ -283,7 +283,7 @@ def test_a_mark_that_is_as_it_was_set_is_left_alone(fleet: Callable[..., Fleet],
     there = fleet(count=2)
     there.warm()
     there.invalidate(0, what)
-    there.pass_time(MARKED.inflight_max)
+    there.pass_time(5.0)
     there.load(0, tagged("new"))
     there.stage.plan.then("get", DOWN)
     there.stage.run(there.caches[0]._upkeep.step)  # the store is asked again later

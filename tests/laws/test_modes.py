@@ -76,6 +76,7 @@ def test_a_negative_value_is_remembered_as_it_is(stage: Callable[..., Any]) -> N
     assert there.load("k", []) == []
     again = there.lookup("k")
     assert (again.value, str(again.source), there.loads) == ([], "negative", 1)
+    assert there.load("k", ["another"]) == []
 
 
 def test_every_mode_has_a_line() -> None:
@@ -84,7 +85,7 @@ def test_every_mode_has_a_line() -> None:
 
 
 def test_without_a_store_nothing_is_made_for_one(stage: Callable[..., Any]) -> None:
-    """L4: a cache without a store encodes nothing, so it keeps what no codec can."""
+    """L4: a cache without a store encodes nothing, so it keeps what no codec can, and fences only what is replaced."""
     there: Stage = stage()
     make: Any = ResilientCache if there.colour == "sync" else AsyncResilientCache
     there.cache = make(None, name="alone", memory=10)
@@ -92,6 +93,11 @@ def test_without_a_store_nothing_is_made_for_one(stage: Callable[..., Any]) -> N
     there.set("set", anything)
     assert there.load("loaded", anything) is there.get("set") is there.get("loaded") is anything
     assert not {name: count for name, count in there.cache.stats().items() if "stor" in name and count}
+    assert there.cache.health()["fences"] == 0
+    there.cache.mode = Mode.BYPASS
+    assert there.run(there.cache.refresh, "set", there.loader("new")) == "new"
+    there.cache.mode = Mode.ON
+    assert there.get("set") is None
 
 
 def test_a_bypass_ends_with_its_last_block(stage: Callable[..., Any]) -> None:
@@ -106,6 +112,15 @@ def test_a_bypass_ends_with_its_last_block(stage: Callable[..., Any]) -> None:
     with contextlib.suppress(OSError), there.cache.bypassed():
         raise OSError
     assert [*modes, there.cache.mode] == [Mode.ON, Mode.BYPASS, Mode.BYPASS, Mode.BYPASS, Mode.ON]
+
+
+def test_memory_is_not_used_within_a_bypass(stage: Callable[..., Any]) -> None:
+    """L20: within `bypassed()` what memory has answers nobody; after it, it answers again."""
+    there: Stage = stage(memory=10)
+    there.set("k", "kept")
+    with there.cache.bypassed():
+        assert (there.get("k"), there.load("k", "loaded")) == (None, "loaded")
+    assert there.get("k") == there.load("k", "again") == "kept"
 
 
 def test_closing_again_is_nothing(stage: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,24 @@ def test_everyone_who_asks_meanwhile_shares_one_error() -> None:
         assert all(result is down for result in results)
         assert room.started == 1
         assert room.cache.stats()["errors"] == 20
+
+    room.run(main)
+
+
+def test_a_shared_error_has_one_way_behind_it() -> None:
+    """L3: each caller sees the loader's frames and its own, and never those of others that share the error."""
+    room = Room(memory=0)
+
+    async def caught() -> list[str]:
+        try:
+            await room.load("k", outcome=OSError("down"))
+        except OSError as error:
+            return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        raise AssertionError
+
+    async def main() -> None:
+        ways = await asyncio.gather(*(caught() for _ in range(5)))
+        assert [(way.count("caught"), way.count("loader")) for way in ways] == [(1, 1)] * 5
 
     room.run(main)
 

@@ -35,8 +35,8 @@ class Room:
         self.started: list[Hold] = []
         self.lock = threading.Condition()
 
-    def load(self, key: str = "k") -> Future[Any]:
-        """`get_or_load` in a thread of its own; the load is held."""
+    def load(self, key: str = "k", way: str = "get_or_load", **options: Any) -> Future[Any]:
+        """`get_or_load`, or another way, in a thread of its own; the load is held."""
 
         def loader(_: str) -> Any:
             with self.lock:
@@ -45,7 +45,7 @@ class Room:
                 self.lock.notify_all()
             return hold.wait()
 
-        return self.pool.submit(self.cache.get_or_load, key, loader)
+        return self.pool.submit(getattr(self.cache, way), key, loader, **options)
 
     def nth(self, number: int) -> Hold:
         """The load of this number, once it has begun."""
@@ -142,6 +142,22 @@ def test_a_leader_that_is_struck_hands_over_to_exactly_one(rooms: Callable[..., 
     assert [call.result(PATIENCE) for call in others] == [2] * 5
     assert len(room.started) == 2
     assert room.cache.stats()["requests"] == 5
+
+
+def test_who_has_lost_patience_inherits_nothing(rooms: Callable[..., Room]) -> None:
+    """L14: a leader that is struck hands over to one that still waits."""
+    room = rooms(memory=0, policy=replace(POLICY, timeout=0.001))
+    room.load()
+    hold = room.nth(1)
+    hasty = room.load(policy=replace(POLICY, load_timeout=0.015625))
+    room.waiting(1)
+    patient = room.load()
+    room.waiting(2)
+    room.clock.advance(1)
+    assert isinstance(hasty.exception(PATIENCE), LoadTimeout)
+    hold.end(Interrupt())
+    room.nth(2).end()
+    assert patient.result(PATIENCE) == 2
 
 
 def test_a_stuck_flight_is_replaced_by_exactly_one(rooms: Callable[..., Room]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from resilient_cache import Mode, NoSafeValue, Reason, Source, events
+from resilient_cache import Invalidation, Mode, NoSafeValue, Reason, Source, events
 from resilient_cache.testing import Fault, FaultKind
 
 from .drivers import COLOURS, AsyncDriver, SyncDriver, run
@@ -33,6 +33,8 @@ def test_labels_are_from_closed_sets(
             value = getattr(event, field.name)
             if field.name == "cache":
                 assert value == "laws"
+            elif field.name == "shard":
+                assert value == "", "the store has no shards"
             else:
                 assert value is None or isinstance(value, enum.StrEnum | int | float), f"{event}: {field.name}"
     served = [event for event in told if isinstance(event, events.Served)]
@@ -55,6 +57,54 @@ def test_a_hook_that_comes_back_changes_nothing(stage: Make) -> None:
     assert cache.load("k", "v") == "v"
     assert cache.get("k") == "v"
     assert [event.source for event in told if isinstance(event, events.Served)] == [Source.LOADER, Source.MEMORY]
+
+
+def test_a_hook_is_told_what_the_caller_is(stage: Make) -> None:
+    """L18: source and reason of an answer are the same in its event, also of what memory or a stand-in answers."""
+    told: list[tuple[Source, Reason]] = []
+
+    def note(event: events.Event) -> None:
+        if isinstance(event, events.Served):
+            told.append((event.source, event.reason))
+
+    cache = stage(hooks=[note], memory=10)
+    down = cache.loader(OSError("down"))
+    seen = [cache.lookup("k"), cache.lookup("k", cache.loader("v")), cache.lookup("k")]
+    cache.clock.advance(100)
+    seen += [cache.lookup("k"), cache.lookup("k", down), cache.lookup("k", down)]
+    assert [(each.source, each.reason) for each in seen] == told
+    assert told == [
+        (Source.NONE, Reason.ABSENT),
+        (Source.LOADER, Reason.ABSENT),
+        (Source.MEMORY, Reason.HIT),
+        (Source.NONE, Reason.EXPIRED),
+        (Source.STALE, Reason.EXPIRED),
+        (Source.STALE, Reason.EXPIRED),
+    ]
+    assert cache.loads == 2
+
+
+def test_a_hook_is_told_what_was_refused(stage: Make) -> None:
+    """L18: that the store held something which may not be served, and why."""
+    told: list[events.Event] = []
+    cache = stage(hooks=[told.append])
+    cache.poison("k", b"garbage")
+    assert cache.load("k", "v") == "v"
+    assert [event for event in told if isinstance(event, events.EntryRefused)] == [
+        events.EntryRefused("laws", Reason.CORRUPT)
+    ]
+
+
+def test_invalidations_are_told_and_counted(stage: Make) -> None:
+    """L18, L19: each with the word that its caller was given."""
+    told: list[events.Event] = []
+    cache = stage(hooks=[told.append])
+    cache.plan.then("delete", Fault(FaultKind.RAISE))
+    words = [cache.invalidate("k"), cache.invalidate("k"), cache.invalidate("k")]
+    assert words == [Invalidation.PENDING, Invalidation.CONFIRMED, Invalidation.CONFIRMED]
+    assert [event.outcome for event in told if isinstance(event, events.Invalidated)] == words
+    counted = cache.cache.stats()
+    assert (counted["invalidations_pending"], counted["invalidations_confirmed"]) == (1, 2)
 
 
 def test_a_hook_runs_under_no_lock(stage: Make) -> None:

@@ -181,6 +181,7 @@ def test_a_flight_begins_as_it_was_told() -> None:
     flight = take_off(flights, now=3.0)
     assert (flight.key, flight.stamp, flight.since, flight.mode) == ("k", 7, 3.0, MODE)
     assert (flight.outcome, flight.stand_in, flight.detached, flight.leader) == (None, None, False, None)
+    assert not flight.forced
     assert flights.find_locked("k", MODE, 3.0) is flight
     assert flights.find_locked("other", MODE, 3.0) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from threading import RLock
 from typing import Any
 
@@ -11,7 +12,7 @@ from resilient_cache import Mode, Source
 from resilient_cache._local import Local
 from resilient_cache._request import GATES, Candidate, Request
 from resilient_cache.entry import MICROS
-from resilient_cache.flights import Flight
+from resilient_cache.flights import Flight, lead
 from resilient_cache.policy import CachePolicy
 from resilient_cache.testing import ManualClock
 
@@ -36,17 +37,18 @@ def test_a_value_ends_what_was_said_of_there_being_none() -> None:
     """Also when the value has been pushed out of memory since: none is not what comes back."""
     local = make()
     request = Request("k", CachePolicy(), Mode.ON, GATES[Mode.ON], since=0.0, until=9.0)
-    request.stamp = local.stamps.next()
+    request.stamp, request.loading_since = local.stamps.next(), 0.0
     local.keep_negative(request, None, 9e9, Flight("k", Mode.ON, request.stamp, 0.0))
     assert local.negatives.get("k")
     assert local.keep("k", Candidate(1, 9e9, 9e9, local.stamps.next()))
     assert local.negatives.get("k") is None
 
 
-def asking(now: float = 0.0) -> Request:
+def asking(now: float = 0.0, key: str = "k") -> Request:
     """A request of somebody with a loader."""
-    made = Request("k", CachePolicy(), Mode.ON, GATES[Mode.ON], since=now, until=9e9)
+    made = Request(key, CachePolicy(), Mode.ON, GATES[Mode.ON], since=now, until=9e9)
     made.loads = True
+    made.loading_since = 0.0
     return made
 
 
@@ -89,3 +91,73 @@ def test_nothing_is_younger_than_now() -> None:
     """A stamp may be ahead of the clock: each is later than the one before."""
     local = make()
     assert local.age(local.stamps.next() + MICROS) == 0
+
+
+def learned(local: Local, stamp: int, *, stand_in: Candidate | None = None, detached: bool = False) -> None:
+    """Keep until 5.0 that a load of `stamp` has found none."""
+    request, flight = asking(), Flight[Any]("k", Mode.ON, stamp, 0.0)
+    request.stamp, request.stand_in, flight.detached = stamp, stand_in, detached
+    local.keep_negative(request, None, 5.0, flight)
+
+
+def test_what_there_was_ends_with_the_word_that_there_is_none() -> None:
+    """Neither what stood in for it nor what the store still has comes back when that word is forgotten."""
+    local = make()
+    old = Candidate("old", 1.0, 99.0, local.stamps.next())
+    assert local.rest("k", old, 50.0)
+    learned(local, local.stamps.next(), stand_in=old)
+    assert local.recall(asking(4.5)) == (Source.NEGATIVE, None)
+    assert local.recall(asking(5.0)) is None
+    assert not local.fences.admits("k", old.stamp)
+
+
+def test_keys_that_never_were_use_up_no_fences() -> None:
+    """However many of them are asked for."""
+    local = make()
+    learned(local, local.stamps.next())
+    assert len(local.fences) == 0
+
+
+def test_who_was_replaced_ends_nothing() -> None:
+    """A load that finds none when another has taken its place is not to be believed."""
+    local = make()
+    stamp = local.stamps.next()
+    assert local.keep("k", Candidate("new", 9.0, 9.0, local.stamps.next()))
+    learned(local, stamp, detached=True)
+    assert local.recall(asking(4.5)) == (Source.MEMORY, "new")
+
+
+class Seat:
+    """Somebody who waits."""
+
+    verdict: str | None = None
+
+    def wake(self) -> bool:
+        return True
+
+
+def test_who_leaves_needs_the_flight_no_more() -> None:
+    """Its own flight can be waited for from the one that it left: that is no circle."""
+
+    def nested() -> None:
+        mine, _ = local.board(asking(key="mine"), Seat, 0.0)
+        lead(mine)
+        found, seat = local.board(asking(key="theirs"), Seat, 0.0)
+        assert found is theirs
+        assert mine.waits_for([theirs])
+        local.leave(theirs, seat, 0.0)
+        assert not mine.waits_for([theirs])
+
+    local = make()
+    theirs, _ = local.board(asking(key="theirs"), Seat, 0.0)
+    copy_context().run(nested)
+
+
+def test_a_child_has_a_number_of_its_own() -> None:
+    """Not its parent's, nor that of another child, nor 0."""
+    local = make()
+    numbers = {0, local.node}
+    for _ in range(2):
+        local.forked()
+        numbers.add(local.node)
+    assert len(numbers) == 4

@@ -108,6 +108,17 @@ def test_a_predicate_for_negative_answers_that_fails(colour: str, negative: Call
 
 
 @both_colours
+def test_a_ttl_that_a_function_gives(colour: str) -> None:
+    """Each value is fresh for as long as the policy's function says of it, whether it was loaded or set."""
+    stage = Stage(colour, memory=10, policy=replace(POLICY, ttl=lambda value: value, stale_for=0))
+    for seconds in (5, 50):
+        stage.load(f"loaded {seconds}", seconds)
+        stage.set(f"set {seconds}", seconds)
+    stage.clock.advance(10)
+    assert [stage.get(f"{way} {seconds}") for seconds in (5, 50) for way in ("loaded", "set")] == [None, None, 50, 50]
+
+
+@both_colours
 @pytest.mark.parametrize("ttl", [lambda _: 1 / 0, lambda _: "long", lambda _: -1], ids=["raises", "text", "negative"])
 def test_a_ttl_function_that_fails(colour: str, ttl: Callable[[Any], Any]) -> None:
     """A value whose ttl cannot be told is given and not kept, whether it was loaded or set."""

@@ -13,6 +13,7 @@ from resilient_cache.flights import Flight
 from resilient_cache.testing import AsyncFaultyAdapter, ManualClock, run_virtual
 from resilient_cache.testing.simulation import SeededLoop, Tape
 
+from ..laws.test_threads import PATIENCE, Interrupt, Room
 from ..virtual import pass_time
 
 
@@ -80,6 +81,16 @@ def test_a_refresh_whose_flight_was_ended_joins_another_refresh_and_nothing_that
     assert not leads, "everybody else joins a refresh"
 
 
+def test_a_refresh_that_is_the_first_thing_ever_asked_of_a_cache() -> None:
+    """It joins the refresh that ended its flight, as any other would."""
+    local = Local(10, CachePolicy(), ManualClock(), RLock())
+    first, _, _ = boarding(local, forced=True)
+    _, other, _ = boarding(local, forced=True)
+    flight, seat = local.board(first, Aboard, 0.0)
+    assert flight is other
+    assert seat is not None
+
+
 def test_who_inherits_a_refresh_asks_no_store() -> None:
     """It is waited for by those who asked for a load; what it gives is written."""
 
@@ -103,3 +114,19 @@ def test_who_inherits_a_refresh_asks_no_store() -> None:
 
     clock = ManualClock()
     run_virtual(main(), clock)
+
+
+def test_a_thread_that_inherits_a_refresh_asks_no_store() -> None:
+    """The same for threads."""
+    room = Room(memory=0)
+    room.cache.set("k", "old")
+    room.load(way="refresh")
+    hold = room.nth(1)
+    heir = room.load()
+    room.waiting(1)
+    hold.end(Interrupt())
+    room.nth(2).end()
+    assert heir.result(PATIENCE) == 2
+    assert [call.operation for call in room.store.calls] == ["set", "set"]
+    assert room.cache.get("k") == 2
+    room.pool.shutdown()

@@ -1,0 +1,37 @@
+"""Calls to what stands beside the store, a durable journal or a backplane, for tasks. Twin: `_thread_calls`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+__all__ = ["FAILED", "attempt", "hand_over", "perform"]
+
+FAILED: Final = object()
+"""In place of a result."""
+
+
+async def attempt(function: Callable[..., Any], *args: object) -> Any:
+    """What a call of a durable journal gives, `FAILED` when it fails. In a thread: a disk may take its time."""
+    try:
+        return await asyncio.to_thread(function, *args)
+    except Exception:  # noqa: BLE001 - around a store
+        return FAILED
+
+
+async def perform(function: Callable[..., Awaitable[Any]] | None, *args: object) -> Any:
+    """What a coroutine function of a backplane gives, `FAILED` when it fails; None where there is none."""
+    try:
+        return None if function is None else await function(*args)
+    except Exception:  # noqa: BLE001 - around a store
+        return FAILED
+
+
+async def hand_over(limit: float, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
+    """What publishing to a backplane gives, `FAILED` when it fails or takes longer than `limit` seconds."""
+    try:
+        async with asyncio.timeout(limit):
+            return await perform(function, *args)
+    except TimeoutError:
+        return FAILED

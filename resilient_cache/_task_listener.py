@@ -1,0 +1,51 @@
+"""A task that listens to a backplane for as long as its cache is open. Twin: `_thread_listener`.
+
+It starts with the first call that touches the store, and again in another loop when its own was closed. A subscription
+that ends is made anew after a pause; in between the cache does without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import Any, final
+
+from ._plane import Plane
+from ._task_calls import perform
+
+__all__ = ["Listener"]
+
+
+@final
+class Listener:
+    """One cache's ear on its backplane."""
+
+    __slots__ = ("_backplane", "_closed", "_plane", "_task")
+
+    def __init__(self, plane: Plane, backplane: Any) -> None:
+        self._plane = plane
+        self._backplane = backplane
+        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """See to it that somebody listens."""
+        if self._closed or (self._task is not None and not self._task.done() and not self._task.get_loop().is_closed()):
+            return
+        self._task = asyncio.get_running_loop().create_task(self._listen(), context=Context())  # of nobody's request
+
+    async def close(self) -> None:
+        """Listen no more, and close the backplane."""
+        self._closed = True
+        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1.0)
+        await perform(getattr(self._backplane, "aclose", None))
+
+    async def _listen(self) -> None:
+        plane, tries = self._plane, 0
+        while not self._closed:
+            await perform(self._backplane.listen, plane.channel, plane.ready, plane.receive)
+            tries = 0 if plane.listening else tries + 1
+            plane.lost()
+            await asyncio.sleep(plane.pause_after(tries))

@@ -1,0 +1,53 @@
+"""A daemon thread that listens to a backplane for as long as its cache is open. Twin: `_task_listener`.
+
+It starts with the first call that touches the store, and again in a forked child. A subscription that ends is made anew
+after a pause; in between the cache does without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import Context
+from typing import Any, final
+
+from ._plane import Plane
+from ._thread_calls import attempt
+
+__all__ = ["Listener"]
+
+
+@final
+class Listener:
+    """One cache's ear on its backplane."""
+
+    __slots__ = ("_backplane", "_closing", "_plane", "_thread")
+
+    def __init__(self, plane: Plane, backplane: Any) -> None:
+        self._plane = plane
+        self._backplane = backplane
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """See to it that somebody listens. Where no thread can run nobody does."""
+        if self._closing.is_set() or (self._thread is not None and self._thread.is_alive()):
+            return
+        listen = lambda: Context().run(self._listen)  # noqa: E731 - of nobody's request
+        self._thread = threading.Thread(target=listen, name="resilient_cache listens", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads can be started
+            self._thread = None
+
+    def close(self) -> None:
+        """Listen no more. The backplane is closed, or the thread would go on until it hears something."""
+        self._closing.set()
+        attempt(getattr(self._backplane, "close", list))  # or nothing
+
+    def _listen(self) -> None:
+        plane, tries = self._plane, 0
+        while not self._closing.is_set():
+            attempt(self._backplane.listen, plane.channel, plane.ready, plane.receive)
+            tries = 0 if plane.listening else tries + 1
+            plane.lost()
+            self._closing.wait(plane.pause_after(tries))

@@ -1,0 +1,137 @@
+"""A durable journal: what the store had not confirmed is known to the next process before it reads anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
+
+from resilient_cache import Invalidation, MisuseError
+from resilient_cache.events import JournalFailed, Settled
+from resilient_cache.testing import Fault, FaultKind
+
+from .stage import Stage
+
+DOWN = Fault(FaultKind.RAISE)
+Make = Callable[..., Stage]
+
+
+class Disk:
+    """A durable journal in memory, which `fails` on demand."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.fails = False
+        self.closed = 0
+
+    def load(self) -> Iterable[tuple[str, int]]:
+        self._in_order()
+        return list(self.rows.items())
+
+    def add(self, name: str, stamp: int, /) -> None:
+        self._in_order()
+        self.rows[name] = max(stamp, self.rows.get(name, 0))
+
+    def strike(self, settled: Sequence[tuple[str, int]], /) -> None:
+        self._in_order()
+        for name, stamp in settled:
+            if self.rows.get(name, stamp + 1) <= stamp:
+                del self.rows[name]
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def _in_order(self) -> None:
+        if self.fails:
+            raise OSError("disk full")
+
+
+def test_the_next_process_deletes_before_it_reads(stage: Make) -> None:
+    disk = Disk()
+    first = stage(journal=disk)
+    first.set("k", "old")
+    first.plan.during(DOWN)
+    assert first.invalidate("k") is Invalidation.PENDING
+    first.plan.calm()
+    assert list(disk.rows) == ["kk"]
+
+    told: list[object] = []
+    second = first.another(journal=disk, hooks=[told.append])
+    assert first.run(second.get, "k") is None
+    calls = [(call.operation, call.key) for call in first.adapter.calls[-2:]]
+    assert calls == [("delete", "laws:k"), ("get", "laws:k")]
+    assert first.stored == {}
+    assert any(isinstance(event, Settled) for event in told)
+
+
+def test_nothing_old_is_served_where_the_store_cannot_be_asked_yet(stage: Make) -> None:
+    """The first read comes while the store takes no deletes: what it has is refused all the same."""
+    disk = Disk()
+    first = stage(journal=disk)
+    first.set("k", "old")
+    first.plan.during(DOWN, "delete")
+    assert first.invalidate("k") is Invalidation.PENDING
+    second = first.another(journal=disk)
+    assert first.run(second.get, "k") is None
+    assert first.stored != {}
+    assert second.health()["pending_invalidations"] == 1
+
+
+def test_a_row_goes_with_the_second_delete(stage: Make) -> None:
+    disk = Disk()
+    first = stage(journal=disk)
+    first.set("k", "v")
+    assert first.invalidate("k") is Invalidation.CONFIRMED
+    assert list(disk.rows) == ["kk"]
+    first.clock.advance(5.0)
+    first.get("another")
+    first.run_behind()
+    assert disk.rows == {}
+
+
+def test_a_write_of_unknown_outcome_is_written_down(stage: Make) -> None:
+    disk = Disk()
+    first = stage(journal=disk)
+    first.plan.during(DOWN, "set")
+    first.load("k", "v")
+    assert list(disk.rows) == ["kk"]
+
+
+def test_a_disk_that_fails_costs_nothing_but_an_event(stage: Make) -> None:
+    disk, told = Disk(), list[object]()
+    disk.fails = True
+    first = stage(journal=disk, hooks=[told.append])
+    assert first.load("k", "v") == "v"
+    first.plan.during(DOWN)
+    assert first.invalidate("k") is Invalidation.PENDING
+    first.plan.calm()
+    first.clock.advance(1.0)
+    assert first.load("k", "w") == "w"
+    first.run_behind()
+    first.clock.advance(5.0)
+    assert first.get("k") is not None
+    first.run_behind()
+    assert first.stored == {}
+    assert {type(event) for event in told} >= {JournalFailed}
+    assert first.cache.stats()["journal_errors"] == 3  # to load, to note, to strike
+
+
+@pytest.mark.parametrize("rows", [None, 7, [("kk",)], [("kk", "7"), (7, 7)]])
+def test_rows_that_are_none(stage: Make, rows: object) -> None:
+    disk = Disk()
+    disk.load = lambda: rows  # type: ignore[method-assign, return-value, assignment]
+    first = stage(journal=disk)
+    assert first.load("k", "v") == "v"
+    assert first.cache.health()["pending_invalidations"] == 0
+
+
+def test_it_is_closed_with_the_cache(stage: Make) -> None:
+    disk = Disk()
+    first = stage(journal=disk)
+    first.run(first.cache.close if first.colour == "sync" else first.cache.aclose)
+    assert disk.closed == 1
+
+
+def test_what_is_no_journal_is_refused(stage: Make) -> None:
+    with pytest.raises(MisuseError, match="load, add and strike"):
+        stage(journal=object())

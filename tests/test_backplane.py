@@ -1,0 +1,161 @@
+"""Backplanes for real: threads that listen, servers that die, caches of both colours on one channel."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from resilient_cache import AsyncResilientCache, CachePolicy, ResilientCache
+from resilient_cache.adapters import MappingAdapter
+from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
+from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisBackplane
+from resilient_cache.testing import BackplaneHub, LocalBackplane
+
+from .servers import ValkeyServer, in_child
+
+pytestmark = pytest.mark.realtime
+
+POLICY = CachePolicy(ttl=600, stale_for=600, jitter=0, timeout=0.25)
+
+
+def until(condition: Callable[[], object], seconds: float = 5.0) -> float:
+    """Wait for `condition`; how long it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() < began + seconds, "it never came"
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def listens(cache: Any) -> bool:
+    health: dict[str, Any] = cache.health()["backplane"]
+    return bool(health["listening"])
+
+
+def mine() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name == "resilient_cache listens"}
+
+
+class Pair:
+    """Two synchronous caches over one mapping, on one hub."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.hub = BackplaneHub()
+        self.shared: dict[str, Any] = {}
+        self._stack = stack
+        self.here, self.there = self.another(), self.another()
+        for cache in (self.here, self.there):
+            cache.get("the first call")
+            until(lambda cache=cache: listens(cache))  # type: ignore[misc]
+
+    def another(self) -> ResilientCache[str, str]:
+        return self._stack.enter_context(
+            ResilientCache(
+                MappingAdapter(self.shared),
+                name="pair",
+                memory=100,
+                policy=POLICY,
+                backplane=LocalBackplane(self.hub),
+            )
+        )
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with ExitStack() as stack:
+        yield Pair(stack)
+    until(lambda: not mine())
+
+
+def test_threads_hear_what_is_invalidated(pair: Pair) -> None:
+    assert pair.here.get_or_load("k", lambda _: "old") == pair.there.get("k") == "old"
+    pair.shared.clear()
+    assert pair.there.get("k") == "old"
+    pair.here.invalidate("k")
+    until(lambda: pair.there.get("k") is None)
+
+
+def test_a_thread_whose_subscription_ends_listens_again_and_trusts_no_copy(pair: Pair) -> None:
+    assert pair.here.get_or_load("k", lambda _: "old") == pair.there.get("k") == "old"
+    pair.shared.clear()
+    pair.hub.down()
+    until(lambda: not listens(pair.there))
+    assert pair.there.get("k") is None
+    pair.hub.heal()
+    until(lambda: listens(pair.there))
+
+
+def test_a_forked_child_listens_itself(pair: Pair) -> None:
+    def child() -> bool:
+        heard = not any(thread.name.endswith("listens") for thread in threading.enumerate())
+        pair.there.get("its first call")
+        return heard and until(lambda: mine()) < 5
+
+    assert in_child(child)
+
+
+def test_where_no_thread_can_be_started_the_cache_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    hub = BackplaneHub()
+    with ResilientCache(MappingAdapter(), name="pair", backplane=LocalBackplane(hub)) as cache:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert cache.get_or_load("k", lambda _: "v") == "v"
+            cache.invalidate("k")
+        assert not listens(cache)
+        cache.get("k")
+        until(lambda: listens(cache))
+        until(lambda: hub.messages)
+    cache.close()
+
+
+def test_both_colours_over_a_server_that_dies(valkey_server: ValkeyServer) -> None:
+    """The async process hears of what the sync one invalidated while the server was down, within 1 s of the replay."""
+    sync_cache: ResilientCache[str, str] = ResilientCache(
+        RedisAdapter.from_url(valkey_server.url),
+        name="both",
+        memory=100,
+        policy=POLICY,
+        backplane=RedisBackplane.from_url(valkey_server.url),
+    )
+    numbers = iter(range(100))
+
+    async def main() -> float:
+        there: AsyncResilientCache[str, str] = AsyncResilientCache(
+            AsyncRedisAdapter.from_url(valkey_server.url),
+            name="both",
+            memory=100,
+            policy=POLICY,
+            backplane=AsyncRedisBackplane.from_url(valkey_server.url),
+        )
+        sync_cache.get_or_load("k", lambda _: f"v{next(numbers)}")
+        await there.get("k")
+        while not (listens(there) and listens(sync_cache)):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+        assert await there.get("k") == "v0"
+        valkey_server.command("SAVE")
+        valkey_server.kill()
+        assert str(await asyncio.to_thread(sync_cache.invalidate, "k")) == "pending"
+        assert sync_cache.get("k") is None
+        valkey_server.start()
+        while sync_cache.health()["pending_invalidations"]:
+            assert sync_cache.get("k") is None
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        while await there.get("k") is not None:
+            assert time.monotonic() < began + 1.0, "the old value is served 1 s after the replay"
+            await asyncio.sleep(0.005)
+        took = time.monotonic() - began
+        await there.aclose()
+        return took
+
+    print(f"heard {asyncio.run(main()):.3f} s after the replay")  # noqa: T201
+    assert sync_cache.close() == 0
