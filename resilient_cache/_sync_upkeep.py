@@ -166,7 +166,9 @@ class Upkeep:
             plane.published(names, handed_over=told)
 
     def _strike(self) -> None:
-        gone = self._rules.debts.let_go() if self._durable is not None else None
+        if self._durable is None:
+            return
+        gone = self._rules.debts.let_go()
         if gone and attempt(self._durable.strike, gone) is FAILED:
             self._rules.debts.not_written()
 

@@ -134,7 +134,7 @@ class History:
 
     async def invalidate(self, process: int, tagged: bool) -> None:
         cache, began = self.caches[process], len(self.loads)
-        done = await self.call(*((cache.invalidate_tag, "t") if tagged else (cache.invalidate_all,)))
+        done = await (self.call(cache.invalidate_tag, "t") if tagged else self.call(cache.invalidate_all))
         confirmed = self.clock.monotonic() if done is Invalidation.CONFIRMED else None
         self.revoked.append(Revoked(process, tagged, began, confirmed))
 
