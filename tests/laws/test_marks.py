@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from resilient_cache import CachePolicy, Entry, Invalidation, MisuseError, Mode, Reason, ResilientCache, Source
+from resilient_cache.entry import Stored
+from resilient_cache.envelope import seal
 from resilient_cache.testing import Fault
 
 from .stage import POLICY, Stage
@@ -479,3 +481,31 @@ def test_a_value_that_is_invalidated_while_its_marks_are_asked_for_is_not_writte
     assert rules.sealing.seal(request, draft) is not None
     rules.local.invalidate("k")
     assert rules.sealing.seal(request, draft) is None
+
+
+@pytest.mark.parametrize("what", ["", "tag:t", "tag:unknown"])
+def test_what_peers_tell_of_a_mark_holds_at_once(fleet: Callable[..., Fleet], what: str) -> None:
+    there = fleet(memory=10, count=2)
+    there.warm()
+    there.caches[1]._rules.local.heard([f"m{what}"])
+    assert there.caches[1]._rules.local.marks.due(what, there.stage.clock.monotonic())
+    assert there.get(1) == ("old" if what == "tag:unknown" else None)
+
+
+@pytest.mark.parametrize("what", ["", "tag:t"])
+def test_what_an_earlier_process_was_owed_of_a_mark_holds_here(fleet: Callable[..., Fleet], what: str) -> None:
+    there = fleet(memory=10, count=2)
+    there.warm()
+    local = there.caches[1]._rules.local
+    local.remember(f"m{what}", local.stamps.next())
+    assert there.get(1) is None
+    assert there.caches[1].health()["pending_invalidations"] == 1
+
+
+@pytest.mark.parametrize("payload", [b"short", bytes(16), b"\xff" * 16, b"\0" * 7 + b"\1" + b"\0" * 7 + b"\2"])
+def test_a_mark_that_is_none_is_as_good_as_lost(stage: Staged, payload: bytes) -> None:
+    there = stage(policy=MARKED)
+    entry = Stored(1, 2, 2, 3, payload)
+    there.stored["laws!"] = (seal(b"laws!", b"", b"mark", entry), 1e9)
+    assert there.set("k", "v")
+    assert there.get("k") == "v"
