@@ -163,6 +163,6 @@ class Upkeep:
         rules, key = self._rules, debt.name[len(KEY) :]
         began = rules.monotonic()
         answer = await self._store.get_behind(key) if debt.confirmed else None
-        if answer is None or not rules.is_newer(key, answer, debt.newest):
+        if answer is None or not rules.is_clean(key, answer, debt.newest):
             answer = await self._store.delete_behind(key)
         return rules.debts.answered(debt, answer, began)

@@ -238,9 +238,11 @@ class Rules:
             request.offer(found)
         return None
 
-    def is_newer(self, key: str, answer: Answer, stamp: int) -> bool:
-        """Whether `answer` is an entry for `key` that was stamped later than `stamp`."""
-        found = self._sealing.open(key, answer.value, self.monotonic()) if answer.failed is None else None
+    def is_clean(self, key: str, answer: Answer, stamp: int) -> bool:
+        """Whether `answer` says that the store has nothing for `key`, or an entry stamped later than `stamp`."""
+        if answer.failed is not None or answer.value is None:
+            return answer.failed is None
+        found = self._sealing.open(key, answer.value, self.monotonic())
         return isinstance(found, Candidate) and found.stamp > stamp
 
     def _from_before(self, request: Request, found: Candidate) -> None:

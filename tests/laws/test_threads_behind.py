@@ -132,6 +132,7 @@ def test_a_cache_that_is_dropped_is_not_kept_by_what_it_is_owed(ticker: Ticker) 
     cache = owing(Store())
     gone = weakref.ref(cache._upkeep)
     assert threads(ticker) == 1
+    del cache
 
     def is_gone() -> bool:
         gc.collect()
