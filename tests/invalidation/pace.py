@@ -40,7 +40,7 @@ class Pace:
 
 PACES = {
     "quick": Pace(
-        CachePolicy(ttl=10, stale_for=20, jitter=0, timeout=0.25, inflight_max=0.5),
+        CachePolicy(ttl=3, stale_for=20, jitter=0, timeout=0.25, inflight_max=0.5),
         BreakerPolicy(hold=0.1, max_hold=0.2), keys=20, held=0.3, count=20_000,
     ),
     "defaults": Pace(
