@@ -226,6 +226,19 @@ def test_a_child_inherits_what_is_owed_and_asks_for_it_at_its_next_call() -> Non
     assert happens(lambda: not store.entries)
 
 
+def test_a_forked_ticker_starts_another_thread(ticker: Ticker) -> None:
+    """What the child does with its copy, seen in the parent: the old thread is not counted on."""
+    store = Store()
+    cache = owing(store)
+    before = threading.active_count()
+    with ticker.lock:
+        ticker.forked()
+    cache.get("another")
+    assert threading.active_count() == before + 1
+    store.down = False
+    assert happens(lambda: threads(ticker) == 0)
+
+
 def happens_within(seconds: float, what: Callable[[], bool]) -> bool:
     time.sleep(seconds)
     return what()
