@@ -52,9 +52,7 @@ class Debts:
         now = self._guard.monotonic()
         with self._guard.lock:
             pause = self._journal.pause_locked(now)
-        if pause is None:
-            return None
-        return max(pause, self._held(now), BREATH if settled == 0 else 0.0)
+        return None if pause is None else max(pause, self._held(now), BREATH if settled == 0 else 0.0)
 
     def answered(self, debt: Debt, answer: Answer, began: float) -> bool:
         """Whether the store did what it was asked for at `began`."""

@@ -252,10 +252,10 @@ class Rules:
             request.offer(found)
         return None
 
-    def is_newer(self, key: str, answer: Answer, stamp: int) -> bool:
-        """Whether `answer` is an entry for `key` that may be served, stamped later than `stamp`."""
-        if answer.failed is not None:
-            return False
+    def is_clean(self, key: str, answer: Answer, stamp: int) -> bool:
+        """Whether `answer` says that the store has nothing for `key`, or an entry stamped later than `stamp`."""
+        if answer.failed is not None or answer.value is None:
+            return answer.failed is None
         now = self.monotonic()
         request = Request(key, self.policy, Mode.ON, GATES[Mode.ON], since=now, until=now)
         found = self.sealing.open(request, answer.value, now)

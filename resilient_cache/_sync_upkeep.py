@@ -192,7 +192,7 @@ class Upkeep:
 
     def _delete(self, debt: Debt, key: str) -> Answer:
         answer = self._store.get_behind(key) if debt.confirmed else None
-        if answer is not None and self._rules.is_newer(key, answer, debt.newest):
+        if answer is not None and self._rules.is_clean(key, answer, debt.newest):
             return answer
         return self._store.delete_behind(key)
 

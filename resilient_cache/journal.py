@@ -2,9 +2,9 @@
 
 Theory. A delete that failed leaves the old entry in the store for everybody who has no fence. And one that was
 acknowledged may be undone: a write that was on its way to the server can land after it (50 of 50 in one measurement).
-So an invalidation is over only when the store has confirmed two deletes, the second one `again_after` seconds after the
+So an invalidation is over only when the store has confirmed it twice, the second time `again_after` seconds after the
 first; no write is on its way for longer than that. What the store has by then may be newer than the invalidation and
-every write that could land late: that is looked at first, and not deleted.
+every write that could land late. So the second time it is looked at first, and deleted only if it may be old.
 
   owed        not confirmed yet: asked for until it is, with growing pauses
   confirmed   once; asked for once more when `again_after` is over

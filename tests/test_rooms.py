@@ -96,6 +96,7 @@ MAY_WAIT = {"servers.py", "topologies.py", "virtual.py"} | {  # real processes; 
     f"faults/{name}.py"
     for name in ("load", "play", "scenes")  # what the real-time tests there are made of
 }
+MAY_WAIT |= {f"invalidation/{name}.py" for name in ("late", "million", "moves")}
 
 
 def waits(source: str) -> bool:

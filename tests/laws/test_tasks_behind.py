@@ -48,14 +48,14 @@ def test_a_store_that_is_back_is_asked_by_itself() -> None:
         await pass_time(7.0)
         assert pending(room) == 1
         room.plan.calm()
-        late = room.store.inner.entries["laws:k"]  # type: ignore[attr-defined]
+        late = room.store.inner.entries["laws:k"]
         await pass_time(12.0)  # a hold and a pause
         assert (pending(room), stored(room)) == (0, [])
         assert await room.cache.get("k") is None
         assert len(told) == 1
         assert 7.0 < told[0].age < 19.0
         await pass_time(AGAIN)
-        room.store.inner.entries["laws:k"] = late  # type: ignore[attr-defined]
+        room.store.inner.entries["laws:k"] = late
         await pass_time(60)
         assert stored(room) == ["laws:k"]  # it is over
         assert tasks() == 0
@@ -69,9 +69,9 @@ def test_the_second_delete_comes_by_itself() -> None:
 
     async def main() -> None:
         await room.cache.set("k", "old")
-        late = room.store.inner.entries["laws:k"]  # type: ignore[attr-defined]
+        late = room.store.inner.entries["laws:k"]
         assert await room.cache.invalidate("k") is Invalidation.CONFIRMED
-        room.store.inner.entries["laws:k"] = late  # type: ignore[attr-defined]
+        room.store.inner.entries["laws:k"] = late
         await pass_time(AGAIN - 0.1)
         assert stored(room) == ["laws:k"]
         await pass_time(0.2)
@@ -157,7 +157,7 @@ def test_a_loop_that_was_left_without_a_word_is_not_waited_for() -> None:
 
     run_virtual(second(), room.clock)
     for task in left:
-        task.get_coro().close()  # type: ignore[union-attr]
+        task.get_coro().close()
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
@@ -226,6 +226,8 @@ def test_close_ends_the_task() -> None:
         room.plan.during(DOWN, "delete")
         await room.cache.invalidate("k")
         assert await room.cache.aclose() == 1
+        assert tasks() == 0
+        room.cache._upkeep.soon()  # by a call that was on its way
         assert tasks() == 0
 
     room.run(main)

@@ -132,6 +132,7 @@ def test_a_cache_that_is_dropped_is_not_kept_by_what_it_is_owed(ticker: Ticker) 
     cache = owing(Store())
     gone = weakref.ref(cache._upkeep)
     assert threads(ticker) == 1
+    del cache
 
     def is_gone() -> bool:
         gc.collect()
@@ -223,6 +224,19 @@ def test_a_child_inherits_what_is_owed_and_asks_for_it_at_its_next_call() -> Non
     assert store.entries  # the child had a store of its own
     store.down = False
     assert happens(lambda: not store.entries)
+
+
+def test_a_forked_ticker_starts_another_thread(ticker: Ticker) -> None:
+    """What the child does with its copy, seen in the parent: the old thread is not counted on."""
+    store = Store()
+    cache = owing(store)
+    before = threading.active_count()
+    with ticker.lock:
+        ticker.forked()
+    cache.get("another")
+    assert threading.active_count() == before + 1
+    store.down = False
+    assert happens(lambda: threads(ticker) == 0)
 
 
 def happens_within(seconds: float, what: Callable[[], bool]) -> bool:

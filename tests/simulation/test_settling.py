@@ -41,6 +41,7 @@ class Case:
     writer: int = 0
     written_again: bool = False  # after the invalidation
     then: list[tuple[str, int]] = field(default_factory=list[Any])  # (what, process), in order
+    cancelled: bool = False  # the call whose write it was
     limits: Limits = LIMITS
 
     def broken(self) -> set[str]:
@@ -63,6 +64,10 @@ class Case:
 
     def _write(self, tale: Tale, gives: int, ending: Ending) -> None:
         write = self._command(tale, Operation.SET, self.writer)
+        if self.cancelled:
+            call = tale.call("set")
+            tale.history.end(call, Ending.CANCELLED)
+            write.call = call.number
         write.gives, write.effect, write.fault, write.state = gives, self.took, self.fault, self.state
         tale.history.end(write, ending, None if ending is Ending.DONE else OSError())
 
@@ -124,10 +129,11 @@ def test_a_write_that_nobody_heard_of_is_seen() -> None:
         Case(None, written=Ending.RAISED, fault="refused"),  # that it cannot be there is another rule's
         Case(None, written=Ending.CANCELLED, fault="late"),
         Case(None, written=Ending.RAISED, fault="late", took=5.0),
+        Case(None, written=Ending.RAISED, fault="late", cancelled=True),
         Case(None, written=Ending.RAISED, fault="late", state=CircuitState.HALF_OPEN),
         Case(None, written=Ending.RAISED, fault="late", read_at=BOUND - 0.1),
     ],
-    ids=range(6),
+    ids=range(7),
 )  # fmt: skip
 def test_a_write_that_may_be_there_is_let_be(case: Case) -> None:
     """Each differs by one thing."""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from ...events import CircuitState
 from ...outcome import Operation, Source
 from .histories import NEVER, Call, Command, Ending, History, Load, read_value
 from .limits import GRAIN, Limits, Violation, Violations
@@ -21,10 +22,13 @@ UNHEARD: Final = frozenset({Trouble.LATE, Trouble.RESET, Trouble.LOST_REPLY, Tro
 class _Writes:
     """What was sent to the store for one key, and when it went back to what it had some time before."""
 
-    def __init__(self, commands: Sequence[Command], restarts: Sequence[int], limits: Limits) -> None:
+    def __init__(
+        self, commands: Sequence[Command], restarts: Sequence[int], left: frozenset[int], limits: Limits
+    ) -> None:
         self.sets: defaultdict[int, list[Command]] = defaultdict(list)
         self._done: defaultdict[int, list[int]] = defaultdict(list)
         self._restarts = restarts
+        self._left = left  # the calls that were cancelled: nobody there hears what came of their writes
         self._longest = limits.inflight_max
         for command in commands:
             if command.operation is Operation.SET:
@@ -56,7 +60,8 @@ class _Writes:
         unknown = all(
             write.ending is Ending.RAISED
             and write.fault in UNHEARD
-            and write.state == "closed"  # of a probe nobody waits for the answer
+            and write.state is CircuitState.CLOSED  # of a probe nobody waits for the answer
+            and write.call not in self._left
             and self._in_time(write)
             for write in writes
         )
@@ -92,7 +97,8 @@ def check_settled(history: History, limits: Limits) -> Violations:
     restarts = [
         event.number for event in history.events if event.what.startswith(f"weather: {Trouble.RESTART_OLD} for")
     ]
-    writes = {key: _Writes(sent, restarts, limits) for key, sent in commands.items()}
+    left = frozenset(call.number for call in history.calls if call.ending is Ending.CANCELLED)
+    writes = {key: _Writes(sent, restarts, left, limits) for key, sent in commands.items()}
     for call in history.calls:
         found = read_value(call.value) if call.source is Source.STORE and call.ending is Ending.VALUE else None
         birth = history.born.get(found[1]) if found is not None else None
