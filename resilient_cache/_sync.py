@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Self, final, overload
 
@@ -26,7 +25,7 @@ from .marks import NAMESPACE
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import Backplane, CacheAdapter, Clock, Codec, DurableJournal
-from .stamps import SYSTEM_CLOCK
+from .stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 
 __all__ = ["ResilientCache"]
 
@@ -64,7 +63,7 @@ class ResilientCache(Tended, Generic[K, V]):
         breaker: BreakerPolicy | None = None,
         codec: Codec[V] | None = None,
         clock: Clock = SYSTEM_CLOCK,
-        random: Callable[[], float] = random.random,
+        random: Callable[[], float] = SYSTEM_RANDOM,
         spawn: Spawn | None = None,
         journal: DurableJournal | None = None,
         backplane: Backplane | None = None,

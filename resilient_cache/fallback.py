@@ -6,7 +6,6 @@ fences: a failed delete is told by its False, and nothing here keeps the old byt
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from typing import Any, final, overload
 
@@ -20,7 +19,7 @@ from .events import Hook
 from .outcome import Operation
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncCacheAdapter, CacheAdapter, Clock
-from .stamps import SYSTEM_CLOCK
+from .stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 
 __all__ = ["AsyncFallback", "Fallback", "fallback"]
 
@@ -168,7 +167,7 @@ def fallback(
         breaker=breaker,
         reporter=reporter,
         clock=clock,
-        random=random.random,
+        random=SYSTEM_RANDOM,
         shard=shard_of(adapter),
     )
     given: Any = adapter

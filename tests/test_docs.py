@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -41,7 +40,7 @@ from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import CircuitState
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import AfterOutage, Direction, Operation
-from resilient_cache.stamps import SYSTEM_CLOCK
+from resilient_cache.stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultKind, WireFault, strategies
 from resilient_cache.testing._laws import CAPABILITIES
 
@@ -83,8 +82,8 @@ def shown(default: object) -> str:
         return "required"
     if default is SYSTEM_CLOCK:
         return "SYSTEM_CLOCK"
-    if default == random.random:
-        return "random.random"
+    if default == SYSTEM_RANDOM:
+        return "SYSTEM_RANDOM"
     if isinstance(default, Enum):
         return f"{type(default).__name__}.{default.name}"
     if isinstance(default, float):

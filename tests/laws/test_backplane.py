@@ -14,7 +14,7 @@ from resilient_cache.testing import AsyncFaultyAdapter, Fault, FaultKind, FaultP
 
 from ..virtual import pass_time
 
-POLICY = CachePolicy(ttl=600, stale_for=600, jitter=0, timeout=0.25)
+POLICY = CachePolicy(ttl=600, stale_for=600, jitter=0, timeout=0.25, epoch_ttl=None)
 
 
 class Hub:
