@@ -2,80 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import final
 
 from ._local import KEY
 from ._rules import Rules
+from ._sync_collector import Collector
 from ._sync_store import Store
-from ._thread_ticker import ticker_for
-from ._threads import Behind, Spawn, idle
-from .entry import Duration, seconds
+from ._threads import Behind, Spawn
 from .journal import Debt
 
 __all__ = ["Upkeep"]
 
-BATCH: Final = 100
-CLOSING: Final = 1.0
-FOREVER: Final = float("inf")
-
 
 @final
-class Upkeep:
+class Upkeep(Collector):
     """The work behind one cache."""
 
-    __slots__ = ("__weakref__", "_closed", "_rules", "_store", "_ticker")
+    __slots__ = ("_store",)
 
     def __init__(self, rules: Rules, store: Store, behind: Behind, spawn: Spawn | None) -> None:
-        self._rules = rules
+        super().__init__(rules.debts, behind, spawn, rules.monotonic)
         self._store = store
-        self._ticker = ticker_for(spawn, behind, rules.monotonic)
-        self._closed = False
-
-    def soon(self) -> None:
-        """See to it that what is owed is asked for in time."""
-        pause = self._rules.debts.pause()
-        if pause is not None:
-            self._ticker.at(pause, self)
-
-    def step(self) -> float | None:
-        """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
-        if self._closed:
-            return None
-        return self._rules.debts.pause(self._round(FOREVER))
-
-    def flush(self, timeout: Duration) -> int:
-        """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
-        debts, left = self._rules.debts, seconds("timeout", timeout)
-        debts.hurry()
-        while debts.owed() and left > 0:
-            began = self._rules.monotonic()
-            pause = debts.pause(self._round(began + left)) or 0.0
-            pause = min(pause, left) if debts.owed() else 0.0
-            if pause:
-                idle(pause)
-            left -= max(pause, self._rules.monotonic() - began)  # a clock may stand still
-        self.soon()
-        return debts.owed()
-
-    def close(self) -> int:
-        """Ask once more for everything, for as long as the store answers and at most CLOSING seconds; what is left."""
-        self._closed = True
-        self._rules.debts.hurry(confirmed=True)
-        until = self._rules.monotonic() + CLOSING
-        while self._round(until):
-            pass
-        return self._rules.debts.left()
-
-    def _round(self, until: float) -> int:
-        """Ask for at most BATCH of what is due; how often the store did as asked."""
-        debts, settled = self._rules.debts, 0
-        for _ in range(BATCH):
-            debt = debts.next() if self._rules.monotonic() < until else None
-            if debt is None:
-                break
-            settled += self._settle(debt)
-        return settled
 
     def _settle(self, debt: Debt) -> bool:
-        began = self._rules.monotonic()
-        return self._rules.debts.answered(debt, self._store.delete_behind(debt.name[len(KEY) :]), began)
+        began = self._monotonic()
+        return self._debts.answered(debt, self._store.delete_behind(debt.name[len(KEY) :]), began)

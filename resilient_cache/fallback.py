@@ -44,7 +44,7 @@ class Fallback:
         guard, behind, store = self._guard, self._behind, lambda: self._adapter.get(key)
         answer = _threads.ask(guard, behind, Operation.GET, FOREVER, store)
         value: Any = answer.value
-        return value  # type: ignore[no-any-return]
+        return value if answer.failed is None else None
 
     def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
@@ -88,7 +88,7 @@ class AsyncFallback:
         guard, behind, store = self._guard, self._behind, lambda: self._store.get(key)
         answer = await _asyncio.ask(guard, behind, Operation.GET, FOREVER, store)
         value: Any = answer.value
-        return value  # type: ignore[no-any-return]
+        return value if answer.failed is None else None
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""

@@ -106,6 +106,10 @@ class Journal:
         del self._confirmed[debt.name]
         return True
 
+    def forgive_locked(self, name: str) -> None:
+        """Nothing can undo the delete that was confirmed: no second one is needed."""
+        self._confirmed.pop(name, None)
+
     def next_locked(self, now: float) -> Debt | None:
         """One that is due, already put off to its next attempt; None when none is."""
         while self._queue and self._queue[0][0] <= now:
@@ -133,6 +137,10 @@ class Journal:
     def owed(self) -> tuple[int, int]:
         """How many deletes are owed, and the stamp of the oldest (0 for none)."""
         return len(self._owed), next((debt.stamp for debt in self._owed.values()), 0)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the journal holds `name`."""
+        return name in self._owed or name in self._confirmed
 
     def __len__(self) -> int:
         """How many names the journal holds, those to be deleted once more included."""

@@ -22,6 +22,10 @@ NAMES = {
     "_asyncio": "_threads",
     "_async_store": "_sync_store",
     "_async_upkeep": "_sync_upkeep",
+    "_async_collector": "_sync_collector",
+    "_async_replay": "_sync_replay",
+    "_task_calls": "_thread_calls",
+    "AsyncFailover": "Failover",
     "_task_ticker": "_thread_ticker",
     "aclose": "close",
     "__aenter__": "__enter__",
@@ -82,7 +86,7 @@ def flows() -> tuple[str, str]:
     return twins("")
 
 
-@pytest.mark.parametrize("name", ["", "_store", "_upkeep"])
+@pytest.mark.parametrize("name", ["", "_store", "_upkeep", "_collector", "_replay", "_failover"])
 def test_the_flows_are_equal_but_for_waiting(name: str) -> None:
     found = differences(*twins(name))
     assert not found, f"the flows have drifted apart:\n{found}"

@@ -20,11 +20,14 @@ FLOORS: tuple[frozenset[str], ...] = (
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     ),  # machines
     frozenset(
-        {"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_rules"}
+        {"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_rules", "_vendors"}
     ),  # decisions
     frozenset({"_colours", "_threads", "_asyncio", "_thread_ticker", "_task_ticker"}),  # waiting
+    frozenset({"_thread_calls", "_task_calls"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
-    frozenset({"_sync", "_async", "_sync_store", "_async_store", "_sync_upkeep", "_async_upkeep", "fallback"}),  # flow
+    frozenset({"_sync_collector", "_async_collector", "_sync_store", "_async_store", "_sync_upkeep", "_async_upkeep"}),
+    frozenset({"_lineup", "_sync_replay", "_async_replay"}),
+    frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),  # flow
     frozenset({"__init__"}),
 )
 EDGES = frozenset({"adapters", "metrics", "testing"})

@@ -1,0 +1,221 @@
+"""What is decided about one of several vendors: whether it may be asked for a key, and what it then owes.
+
+Theory. A store that others stand in for comes back with what it held before, and nothing in the bytes of an entry says
+that there was a newer one elsewhere. So what a vendor *may* hold wrongly is written down the moment it could become
+wrong, before the newer entry is written anywhere, and the vendor is not asked for that key until it has deleted it:
+
+  - a delete is owed by every vendor until that vendor acknowledges it;
+  - an entry written to one vendor is a delete owed by every other that may hold the key. The first may hold any; a
+    stand-in holds only what was written to it less than `life` ago;
+  - a write whose outcome nobody knows is a delete owed by that vendor, and a second one `inflight_max` later.
+
+A vendor whose circuit for reads opened stands aside until it has made good all that it owed when it last refused a
+write. What was owed since is guarded key by key: a busy service would never see a moment without any debt.
+
+Bounded. Whoever forgets a debt (the journal's floor) may hold anything wrongly: it is not asked at all until nothing of
+that time can be alive any more, `life` and `inflight_max` later. That is sure, because ttls are cut to `life`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, final
+
+from ._debts import Debts
+from ._guard import Answer, Guard
+from ._local import KEY, Local
+from ._reporting import Reporter
+from .breaker import Breaker
+from .errors import FailureKind
+from .events import CircuitState
+from .journal import Debt, Journal
+from .outcome import Direction
+
+__all__ = ["Spans", "Vendor"]
+
+CAPACITY: Final = 10_000
+NEVER: Final = float("-inf")
+FOREVER: Final = float("inf")
+
+
+@final
+class Spans:
+    """Until when something may be true of a key. Of more than `capacity` the oldest stands for every key."""
+
+    __slots__ = ("_capacity", "_everywhere", "_until")
+
+    def __init__(self, capacity: int = CAPACITY, everywhere: float = NEVER) -> None:
+        self._capacity = capacity
+        self._everywhere = everywhere
+        self._until: dict[str, float] = {}
+
+    def put_locked(self, key: str, until: float) -> None:
+        """It may be true of `key` until then."""
+        self._until[key] = max(until, self._until.pop(key, NEVER))
+        if len(self._until) > self._capacity:
+            self._everywhere = max(self._everywhere, self._until.pop(next(iter(self._until))))
+
+    def covers_locked(self, key: str, now: float) -> bool:
+        """Whether it may still be true of `key`."""
+        return now < self._everywhere or now < self._until.get(key, NEVER)
+
+
+@final
+class Vendor:
+    """One of several stores. `life`: no entry lives longer in it, in seconds; `first`: nobody's stand-in."""
+
+    __slots__ = (
+        "_aside",
+        "_distrusted_until",
+        "_doubted",
+        "_floor",
+        "_held",
+        "_journal",
+        "_local",
+        "_refused",
+        "adapter",
+        "debts",
+        "guard",
+        "life",
+        "name",
+        "quick",
+        "reporter",
+    )
+
+    def __init__(
+        self,
+        adapter: Any,
+        quick: Any,
+        guard: Guard,
+        *,
+        reporter: Reporter,
+        local: Local,
+        journal: Journal,
+        debts: Debts,
+        life: float,
+        first: bool,
+    ) -> None:
+        self.name = reporter.name
+        self.adapter = adapter
+        self.quick = quick
+        self.guard = guard
+        self.reporter = reporter
+        self.debts = debts
+        self.life = life
+        self._local = local
+        self._journal = journal
+        self._held = Spans(everywhere=FOREVER if first else NEVER)
+        self._doubted = Spans()
+        self._aside = False
+        self._refused = 0
+        self._floor = 0
+        self._distrusted_until = NEVER
+
+    # Whether it may be asked
+
+    def may_be_read(self, key: str) -> bool:
+        """Whether what it answers for `key` is the latest; a circuit may still keep it from being asked."""
+        with self.guard.lock:
+            closed, drained = _closed(self.guard.circuits[Direction.READ]), self._drained_locked()
+            self._aside = not closed or (self._aside and not drained)
+            if self.distrusted_for() > 0 or KEY + key in self._journal:
+                return False
+            return drained or not self._aside
+
+    def may_be_written(self, key: str) -> bool:
+        """Whether what is written there will be read there, and both circuits are closed."""
+        return self.may_be_read(key) and all(map(_closed, self.guard.circuits.values()))
+
+    def is_unasked(self) -> bool:
+        """Whether its circuit for writes waits for a probe, and nothing is owed that would be one."""
+        return not _closed(self.guard.circuits[Direction.WRITE]) and not self._journal.owed()[0]
+
+    def serves(self) -> bool:
+        """Whether it answers for keys in general."""
+        return self.distrusted_for() <= 0 and not self._aside and _closed(self.guard.circuits[Direction.READ])
+
+    def distrusted_for(self) -> float:
+        """Seconds for which it is not asked, because debts of it were forgotten."""
+        now = self.guard.monotonic()
+        if self._journal.floor > self._floor:
+            self._floor = self._journal.floor
+            self._distrusted_until = now + self.life + self.guard.inflight_max
+        return max(0.0, self._distrusted_until - now)
+
+    def _drained_locked(self) -> bool:
+        owed, oldest = self._journal.owed()
+        return not owed or oldest > self._refused
+
+    # What it owes
+
+    def stamp(self) -> int:
+        """The present moment, later than every one before."""
+        return self._local.stamps.next()
+
+    def hold(self, key: str, ttl: float) -> None:
+        """It is about to be given an entry of `key` for `ttl` seconds."""
+        guard = self.guard
+        with guard.lock:
+            self._held.put_locked(key, guard.monotonic() + guard.inflight_max + ttl)
+
+    def owe(self, key: str, wait: float = 0.0) -> int:
+        """From now on it owes the delete of `key`; somebody asks for that for `wait` seconds. The stamp of it."""
+        with self.guard.lock:
+            stamp = self.stamp()
+            self._journal.owe_locked(KEY + key, stamp, self.guard.monotonic() + wait)
+        return stamp
+
+    def outdated(self, key: str) -> None:
+        """A newer entry of `key` is about to be written elsewhere."""
+        with self.guard.lock:
+            if self._held.covers_locked(key, self.guard.monotonic()):
+                self.owe(key)
+
+    def doubt(self, key: str) -> None:
+        """A write of `key` failed, and may yet land."""
+        guard = self.guard
+        with guard.lock:
+            self._doubted.put_locked(key, guard.monotonic() + guard.inflight_max)
+            self.owe(key)
+
+    def confirmed(self, key: str, stamp: int, began: float) -> None:
+        """A write of `key` that began then was acknowledged: what was owed up to `stamp` is made good."""
+        with self.guard.lock:
+            self._local.confirm(key, stamp)
+            self._forgive_locked(key, began)
+
+    def refused(self, answer: Answer) -> None:
+        """It did not do as it was asked when it was asked to write."""
+        if answer.value is not FailureKind.PER_KEY:
+            self._refused = self.stamp()
+
+    def replayed(self, debt: Debt, answer: Answer, began: float) -> bool:
+        """What its answer is worth, when it was asked again; whether it did as asked."""
+        done = self.debts.answered(debt, answer, began)
+        if done:
+            with self.guard.lock:
+                self._forgive_locked(debt.name[len(KEY) :], began)
+        elif (
+            answer.value is FailureKind.PER_KEY and not debt.confirmed
+        ):  # moved to the end: one key must not keep the vendor aside
+            with self.guard.lock:
+                self._journal.owe_locked(debt.name, self.stamp(), debt.due)
+        else:
+            self.refused(answer)
+        return done
+
+    def _forgive_locked(self, key: str, began: float) -> None:
+        if not self._doubted.covers_locked(key, began):
+            self._journal.forgive_locked(KEY + key)
+
+    def health(self) -> dict[str, object]:
+        """The vendor as plain data."""
+        return {
+            "circuits": self.guard.health(),
+            **self.debts.health(),
+            "aside": self._aside,
+            "distrusted_for": self.distrusted_for(),
+        }
+
+
+def _closed(circuit: Breaker) -> bool:
+    return circuit.state in (CircuitState.CLOSED, CircuitState.FORCED_CLOSED)
