@@ -78,6 +78,8 @@ class AsyncFailover:
         """The bytes stored under `key`, or None when there are none. Raises `StoreError` when no vendor can say."""
         trip, vendors = self._lineup.begin(), self._lineup.readers(key)
         trip.turns = len(vendors)
+        if not vendors and self._lineup.serves():
+            return None  # what they have is older than its delete
         try:
             answer = await first(
                 [partial(self._read, trip, vendor, key) for vendor in vendors], self._hedge_after, self._behind

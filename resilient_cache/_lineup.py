@@ -109,6 +109,10 @@ class Lineup:
             if other is not vendor:
                 other.outdated(key)
 
+    def serves(self) -> bool:
+        """Whether any vendor answers for keys in general."""
+        return any(vendor.serves() for vendor in self.vendors)
+
     def health(self) -> dict[str, object]:
         """Who serves now, and each vendor, as plain data."""
         serving = next((vendor.name for vendor in self.vendors if vendor.serves()), None)

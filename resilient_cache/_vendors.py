@@ -7,7 +7,8 @@ wrong, before the newer entry is written anywhere, and the vendor is not asked f
   - a delete is owed by every vendor until that vendor acknowledges it;
   - an entry written to one vendor is a delete owed by every other that may hold the key. The first may hold any; a
     stand-in holds only what was written to it less than `life` ago;
-  - a write whose outcome nobody knows is a delete owed by that vendor, and a second one `inflight_max` later.
+  - after a write whose outcome nobody knows nothing is written there for `inflight_max`, and a delete that is
+    acknowledged within that time is owed a second time after it.
 
 A vendor whose circuit for reads opened stands aside until it has made good all that it owed when it last refused a
 write. What was owed since is guarded key by key: a busy service would never see a moment without any debt.
@@ -115,15 +116,17 @@ class Vendor:
     def may_be_read(self, key: str) -> bool:
         """Whether what it answers for `key` is the latest; a circuit may still keep it from being asked."""
         with self.guard.lock:
-            closed, drained = _closed(self.guard.circuits[Direction.READ]), self._drained_locked()
-            self._aside = not closed or (self._aside and not drained)
-            if self.distrusted_for() > 0 or KEY + key in self._journal:
-                return False
-            return drained or not self._aside
+            return self._may_be_asked_locked() and KEY + key not in self._journal
 
     def may_be_written(self, key: str) -> bool:
-        """Whether what is written there will be read there, and both circuits are closed."""
-        return self.may_be_read(key) and all(map(_closed, self.guard.circuits.values()))
+        """Whether an entry of `key` would stay and be read there, and both circuits are closed.
+
+        What it owes does not matter: an entry in its place is as good as the delete.
+        """
+        with self.guard.lock:
+            if not self._may_be_asked_locked() or self._doubted.covers_locked(key, self.guard.monotonic()):
+                return False
+        return all(map(_closed, self.guard.circuits.values()))
 
     def is_unasked(self) -> bool:
         """Whether its circuit for writes waits for a probe, and nothing is owed that would be one."""
@@ -140,6 +143,11 @@ class Vendor:
             self._floor = self._journal.floor
             self._distrusted_until = now + self.life + self.guard.inflight_max
         return max(0.0, self._distrusted_until - now)
+
+    def _may_be_asked_locked(self) -> bool:
+        closed, drained = _closed(self.guard.circuits[Direction.READ]), self._drained_locked()
+        self._aside = not closed or (self._aside and not drained)
+        return self.distrusted_for() <= 0 and (drained or not self._aside)
 
     def _drained_locked(self) -> bool:
         owed, oldest = self._journal.owed()
@@ -175,7 +183,6 @@ class Vendor:
         guard = self.guard
         with guard.lock:
             self._doubted.put_locked(key, guard.monotonic() + guard.inflight_max)
-            self.owe(key)
 
     def confirmed(self, key: str, stamp: int, began: float) -> None:
         """A write of `key` that began then was acknowledged: what was owed up to `stamp` is made good."""

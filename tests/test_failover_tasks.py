@@ -108,7 +108,7 @@ def test_deletes_are_sent_side_by_side() -> None:
     assert vendors.clock.monotonic() - began == pytest.approx(0.08)
 
 
-@pytest.mark.parametrize(("operation", "args", "owed"), [("set", (b"v", 60.0), (1, 0)), ("delete", (), (1, 1))])
+@pytest.mark.parametrize(("operation", "args", "owed"), [("set", (b"v", 60.0), (0, 0)), ("delete", (), (1, 1))])
 def test_who_is_cancelled_leaves_a_debt(operation: str, args: tuple[object, ...], owed: tuple[int, int]) -> None:
     vendors = Vendors("async")
     for plan in vendors.plans:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_cache import FailureKind, StoreError, deadline
@@ -139,6 +139,7 @@ def test_what_was_replaced_or_deleted_is_never_read_again(
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
+@settings(max_examples=max(1, settings().max_examples // 4))
 @given(st.lists(STEPS, max_size=30))
 def test_when_all_is_well_again_the_first_serves_and_nothing_is_owed(colour: str, steps: list[Any]) -> None:
     course = Course(colour, None, forgetful=False)
@@ -146,7 +147,7 @@ def test_when_all_is_well_again_the_first_serves_and_nothing_is_owed(colour: str
         course.play(step)
     for plan in course.vendors.plans:
         plan.calm()
-    course.vendors.settle(60.0)
+    course.vendors.settle(40.0, step=1.0)
     vendors = course.vendors
     assert [vendors.owed(0), vendors.owed(1)] == [0, 0]
     for number in range(3):
