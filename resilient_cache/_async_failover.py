@@ -157,7 +157,7 @@ class AsyncFailover:
         return answer
 
     async def _write(self, trip: Trip, vendor: Vendor, key: str, value: bytes, ttl: float) -> Answer:
-        guard, behind, began, stamp = vendor.guard, self._behind, self._monotonic(), vendor.stamp()
+        guard, behind, stamp = vendor.guard, self._behind, vendor.stamp()
 
         def put() -> Any:
             self._lineup.claim(vendor, key, ttl)
@@ -169,17 +169,17 @@ class AsyncFailover:
             vendor.doubt(key)
             raise
         if answer.failed is None:
-            vendor.confirmed(key, stamp, began)
+            vendor.confirmed(key, stamp)
         elif answer.value is not None:  # it was asked
             vendor.doubt(key)
             vendor.refused(answer)
         return answer
 
     async def _delete(self, trip: Trip, vendor: Vendor, key: str, stamp: int) -> Answer:
-        guard, behind, began = vendor.guard, self._behind, self._monotonic()
+        guard, behind = vendor.guard, self._behind
         answer = await ask(guard, behind, Operation.DELETE, trip.share(), lambda: vendor.quick.delete(key))
         if answer.failed is None:
-            vendor.confirmed(key, stamp, began)
+            vendor.confirmed(key, stamp)
         else:
             vendor.refused(answer)
         return answer

@@ -110,7 +110,7 @@ class Lineup:
                 other.outdated(key)
 
     def serves(self) -> bool:
-        """Whether any vendor answers for keys in general."""
+        """Whether any vendor is asked for keys in general."""
         return any(vendor.serves() for vendor in self.vendors)
 
     def health(self) -> dict[str, object]:

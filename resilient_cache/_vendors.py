@@ -7,8 +7,8 @@ wrong, before the newer entry is written anywhere, and the vendor is not asked f
   - a delete is owed by every vendor until that vendor acknowledges it;
   - an entry written to one vendor is a delete owed by every other that may hold the key. The first may hold any; a
     stand-in holds only what was written to it less than `life` ago;
-  - after a write whose outcome nobody knows nothing is written there for `inflight_max`, and a delete that is
-    acknowledged within that time is owed a second time after it.
+  - after a write whose outcome nobody knows the key is not written there until two deletes are acknowledged, the
+    second `inflight_max` after the first: what a frozen server has in its queue lands when it thaws, however late.
 
 A vendor whose circuit for reads opened stands aside until it has made good all that it owed when it last refused a
 write. What was owed since is guarded key by key: a busy service would never see a moment without any debt.
@@ -105,7 +105,7 @@ class Vendor:
         self._local = local
         self._journal = journal
         self._held = Spans(everywhere=FOREVER if first else NEVER)
-        self._doubted = Spans()
+        self._doubted: dict[str, None] = {}
         self._aside = False
         self._refused = 0
         self._floor = 0
@@ -124,17 +124,21 @@ class Vendor:
         What it owes does not matter: an entry in its place is as good as the delete.
         """
         with self.guard.lock:
-            if not self._may_be_asked_locked() or self._doubted.covers_locked(key, self.guard.monotonic()):
+            if key in self._doubted:
+                if KEY + key not in self._journal:
+                    self.owe(key)
                 return False
-        return all(map(_closed, self.guard.circuits.values()))
+            if not self._may_be_asked_locked():
+                return False
+            return self._is_well()
 
     def is_unasked(self) -> bool:
         """Whether its circuit for writes waits for a probe, and nothing is owed that would be one."""
         return not _closed(self.guard.circuits[Direction.WRITE]) and not self._journal.owed()[0]
 
     def serves(self) -> bool:
-        """Whether it answers for keys in general."""
-        return self.distrusted_for() <= 0 and not self._aside and _closed(self.guard.circuits[Direction.READ])
+        """Whether it is asked for keys in general, and given new entries."""
+        return self.distrusted_for() <= 0 and not self._aside and self._is_well()
 
     def distrusted_for(self) -> float:
         """Seconds for which it is not asked, because debts of it were forgotten."""
@@ -143,6 +147,9 @@ class Vendor:
             self._floor = self._journal.floor
             self._distrusted_until = now + self.life + self.guard.inflight_max
         return max(0.0, self._distrusted_until - now)
+
+    def _is_well(self) -> bool:
+        return all(map(_closed, self.guard.circuits.values()))
 
     def _may_be_asked_locked(self) -> bool:
         closed, drained = _closed(self.guard.circuits[Direction.READ]), self._drained_locked()
@@ -175,20 +182,21 @@ class Vendor:
     def outdated(self, key: str) -> None:
         """A newer entry of `key` is about to be written elsewhere."""
         with self.guard.lock:
-            if self._held.covers_locked(key, self.guard.monotonic()):
+            if key in self._doubted or self._held.covers_locked(key, self.guard.monotonic()):
                 self.owe(key)
 
     def doubt(self, key: str) -> None:
         """A write of `key` failed, and may yet land."""
-        guard = self.guard
-        with guard.lock:
-            self._doubted.put_locked(key, guard.monotonic() + guard.inflight_max)
+        with self.guard.lock:
+            self._doubted[key] = None
+            if len(self._doubted) > CAPACITY:  # the circuit has opened a thousand times since
+                del self._doubted[next(iter(self._doubted))]
 
-    def confirmed(self, key: str, stamp: int, began: float) -> None:
-        """A write of `key` that began then was acknowledged: what was owed up to `stamp` is made good."""
+    def confirmed(self, key: str, stamp: int) -> None:
+        """A write of `key` was acknowledged: what was owed up to `stamp` is made good."""
         with self.guard.lock:
             self._local.confirm(key, stamp)
-            self._forgive_locked(key, began)
+            self._made_good_locked(key)
 
     def refused(self, answer: Answer) -> None:
         """It did not do as it was asked when it was asked to write."""
@@ -199,8 +207,11 @@ class Vendor:
         """What its answer is worth, when it was asked again; whether it did as asked."""
         done = self.debts.answered(debt, answer, began)
         if done:
+            key = debt.name[len(KEY) :]
             with self.guard.lock:
-                self._forgive_locked(debt.name[len(KEY) :], began)
+                if debt.confirmed and debt.name not in self._journal:  # the second delete
+                    self._doubted.pop(key, None)
+                self._made_good_locked(key)
         elif (
             answer.value is FailureKind.PER_KEY and not debt.confirmed
         ):  # moved to the end: one key must not keep the vendor aside
@@ -210,8 +221,8 @@ class Vendor:
             self.refused(answer)
         return done
 
-    def _forgive_locked(self, key: str, began: float) -> None:
-        if not self._doubted.covers_locked(key, began):
+    def _made_good_locked(self, key: str) -> None:
+        if key not in self._doubted:
             self._journal.forgive_locked(KEY + key)
 
     def health(self) -> dict[str, object]:

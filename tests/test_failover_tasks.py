@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def hedged() -> Vendors:
     return vendors
 
 
-def timed(vendors: Vendors, key: str) -> tuple[object, float]:
+def timed(vendors: Vendors, key: str) -> tuple[Any, Any]:
     began = vendors.clock.monotonic()
     return vendors.attempt("get", key), pytest.approx(vendors.clock.monotonic() - began)
 

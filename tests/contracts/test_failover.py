@@ -1,4 +1,4 @@
-"""The contract of adapters, kept by several of them: both well, and with a first one that can neither read nor write."""
+"""The contract of adapters, kept by several: both well, and with a first one that can neither read nor write."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TwoVendors:
     """Two stores on a clock moved by hand."""
 
     excused: ClassVar[Mapping[str, str]] = {"open_dripping": "no network"}
-    raises = StoreError
+    raises: ClassVar[type[Exception]] = StoreError
 
     @pytest.fixture(autouse=True, params=[Store, Dead], ids=["both well", "one dead"])
     def _stores(self, request: pytest.FixtureRequest) -> None:
