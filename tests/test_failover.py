@@ -15,6 +15,7 @@ from resilient_cache import (
     MisuseError,
     ResilientCache,
     StoreError,
+    deadline,
     fallback,
 )
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
@@ -197,6 +198,65 @@ def test_a_write_that_lands_late_is_deleted_and_never_read(make: Make) -> None:
     assert vendors.get("k") is None
     vendors.settle(10)
     assert "k" not in vendors.stores[0]
+
+
+def test_a_write_to_a_stand_in_may_land_after_its_life(make: Make) -> None:
+    vendors = make(stand_in_ttl=20.0)
+    vendors.plans[0].then("set", DEAD)
+    vendors.plans[1].then("set", Fault.late(40.0))  # as from the queue of a frozen server
+    assert isinstance(vendors.attempt("set", "k", b"1", 60.0), StoreError)
+    vendors.settle(10)
+    vendors.clock.advance(20)
+    vendors.set("k", b"2", 60.0)
+    assert vendors.stores[0]["k"][0] == b"2"
+    vendors.clock.advance(11)
+    vendors.plans[0].during(DEAD)
+    vendors.attempt("get", "other")
+    assert vendors.stores[1]["k"][0] == b"1", "now it has landed"
+    assert isinstance(vendors.attempt("get", "k"), StoreError)
+
+
+def test_a_doubt_is_resolved_when_the_key_is_wanted(make: Make) -> None:
+    vendors = make()
+    vendors.plans[0].then("set", DEAD)
+    vendors.plans[1].during(DEAD)
+    assert isinstance(vendors.attempt("set", "k", b"1", 60.0), StoreError)
+    vendors.failover._vendors[0]._journal._owed.clear()
+    assert isinstance(vendors.attempt("set", "k", b"2", 60.0), StoreError)
+    vendors.settle(8)
+    vendors.set("k", b"3", 60.0)
+    assert vendors.get("k") == b"3"
+
+
+def test_a_key_that_all_still_owe_is_a_miss(make: Make) -> None:
+    vendors = make()
+    vendors.set("k", b"1", 60.0)
+    for plan in vendors.plans:
+        plan.then("delete", DEAD)
+    assert isinstance(vendors.attempt("delete", "k"), StoreError)
+    assert vendors.get("k") is None
+    vendors.set("k", b"2", 60.0)
+    assert vendors.get("k") == b"2"
+
+
+def test_without_time_nobody_is_asked_and_nothing_doubted(make: Make) -> None:
+    vendors = make()
+    token = deadline.CURRENT.set((vendors.clock.monotonic(), vendors.clock.monotonic))
+    try:
+        assert vendors.attempt("set", "k", b"1", 60.0).kind is FailureKind.PER_KEY
+    finally:
+        deadline.CURRENT.reset(token)
+    assert vendors.calls(0, "set") == 0
+    vendors.set("k", b"1", 60.0)
+    assert vendors.stores[0]["k"][0] == b"1"
+
+
+def test_doubts_are_bounded(make: Make) -> None:
+    vendors = make()
+    primary = vendors.failover._vendors[0]
+    for number in range(10_001):
+        primary.doubt(str(number))
+    assert (primary.may_be_written("0"), primary.may_be_written("1")) == (True, False)
 
 
 def test_a_key_that_was_delayed_nowhere_is_not_deleted_twice(make: Make) -> None:

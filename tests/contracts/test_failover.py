@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+import types
+from collections.abc import Generator, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -28,22 +28,28 @@ class Dead(Store):
         raise ConnectionError("down")
 
 
-class Queued:
-    """A `Store` behind coroutines."""
+@types.coroutine
+def turn() -> Generator[None]:
+    """One turn of the loop."""
+    yield
+
+
+class Awaited:
+    """A `Store` behind coroutines that suspend once before each call."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def get(self, key: str, /) -> bytes | None:
-        await asyncio.sleep(0)
+        await turn()
         return self._store.get(key)
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> None:
-        await asyncio.sleep(0)
+        await turn()
         self._store.set(key, value, ttl)
 
     async def delete(self, key: str, /) -> None:
-        await asyncio.sleep(0)
+        await turn()
         self._store.delete(key)
 
     async def aclose(self) -> None:
@@ -88,7 +94,7 @@ class TestFailover(TwoVendors, AdapterContract):
 
 class TestAsyncFailover(TwoVendors, AsyncAdapterContract):
     async def open(self) -> AsyncFailover:
-        return AsyncFailover(*map(Queued, self.stores), **self.options())
+        return AsyncFailover(*map(Awaited, self.stores), **self.options())
 
     def test_a_cancelled_call_disturbs_nobody(self) -> None:
         if isinstance(self.stores[0], Dead):
