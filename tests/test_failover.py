@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -30,6 +31,17 @@ Make = Callable[..., Vendors]
 HANG = Fault(FaultKind.HANG)
 READ_ONLY = Fault.raising(StoreError(FailureKind.READ_ONLY))
 PER_KEY = Fault.raising(StoreError(FailureKind.PER_KEY))
+CALLS: list[tuple[Any, ...]] = [("get", "k"), ("set", "k", b"v", 1.0), ("delete", "k")]
+
+
+@contextmanager
+def within(vendors: Vendors, seconds: float) -> Iterator[None]:
+    """As a cache does around every call to a store."""
+    token = deadline.CURRENT.set((vendors.clock.monotonic() + seconds, vendors.clock.monotonic))
+    try:
+        yield
+    finally:
+        deadline.CURRENT.reset(token)
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -83,6 +95,16 @@ def test_a_silent_first_leaves_the_second_its_time(make: Make) -> None:
     assert vendors.clock.monotonic() - began == pytest.approx(1.9 * TIMEOUT)
 
 
+def test_of_less_time_each_has_its_share(make: Make) -> None:
+    vendors = make()
+    vendors.plans[0].during(HANG)
+    vendors.plans[1].during(Fault.slow(0.04))
+    with within(vendors, 0.1):
+        assert vendors.get("k") is None
+    with within(vendors, 0.1):
+        vendors.set("k", b"v", 60.0)
+
+
 def test_three_vendors_share_the_time_and_the_last_one_stands_in(make: Make) -> None:
     vendors = make(3)
     for vendor in (0, 1):
@@ -99,8 +121,8 @@ def test_when_nobody_serves_it_says_why(make: Make, error: Exception, kind: str)
     vendors = make()
     for plan in vendors.plans:
         plan.during(Fault.raising(error))
-    for call in (("get", "k"), ("set", "k", b"v", 1.0), ("delete", "k")):
-        assert vendors.attempt(*call).kind == kind
+    for name, *args in CALLS:
+        assert vendors.attempt(name, *args).kind == kind
 
 
 def test_when_nobody_may_be_asked_no_circuit_of_the_whole_hears_of_it(make: Make) -> None:
@@ -241,11 +263,8 @@ def test_a_key_that_all_still_owe_is_a_miss(make: Make) -> None:
 
 def test_without_time_nobody_is_asked_and_nothing_doubted(make: Make) -> None:
     vendors = make()
-    token = deadline.CURRENT.set((vendors.clock.monotonic(), vendors.clock.monotonic))
-    try:
+    with within(vendors, 0.0):
         assert vendors.attempt("set", "k", b"1", 60.0).kind is FailureKind.PER_KEY
-    finally:
-        deadline.CURRENT.reset(token)
     assert vendors.calls(0, "set") == 0
     vendors.set("k", b"1", 60.0)
     assert vendors.stores[0]["k"][0] == b"1"
@@ -434,8 +453,8 @@ def test_closing_asks_once_more_and_closes_every_vendor(make: Make) -> None:
     assert (vendors.owed(0), closed) == (0, [0, 1])
     assert vendors.close() == 0
     assert closed == [0, 1]
-    for call in (("get", "k"), ("set", "k", b"v", 1.0), ("delete", "k")):
-        assert vendors.attempt(*call).kind is FailureKind.UNAVAILABLE
+    for name, *args in CALLS:
+        assert vendors.attempt(name, *args).kind is FailureKind.UNAVAILABLE
     vendors.run_behind()
 
 
@@ -460,6 +479,30 @@ def test_a_write_that_was_interrupted_is_doubted(make: Make) -> None:
     vendors.set("k", b"2", 60.0)
     assert vendors.stores[1]["k"][0] == b"2"
     assert vendors.owed(0) == 1
+
+
+def test_a_write_that_was_interrupted_outdates_the_others_all_the_same(make: Make) -> None:
+    vendors = make()
+    vendors.set("k", b"old", 600.0)
+    kill(vendors)
+    vendors.plans[1].then("set", Fault(FaultKind.LOST, error=Gone()))
+    with pytest.raises(Gone):
+        vendors.set("k", b"new", 600.0)
+    assert vendors.get("k") == b"new"
+    vendors.plans[0].calm()
+    vendors.settle(30)
+    assert vendors.failover.health()["serving"] == "primary"
+    assert vendors.get("k") != b"old"
+
+
+def test_what_is_owed_since_a_write_began_is_not_made_good_by_it(make: Make) -> None:
+    vendor = make().failover._vendors[0]
+    began = vendor.stamp()
+    vendor.owe("k")
+    vendor.confirmed("k", began)
+    assert not vendor.may_be_read("k")
+    vendor.confirmed("k", vendor.stamp())
+    assert vendor.may_be_read("k")
 
 
 def test_a_forked_child_may_use_it() -> None:
