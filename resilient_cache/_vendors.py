@@ -182,7 +182,7 @@ class Vendor:
     def outdated(self, key: str) -> None:
         """A newer entry of `key` is about to be written elsewhere."""
         with self.guard.lock:
-            if key in self._doubted or self._held.covers_locked(key, self.guard.monotonic()):
+            if self._held.covers_locked(key, self.guard.monotonic()):
                 self.owe(key)
 
     def doubt(self, key: str) -> None:

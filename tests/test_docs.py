@@ -36,6 +36,7 @@ from resilient_cache import (
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter, from_functions
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.events import CircuitState
+from resilient_cache.failover import AsyncFailover, Failover
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import Direction, Operation
 from resilient_cache.stamps import SYSTEM_CLOCK
@@ -103,6 +104,7 @@ def arguments(function: Callable[..., Any]) -> dict[str, str]:
         ("ResilientCache", [ResilientCache, AsyncResilientCache]),
         ("Entry", [Entry]),
         ("fallback", [fallback]),
+        ("Failover", [Failover, AsyncFailover]),
         ("MappingAdapter", [MappingAdapter, AsyncMappingAdapter]),
         ("from_functions", [from_functions]),
         ("RedisAdapter", [RedisAdapter, AsyncRedisAdapter]),
