@@ -172,7 +172,7 @@ class AsyncFailover:
             vendor.confirmed(key, stamp)
         elif answer.value is not None:  # it was asked
             vendor.doubt(key)
-            vendor.refused(answer)
+            vendor.refused()
         return answer
 
     async def _delete(self, trip: Trip, vendor: Vendor, key: str, stamp: int) -> Answer:
@@ -181,7 +181,7 @@ class AsyncFailover:
         if answer.failed is None:
             vendor.confirmed(key, stamp)
         else:
-            vendor.refused(answer)
+            vendor.refused()
         return answer
 
     def _soon(self) -> None:

@@ -10,8 +10,8 @@ wrong, before the newer entry is written anywhere, and the vendor is not asked f
   - after a write whose outcome nobody knows the key is not written there until two deletes are acknowledged, the
     second `inflight_max` after the first: what a frozen server has in its queue lands when it thaws, however late.
 
-A vendor whose circuit for reads opened stands aside until it has made good all that it owed when it last refused a
-write. What was owed since is guarded key by key: a busy service would never see a moment without any debt.
+A vendor whose circuit for reads opened is not even probed until it has made good all that it owed when it last refused
+a write. What was owed since is guarded key by key: a busy service would never see a moment without any debt.
 
 Bounded. Whoever forgets a debt (the journal's floor) may hold anything wrongly: it is not asked at all until nothing of
 that time can be alive any more, `life` and `inflight_max` later. That is sure, because ttls are cut to `life`.
@@ -65,7 +65,6 @@ class Vendor:
     """One of several stores. `life`: no entry lives longer in it, in seconds; `first`: nobody's stand-in."""
 
     __slots__ = (
-        "_aside",
         "_distrusted_until",
         "_doubted",
         "_floor",
@@ -106,7 +105,6 @@ class Vendor:
         self._journal = journal
         self._held = Spans(everywhere=FOREVER if first else NEVER)
         self._doubted: dict[str, None] = {}
-        self._aside = False
         self._refused = 0
         self._floor = 0
         self._distrusted_until = NEVER
@@ -138,7 +136,7 @@ class Vendor:
 
     def serves(self) -> bool:
         """Whether it is asked for keys in general, and given new entries."""
-        return self.distrusted_for() <= 0 and not self._aside and self._is_well()
+        return self.distrusted_for() <= 0 and self._is_well()
 
     def distrusted_for(self) -> float:
         """Seconds for which it is not asked, because debts of it were forgotten."""
@@ -152,13 +150,12 @@ class Vendor:
         return all(map(_closed, self.guard.circuits.values()))
 
     def _may_be_asked_locked(self) -> bool:
-        closed, drained = _closed(self.guard.circuits[Direction.READ]), self._drained_locked()
-        self._aside = not closed or (self._aside and not drained)
-        return self.distrusted_for() <= 0 and (drained or not self._aside)
+        return self.distrusted_for() <= 0 and not self._aside()
 
-    def _drained_locked(self) -> bool:
+    def _aside(self) -> bool:
+        """Whether its circuit for reads stays open, unprobed, until more is made good."""
         owed, oldest = self._journal.owed()
-        return not owed or oldest > self._refused
+        return owed > 0 and oldest <= self._refused and not _closed(self.guard.circuits[Direction.READ])
 
     # What it owes
 
@@ -198,10 +195,9 @@ class Vendor:
             self._local.confirm(key, stamp)
             self._made_good_locked(key)
 
-    def refused(self, answer: Answer) -> None:
+    def refused(self) -> None:
         """It did not do as it was asked when it was asked to write."""
-        if answer.value is not FailureKind.PER_KEY:
-            self._refused = self.stamp()
+        self._refused = self.stamp()
 
     def replayed(self, debt: Debt, answer: Answer, began: float) -> bool:
         """What its answer is worth, when it was asked again; whether it did as asked."""
@@ -218,7 +214,7 @@ class Vendor:
             with self.guard.lock:
                 self._journal.owe_locked(debt.name, self.stamp(), debt.due)
         else:
-            self.refused(answer)
+            self.refused()
         return done
 
     def _made_good_locked(self, key: str) -> None:
@@ -230,7 +226,7 @@ class Vendor:
         return {
             "circuits": self.guard.health(),
             **self.debts.health(),
-            "aside": self._aside,
+            "aside": self._aside(),
             "distrusted_for": self.distrusted_for(),
         }
 
