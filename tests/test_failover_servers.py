@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import AsyncResilientCache, CachePolicy, Invalidation, ResilientCache
+from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, Invalidation, ResilientCache
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.failover import AsyncFailover, Failover
 
@@ -17,7 +17,8 @@ from .servers import ValkeyServer
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("valkey_binary")]
 
-HOLD = 1.0
+BREAKER = BreakerPolicy(hold=0.5, max_hold=0.5)
+HOLD = 0.5
 KEYS = 20
 USUAL = 0.85
 """Hits among reads while all is well, at least: what is invalidated is deleted twice, and is a miss each time."""
@@ -34,7 +35,8 @@ class Service:
         redis: Any = RedisAdapter if self.runner is None else AsyncRedisAdapter
         failover: Any = Failover if self.runner is None else AsyncFailover
         cache: Any = ResilientCache if self.runner is None else AsyncResilientCache
-        self.failover = failover(*(redis.from_url(server.url, timeout=0.1) for server in self.servers))
+        vendors = [redis.from_url(server.url, timeout=0.1) for server in self.servers]
+        self.failover = failover(*vendors, breaker=BREAKER)
         self.cache = cache(self.failover, name="two", type=int, policy=POLICY)
         self.latest: dict[str, int | None] = {}
         self.number = 0
@@ -126,13 +128,13 @@ def test_a_first_that_is_gone_costs_hits_for_one_open_period_at_most(service: Se
     primary.command("SAVE")
     service.live(0.2)
     primary.kill() if outage == "killed" else primary.freeze()
-    reads = service.live(1.5)
+    reads = service.live(2 * HOLD)
     assert service.serving() == "secondary"
     assert share_of_hits(reads, HOLD) > USUAL
     assert service.owed("primary") > 0
     primary.restart("--dbfilename", "dump.rdb") if outage == "killed" else primary.thaw()
     service.until_it_serves("primary", 10)
-    service.live(1.0)
+    service.live(0.6)  # what was owed is deleted a second time
     assert share_of_hits(service.live(0.3), 0) > USUAL
     assert not service.wrong
 
@@ -140,7 +142,7 @@ def test_a_first_that_is_gone_costs_hits_for_one_open_period_at_most(service: Se
 def test_a_second_that_is_gone_costs_no_hit(service: Service) -> None:
     secondary = service.servers[1]
     secondary.freeze()
-    reads = service.live(1.0)
+    reads = service.live(0.6)
     assert share_of_hits(reads, 0) > USUAL
     assert service.serving() == "primary"
     assert service.invalidate("k1") is Invalidation.PENDING
