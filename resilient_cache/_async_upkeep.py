@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Any, final
 
+from ._async_collector import Collector
 from ._async_marks import MarkStore
 from ._async_store import Store
 from ._asyncio import Behind, Spawn
-from ._debts import BREATH
 from ._face import Face
 from ._guard import Answer
 from ._local import KEY, MARK
 from ._request import Request
 from ._task_calls import FAILED, attempt, hand_over
 from ._task_listener import Listener
-from ._task_ticker import BATCH, idle, ticker_for
-from .entry import Duration, seconds
+from ._task_ticker import BATCH
+from .entry import Duration
 from .errors import MisuseError
 from .journal import Debt
 from .outcome import Invalidation
 
 __all__ = ["Tended", "Upkeep"]
 
-CLOSING: Final = 1.0
-FOREVER: Final = float("inf")
-
-IMPATIENT: Final = 0.25
-"""Seconds after which whoever waits has everything asked for again."""
-
 
 @final
-class Upkeep:
+class Upkeep(Collector):
     """The work behind one cache."""
 
     __slots__ = (
-        "__weakref__",
         "_backplane",
-        "_closed",
         "_durable",
         "_listener",
         "_marks",
         "_rules",
         "_store",
-        "_ticker",
         "unread",
     )
 
@@ -57,10 +48,9 @@ class Upkeep:
         backplane: Any,
     ) -> None:
         self._rules = rules = store.rules
+        super().__init__(rules.debts, behind, spawn, rules.monotonic)
         self._store = store
         self._marks = marks
-        self._ticker = ticker_for(spawn, behind, rules.monotonic)
-        self._closed = False
         self._durable = durable
         self.unread = durable is not None
         if durable is not None:
@@ -68,14 +58,6 @@ class Upkeep:
 
         self._backplane = backplane
         self._listener = None if rules.plane is None else Listener(rules.plane, backplane)
-
-    def soon(self) -> None:
-        """See to it that what is owed is asked for in time, that peers are told, and that somebody listens to them."""
-        if self._listener is not None:
-            self._listener.wake()
-        pause = self._pause(self._rules.debts.pause())
-        if pause is not None:
-            self._ticker.at(pause, self)
 
     async def recover(self) -> None:
         """Take over what an earlier process left in the durable journal, and ask for it, for `timeout` at most."""
@@ -109,55 +91,37 @@ class Upkeep:
         self.soon()
         return outcome
 
+    def soon(self) -> None:
+        """See to it that what is owed is asked for in time, that peers are told, and that somebody listens to them."""
+        if self._listener is not None:
+            self._listener.wake()
+        super().soon()
+
     async def step(self, most: int = BATCH) -> float | None:
-        """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
-        if self._closed:
-            return None
-        pause = self._rules.debts.pause(await self._round(FOREVER, most))
-        await self._tell()
+        """Ask for what is due and tell the peers; the seconds until there is more to do, None when there is nothing."""
+        pause = await super().step(most)
+        if not self._closed:
+            await self._tell()
         return self._pause(pause)
 
     async def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
-        debts, left = self._rules.debts, seconds("timeout", timeout)
         if self._closed:
             raise MisuseError(f"cache {self._rules.name!r} is closed: make a new one")
-        debts.hurry()
-        while debts.owed() and left > 0:
-            began = self._rules.monotonic()
-            pause = debts.pause(await self._round(began + left)) or 0.0
-            if pause > BREATH:  # each of them has been asked for
-                pause = min(pause, IMPATIENT)
-                debts.hurry()
-            pause = min(pause, left) if debts.owed() else 0.0
-            if pause:
-                await idle(pause)
-            left -= max(pause, self._rules.monotonic() - began)  # a clock may stand still
-        self.soon()
-        return debts.owed()
+        return await super().flush(timeout)
 
     async def close(self) -> int:
-        """Ask once more for everything, for as long as the store answers and at most CLOSING seconds; what is left."""
-        self._closed = True
-        self._rules.debts.hurry(confirmed=True)
-        until = self._rules.monotonic() + CLOSING
-        while await self._round(until):
-            pass
+        """Ask once more for everything, tell the peers, and close what stands beside the store; what is left."""
+        left = await super().close()
         await self._tell()
         if self._listener is not None:
             await self._listener.close()
         if self._durable is not None:
             await attempt(getattr(self._durable, "close", list))  # or nothing
-        return self._rules.debts.left()
+        return left
 
     async def _round(self, until: float, most: int = BATCH) -> int:
-        """Ask for at most `most` of what is due; how often the store did as asked."""
-        debts, settled = self._rules.debts, 0
-        for _ in range(most):
-            debt = debts.next() if self._rules.monotonic() < until else None
-            if debt is None:
-                break
-            settled += await self._settle(debt)
+        settled = await super()._round(until, most)
         await self._strike()
         return settled
 
