@@ -144,10 +144,10 @@ def test_a_cache_that_is_dropped_is_not_kept_by_what_it_is_owed(ticker: Ticker) 
 
 def test_a_thread_that_sleeps_holds_no_cache() -> None:
     """However long it is going to sleep."""
-    cache: Any = ResilientCache(Store(), name="behind", policy=CachePolicy(inflight_max=3600))
+    cache: Any = ResilientCache(Store(), name="behind", policy=CachePolicy(timeout=0.05, inflight_max=3600))
     cache.invalidate("k")
     gone = weakref.ref(cache._upkeep)
-    time.sleep(0.05)  # until it sleeps
+    time.sleep(0.3)  # until it sleeps for long
     del cache
 
     def is_gone() -> bool:
