@@ -37,6 +37,7 @@ def build(
     *,
     name: object,
     has_store: bool,
+    shard: Callable[[str], object] | None,
     policy: CachePolicy | None,
     breaker: BreakerPolicy | None,
     type: type[Any] | None,
@@ -66,6 +67,7 @@ def build(
         reporter=reporter,
         clock=clock,
         random=random,
+        shard=shard,
     )
     timeout, pause = guard.timeout, backoff(random)
     journal = Journal(float_of(policy.inflight_max), lambda tries: timeout + pause(tries))
@@ -95,6 +97,7 @@ def build_guard(
     reporter: Reporter,
     clock: Clock,
     random: Callable[[], float],
+    shard: Callable[[str], object] | None = None,
 ) -> Guard:
     """The guard of a store. Raises `MisuseError` when `breaker` is not a `BreakerPolicy`."""
     breaker = breaker if breaker is not None else BreakerPolicy()
@@ -108,6 +111,7 @@ def build_guard(
         reporter=reporter,
         monotonic=clock.monotonic,
         random=random,
+        shard=shard,
     )
 
 

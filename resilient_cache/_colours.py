@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any, Final
 
 from .errors import MisuseError
 
-__all__ = ["METHODS", "check_adapter", "is_async", "is_plain", "method_of"]
+__all__ = ["METHODS", "check_adapter", "is_async", "is_plain", "method_of", "shard_of"]
 
 METHODS: Final = ("get", "set", "delete")
 UNSEEN: Final = object()
@@ -48,3 +49,16 @@ def check_adapter(adapter: object, *, awaited: bool) -> None:
             raise MisuseError(f"adapter must not be asynchronous here (its {name} is); use AsyncResilientCache")
         if awaited and is_plain(method):
             raise MisuseError(f"adapter must have coroutine methods here (its {name} is none); use ResilientCache")
+
+
+def shard_of(adapter: object) -> Callable[[str], object] | None:
+    """What names the shard of a key, None for a store without shards. Raises `MisuseError` for a coroutine function.
+
+    Not what `__getattr__` finds: a mock has everything.
+    """
+    if inspect.getattr_static(adapter, "shard", None) is None:
+        return None
+    shard = method_of(adapter, "shard")
+    if is_async(shard):
+        raise MisuseError("adapter.shard must be a plain function: it names a part of the store and asks nobody")
+    return shard if callable(shard) else None

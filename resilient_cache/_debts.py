@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final, cast, final
 
 from ._guard import Answer, Guard
-from ._local import Local
+from ._local import DROPPED, KEY, Local
 from ._reporting import LOGGER, Reporter, Seldom
 from ._request import GATES
 from ._switch import Switch
@@ -60,7 +60,8 @@ class Debts:
             return False
         with self._guard.lock:
             if debt.confirmed:
-                self._journal.settle_locked(debt, began)
+                if self._journal.settle_locked(debt, began):
+                    self._local.tell([DROPPED + debt.name[len(KEY) :]])  # what landed late may have been read there
                 return True
             was_owed = self._journal.confirm_locked(debt.name, debt.stamp, self._guard.monotonic())
         if was_owed:

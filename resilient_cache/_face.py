@@ -38,6 +38,11 @@ class Face:
         """The circuits by direction, to be held open or closed by hand: `force_open()`, `force_closed()`."""
         return dict(self._rules.guard.circuits)
 
+    @property
+    def shards(self) -> dict[str, dict[Direction, Breaker]]:
+        """The same for each shard that was asked, of a store that has them. `circuits` are for keys without a shard."""
+        return {name: dict(pair.circuits) for name, pair in self._rules.guard.shards.items()}
+
     def stats(self) -> dict[str, int]:
         """The counters at one moment; requests = hits + stale + negative + loads + misses + errors."""
         return _build.stats(self._rules)

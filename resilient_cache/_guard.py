@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, NamedTuple, final
 
 from . import locks
+from ._partition import Pair, Partition
 from ._reporting import Reporter
 from .breaker import REJECTED, Breaker, Transition
 from .entry import make
 from .errors import FailureKind, StoreError
 from .events import CircuitChanged, CircuitState, StoreCalled
-from .flights import Waiter
 from .forking import protect
 from .leases import Leases
 from .outcome import Direction, Operation, Reason
@@ -59,24 +60,28 @@ class Call(NamedTuple):
     began: float
     until: float
     short: bool  # its caller gave it less than the timeout: that it ran out of time says nothing about the store
+    pair: Pair  # the circuits that hear of it
 
 
 @final
 class Guard:
-    """The circuits, permits and clocks around one store."""
+    """The circuits, permits and clocks around one store.
+
+    `shard`: names the part of the store that a key lives on; each part has circuits of its own then.
+    """
 
     __slots__ = (
         "__weakref__",
         "_leases",
-        "circuits",
+        "_partition",
         "inflight_max",
         "lock",
         "monotonic",
         "on_fork",
         "on_recovery",
+        "pair",
         "reporter",
         "timeout",
-        "waiting",
     )
 
     def __init__(
@@ -89,6 +94,7 @@ class Guard:
         reporter: Reporter,
         monotonic: Callable[[], float],
         random: Callable[[], float],
+        shard: Callable[[str], object] | None = None,
     ) -> None:
         self.lock = locks.make_rlock()
         self.timeout = timeout
@@ -96,14 +102,25 @@ class Guard:
         self.monotonic = monotonic
         self.reporter = reporter
         leased = replace(breaker, lease=max(float_of(breaker.lease), 4 * timeout))
-        self.circuits = {direction: Breaker(leased, random, self.lock) for direction in Direction}
+        make = partial(Breaker, leased, random, self.lock)
+        self.pair = Pair(make)
+        self._partition = Partition(shard, self.pair, make, reporter, self.lock) if shard is not None else None
         self._leases = Leases(max_calls, max(inflight_max, 4 * timeout), self.lock)
-        self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in Direction}
         self.on_fork: Callable[[], None] | None = None
         self.on_recovery: Callable[[], None] | None = None  # called when a circuit has closed again
         protect(self)
 
-    def admit(self, operation: Operation, until: float) -> Call | Reason:
+    @property
+    def circuits(self) -> dict[Direction, Breaker]:
+        """Those of a store without shards, and of what belongs to none."""
+        return self.pair.circuits
+
+    @property
+    def shards(self) -> dict[str, Pair]:
+        """The circuits of each shard that a call has gone to, as of now."""
+        return self._partition.pairs.copy() if self._partition is not None else {}
+
+    def admit(self, operation: Operation, until: float, key: str) -> Call | Reason:
         """A call to make, a probe if its ticket is negative, or why not to make one; `until` is its caller's deadline.
 
         Never waits.
@@ -113,7 +130,8 @@ class Guard:
         if time_left <= LEAST_TIME:
             return Reason.NO_TIME
         timeout = self.timeout
-        circuit = self.circuits[DIRECTIONS[operation]]
+        pair = self.pair if self._partition is None else self._partition.pair(key, now)
+        circuit = pair.circuits[DIRECTIONS[operation]]
         ticket = circuit.admit(now)
         if ticket == REJECTED:
             return Reason.OPEN
@@ -124,9 +142,9 @@ class Guard:
         if ticket < 0:  # a probe runs behind, and its verdict counts for everyone
             time_left = timeout
         if time_left >= timeout:
-            call: Call = make(Call, (operation, ticket, lease, now, now + timeout, False))
+            call: Call = make(Call, (operation, ticket, lease, now, now + timeout, False, pair))
             return call
-        return Call(operation, ticket, lease, now, until, short=time_left < 0.9 * timeout)
+        return Call(operation, ticket, lease, now, until, time_left < 0.9 * timeout, pair)
 
     def restarted(self, call: Call) -> Call:
         """The same call, whose time runs from now: it was to run behind, and that may have taken a while."""
@@ -135,12 +153,12 @@ class Guard:
 
     def answered(self, call: Call, value: object, now: float) -> Answer:
         """The store answered, in time."""
-        operation, ticket, lease, began, _, _ = call
+        operation, ticket, lease, began, _, _, pair = call
         self._leases.release(lease)
         direction = DIRECTIONS[operation]
-        change = self.circuits[direction].success(ticket, now)
+        change = pair.circuits[direction].success(ticket, now)
         if change is not None:
-            self._changed(direction, change)
+            self._changed(pair, direction, change)
         self.reporter.count(COUNTED[operation])
         if self.reporter.hooks:
             self.reporter.tell(StoreCalled(self.reporter.name, operation, now - began))
@@ -155,9 +173,9 @@ class Guard:
         kind = kind_of(error)
         direction = DIRECTIONS[call.operation]
         if kind in NOT_HEARD[direction] or (call.short and kind is FailureKind.TIMEOUT):
-            self.circuits[direction].neutral(call.ticket)
+            call.pair.circuits[direction].neutral(call.ticket)
         else:
-            self._changed(direction, self.circuits[direction].failure(call.ticket, now))
+            self._changed(call.pair, direction, call.pair.circuits[direction].failure(call.ticket, now))
         self.reporter.count(COUNTED[call.operation])
         self.reporter.count(f"store_{call.operation}_{kind}")
         if self.reporter.hooks:
@@ -166,25 +184,26 @@ class Guard:
 
     def ended(self, call: Call) -> None:
         """The caller was taken away, or left before the work did: this says nothing about the store."""
-        self.circuits[DIRECTIONS[call.operation]].neutral(call.ticket)
+        call.pair.circuits[DIRECTIONS[call.operation]].neutral(call.ticket)
         self._leases.release(call.lease)
 
     def overdue(self, call: Call) -> None:
         """Work whose caller has left is still running when the whole timeout is over: the store is silent."""
         direction = DIRECTIONS[call.operation]
-        self._changed(direction, self.circuits[direction].failure(call.ticket, self.monotonic()))
+        change = call.pair.circuits[direction].failure(call.ticket, self.monotonic())
+        self._changed(call.pair, direction, change)
 
     def in_flight(self) -> int:
         """Store calls that hold a permit."""
         return len(self._leases)
 
-    def health(self) -> dict[str, dict[str, object]]:
-        """The circuits as plain data."""
+    def health(self) -> dict[str, object]:
+        """The circuits as plain data; those of each shard under "shards", where the store has them."""
         now = self.monotonic()
-        return {
-            str(direction): {"state": str(circuit.state), "retry_in": circuit.retry_in(now)}
-            for direction, circuit in self.circuits.items()
-        }
+        circuits = self.pair.health(now)
+        if self._partition is not None:
+            circuits["shards"] = {name: pair.health(now) for name, pair in self.shards.items()}
+        return circuits
 
     def forked(self) -> None:
         """Start over in a child process, where no call of the parent will ever end."""
@@ -192,15 +211,15 @@ class Guard:
         if self.on_fork is not None:
             self.on_fork()
 
-    def _changed(self, direction: Direction, change: Transition | None) -> None:
+    def _changed(self, pair: Pair, direction: Direction, change: Transition | None) -> None:
         if change is not None:
             self.reporter.count(f"circuit_{direction}_{change.after}")
             if change.after is CircuitState.OPEN:
-                for waiter in tuple(self.waiting[direction]):
+                for waiter in tuple(pair.waiting[direction]):
                     waiter.wake()
             if change.after is CircuitState.CLOSED and self.on_recovery is not None:
                 self.on_recovery()
-            self.reporter.tell(CircuitChanged(self.reporter.name, direction, *change))
+            self.reporter.tell(CircuitChanged(self.reporter.name, direction, *change, shard=pair.shard))
 
 
 def kind_of(error: Exception) -> FailureKind:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from ._debts import BREATH
-from ._local import KEY
-from ._rules import Rules
+from ._face import Face
+from ._guard import Answer
+from ._local import KEY, MARK
+from ._request import Request
+from ._sync_marks import MarkStore
 from ._sync_store import Store
 from ._thread_calls import FAILED, attempt, hand_over
 from ._thread_listener import Listener
-from ._thread_ticker import idle, ticker_for
+from ._thread_ticker import BATCH, idle, ticker_for
 from ._threads import Behind, Spawn
 from .entry import Duration, seconds
 from .errors import MisuseError
 from .journal import Debt
+from .outcome import Invalidation
 
-__all__ = ["Upkeep"]
+__all__ = ["Tended", "Upkeep"]
 
-BATCH: Final = 100
 CLOSING: Final = 1.0
 FOREVER: Final = float("inf")
 
@@ -36,6 +39,7 @@ class Upkeep:
         "_closed",
         "_durable",
         "_listener",
+        "_marks",
         "_rules",
         "_store",
         "_ticker",
@@ -43,10 +47,18 @@ class Upkeep:
     )
 
     def __init__(
-        self, rules: Rules, store: Store, behind: Behind, *, spawn: Spawn | None, durable: Any, backplane: Any
+        self,
+        store: Store,
+        marks: MarkStore,
+        behind: Behind,
+        *,
+        spawn: Spawn | None,
+        durable: Any,
+        backplane: Any,
     ) -> None:
-        self._rules = rules
+        self._rules = rules = store.rules
         self._store = store
+        self._marks = marks
         self._ticker = ticker_for(spawn, behind, rules.monotonic)
         self._closed = False
         self._durable = durable
@@ -88,11 +100,20 @@ class Upkeep:
         if attempt(self._durable.add, name, stamp) is FAILED:
             debts.not_written()
 
-    def step(self) -> float | None:
+    def revoke(self, request: Request) -> Invalidation:
+        """Have a mark changed, now and if need be behind; the word to give for it."""
+        outcome = self._marks.revoke(request)
+        name = MARK + request.key
+        if outcome is Invalidation.PENDING:
+            self.note(name, request.stamp)
+        self.soon()
+        return outcome
+
+    def step(self, most: int = BATCH) -> float | None:
         """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
         if self._closed:
             return None
-        pause = self._rules.debts.pause(self._round(FOREVER))
+        pause = self._rules.debts.pause(self._round(FOREVER, most))
         self._tell()
         return self._pause(pause)
 
@@ -129,10 +150,10 @@ class Upkeep:
             attempt(getattr(self._durable, "close", list))  # or nothing
         return self._rules.debts.left()
 
-    def _round(self, until: float) -> int:
-        """Ask for at most BATCH of what is due; how often the store did as asked."""
+    def _round(self, until: float, most: int = BATCH) -> int:
+        """Ask for at most `most` of what is due; how often the store did as asked."""
         debts, settled = self._rules.debts, 0
-        for _ in range(BATCH):
+        for _ in range(most):
             debt = debts.next() if self._rules.monotonic() < until else None
             if debt is None:
                 break
@@ -155,14 +176,46 @@ class Upkeep:
             plane.published(names, handed_over=told)
 
     def _strike(self) -> None:
-        gone = self._rules.debts.let_go() if self._durable is not None else None
+        if self._durable is None:
+            return
+        gone = self._rules.debts.let_go()
         if gone and attempt(self._durable.strike, gone) is FAILED:
             self._rules.debts.not_written()
 
     def _settle(self, debt: Debt) -> bool:
-        rules, key = self._rules, debt.name[len(KEY) :]
-        began = rules.monotonic()
+        began = self._rules.monotonic()
+        if debt.name.startswith(MARK):
+            answer = self._marks.replay(debt, debt.name[len(MARK) :])
+        else:
+            answer = self._delete(debt, debt.name[len(KEY) :])
+        return self._rules.debts.answered(debt, answer, began)
+
+    def _delete(self, debt: Debt, key: str) -> Answer:
         answer = self._store.get_behind(key) if debt.confirmed else None
-        if answer is None or not rules.is_clean(key, answer, debt.newest):
-            answer = self._store.delete_behind(key)
-        return rules.debts.answered(debt, answer, began)
+        if answer is not None and self._rules.is_clean(key, answer, debt.newest):
+            return answer
+        return self._store.delete_behind(key)
+
+
+class Tended(Face):
+    """The part of a cache's face that is seen to behind."""
+
+    __slots__ = ("_upkeep",)
+
+    _upkeep: Upkeep
+
+    def invalidate_all(self) -> Invalidation:
+        """The same as `invalidate`, for every key. `CONFIRMED`: other processes heed it within `epoch_ttl`."""
+        return self._upkeep.revoke(self._rules.revoke_all())
+
+    def invalidate_tag(self, tag: str) -> Invalidation:
+        """The same for every value that was given `tag`, as in `Entry(value, tags=(tag,))`."""
+        return self._upkeep.revoke(self._rules.revoke_tag(tag))
+
+    def flush(self, timeout: Duration = 1.0) -> int:
+        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
+
+        0: every other process that asks the store now finds nothing older. Takes one store operation longer at most.
+        Never raises for a store; `MisuseError` for an illegal timeout and when the cache is closed.
+        """
+        return self._upkeep.flush(timeout)

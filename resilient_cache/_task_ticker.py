@@ -17,8 +17,9 @@ from typing import Any, Final, Protocol, final
 
 from ._asyncio import Behind, Seat, Spawn
 
-__all__ = ["Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
+__all__ = ["BATCH", "Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
 
+BATCH: Final = 100
 LEASE: Final = 60.0
 """Seconds after which a step that has not come back is given up: 100 store calls of 0.25 s take 25."""
 
@@ -29,8 +30,8 @@ UNASKED: Final = float("inf")
 class Stepper(Protocol):
     """Has something to do from time to time."""
 
-    def step(self) -> Coroutine[Any, Any, float | None]:
-        """Do what is due; seconds until the next time, None for not again."""
+    def step(self, most: int = BATCH) -> Coroutine[Any, Any, float | None]:
+        """Do what is due, at most so much; seconds until the next time, None for not again."""
         ...
 
 

@@ -88,14 +88,15 @@ def ask(
     operation: Operation,
     until: float,
     function: Callable[..., Any],
-    *args: object,
+    *args: Any,
     here: bool = False,
 ) -> Answer:
     """Call the store, if it may be called, within its timeout and `until`. Never raises an `Exception`.
 
-    A probe runs behind, unless the caller is there already and says `here`.
+    The first of `args` is the key, which says what part of the store to ask. A probe runs behind, unless the caller is
+    there already and says `here`.
     """
-    call = guard.admit(operation, until)
+    call = guard.admit(operation, until, args[0])
     if not isinstance(call, Call):
         return Answer(call)
     if (

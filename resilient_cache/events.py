@@ -1,6 +1,7 @@
 """What hooks are told: finished facts, after they happened and outside every lock.
 
-No event carries a value, and every field but the numbers comes from a closed set.
+No event carries a value, and every field but the numbers comes from a closed set. What a shard is called is the
+adapter's to say.
 """
 
 from __future__ import annotations
@@ -60,13 +61,17 @@ class StoreCalled:
 
 @dataclass(frozen=True, slots=True)
 class CircuitChanged:
-    """A circuit went from one state to another; `retry_in` is the hold in seconds when it opened, else 0."""
+    """A circuit went from one state to another; `retry_in` is the hold in seconds when it opened, else 0.
+
+    `shard`: whose it is, as the adapter names it, of at most 64 at a time; empty for a store that has none.
+    """
 
     cache: str
     direction: Direction
     before: CircuitState
     after: CircuitState
     retry_in: float = 0.0
+    shard: str = ""
 
 
 @dataclass(frozen=True, slots=True)

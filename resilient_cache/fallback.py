@@ -12,7 +12,7 @@ from typing import Any, final, overload
 
 from . import _asyncio, _threads
 from ._build import build_guard
-from ._colours import is_async, method_of
+from ._colours import is_async, method_of, shard_of
 from ._guard import Guard
 from ._reporting import Reporter
 from .entry import Duration
@@ -41,22 +41,21 @@ class Fallback:
 
     def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.get(key)
-        answer = _threads.ask(guard, behind, Operation.GET, FOREVER, store)
+        answer = _threads.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, key)
         value: Any = answer.value
         return value  # type: ignore[no-any-return]
 
     def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.set(key, value, ttl)
-        return _threads.ask(guard, behind, Operation.SET, FOREVER, store).failed is None
+        answer = _threads.ask(self._guard, self._behind, Operation.SET, FOREVER, self._store_set, key, value, ttl)
+        return answer.failed is None
 
     def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._adapter.delete(key)
-        return _threads.ask(guard, behind, Operation.DELETE, FOREVER, store).failed is None
+        answer = _threads.ask(self._guard, self._behind, Operation.DELETE, FOREVER, self._store_delete, key)
+        return answer.failed is None
 
-    def health(self) -> dict[str, dict[str, object]]:
+    def health(self) -> dict[str, object]:
         """The circuits as plain data. Never touches the store."""
         return self._guard.health()
 
@@ -68,6 +67,15 @@ class Fallback:
         """Close the adapter, if it can be closed; never raises an `Exception`."""
         self._behind.close()
         _threads.close(self._adapter, self._reporter)
+
+    def _store_get(self, key: str) -> Any:
+        return self._adapter.get(key)  # the method is looked up inside the guard: a lazy client may fail in it
+
+    def _store_set(self, key: str, value: bytes, ttl: float) -> Any:
+        return self._adapter.set(key, value, ttl)
+
+    def _store_delete(self, key: str) -> Any:
+        return self._adapter.delete(key)
 
 
 @final
@@ -85,22 +93,21 @@ class AsyncFallback:
 
     async def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        guard, behind, store = self._guard, self._behind, lambda: self._store.get(key)
-        answer = await _asyncio.ask(guard, behind, Operation.GET, FOREVER, store)
+        answer = await _asyncio.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, key)
         value: Any = answer.value
         return value  # type: ignore[no-any-return]
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._store.set(key, value, ttl)
-        return (await _asyncio.ask(guard, behind, Operation.SET, FOREVER, store)).failed is None
+        answer = await _asyncio.ask(self._guard, self._behind, Operation.SET, FOREVER, self._store_set, key, value, ttl)
+        return answer.failed is None
 
     async def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        guard, behind, store = self._guard, self._behind, lambda: self._store.delete(key)
-        return (await _asyncio.ask(guard, behind, Operation.DELETE, FOREVER, store)).failed is None
+        answer = await _asyncio.ask(self._guard, self._behind, Operation.DELETE, FOREVER, self._store_delete, key)
+        return answer.failed is None
 
-    def health(self) -> dict[str, dict[str, object]]:
+    def health(self) -> dict[str, object]:
         """The circuits as plain data. Never touches the store."""
         return self._guard.health()
 
@@ -112,6 +119,15 @@ class AsyncFallback:
         """Cancel what runs behind and close the adapter, if it can be closed; never raises an `Exception`."""
         await self._behind.close()
         await _asyncio.close(self._adapter, self._reporter)
+
+    def _store_get(self, key: str) -> Any:
+        return self._store.get(key)  # the method is looked up inside the guard: a lazy client may fail in it
+
+    def _store_set(self, key: str, value: bytes, ttl: float) -> Any:
+        return self._store.set(key, value, ttl)
+
+    def _store_delete(self, key: str) -> Any:
+        return self._store.delete(key)
 
 
 @overload
@@ -153,6 +169,7 @@ def fallback(
         reporter=reporter,
         clock=clock,
         random=random.random,
+        shard=shard_of(adapter),
     )
     given: Any = adapter
     if is_async(method_of(adapter, "get")):

@@ -135,6 +135,10 @@ class Journal:
                 debts[name] = debt._replace(due=now)
         self._tidy()
 
+    def debt(self, name: str) -> Debt | None:
+        """What is owed of `name`, None for nothing."""
+        return self._owed.get(name)
+
     def owed(self) -> tuple[int, int]:
         """How many deletes are owed, and the stamp of the oldest (0 for none)."""
         return len(self._owed), next((debt.stamp for debt in self._owed.values()), 0)

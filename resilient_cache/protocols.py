@@ -15,7 +15,8 @@ class CacheAdapter(Protocol):
     """A synchronous store in bytes. It raises when the store fails and never swallows.
 
     A `StoreError` says what kind of failure it was; any other `Exception` is a failure of unknown kind.
-    An adapter may add `close()`.
+    An adapter may add `close()`, and `shard(key) -> str`: a plain function without I/O that names the part of the store
+    which the key lives on now, empty while it cannot tell. Each part then has circuits of its own, at most 64 of them.
     """
 
     def get(self, key: str, /) -> bytes | None:
@@ -35,8 +36,8 @@ class CacheAdapter(Protocol):
 class AsyncCacheAdapter(Protocol):
     """The same as `CacheAdapter`, with coroutines.
 
-    An adapter may add `aclose()`, and `futures`: the same methods as plain functions that give an `asyncio.Future`,
-    which a cache calls instead, for it then needs no task to call them in.
+    An adapter may add `shard(key)`, a plain function here, too; `aclose()`; and `futures`: the same methods as plain
+    functions that give an `asyncio.Future`, which a cache calls instead, for it then needs no task to call them in.
     """
 
     def get(self, key: str, /) -> Coroutine[Any, Any, bytes | None]:

@@ -14,13 +14,15 @@ from hypothesis import HealthCheck, Phase, settings
 
 from .colours import AwaitedRedis, OpenRedis, RedisStore, SyncRedis
 from .servers import ValkeyServer, find_server
+from .topologies import Cluster
 
 IN_CI = os.environ.get("CI") == "true"
 TEST_URL = "RESILIENT_CACHE_TEST_URL"
 
-settings.register_profile("default", max_examples=100, deadline=None)
-settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
-settings.register_profile("nightly", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW: Any = [HealthCheck.too_slow]  # says something about the machine, which may have other work
+settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=SLOW)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=SLOW)
+settings.register_profile("nightly", max_examples=5_000, deadline=None, suppress_health_check=SLOW)
 settings.register_profile(
     "mutation",
     max_examples=60,
@@ -28,7 +30,7 @@ settings.register_profile(
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],  # a mutant is dead with the first failure, however long
-    suppress_health_check=[HealthCheck.too_slow],
+    suppress_health_check=SLOW,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "default"))
 
@@ -86,6 +88,14 @@ def valkey_socket(pytestconfig: pytest.Config) -> Iterator[ValkeyServer]:
     require_binary(pytestconfig)
     with ValkeyServer(unix=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """A cluster of three that all tests of the run share; whoever harms it heals it."""
+    require_binary(pytestconfig)
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

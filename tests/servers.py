@@ -95,13 +95,19 @@ class ValkeyServer:
         with self.dial() as connection:
             return ask(connection, *words)
 
+    def text(self, *words: str) -> str:
+        """The reply of one value to one command, on a connection of its own."""
+        with self.dial() as connection, connection.makefile("rb") as reader:
+            connection.sendall(" ".join(words).encode() + b"\r\n")
+            return reader.read(int(reader.readline()[1:])).decode()
+
     def connections(self) -> int:
         """How many clients the server counts, the one that asks included."""
-        return self._info("clients", b"connected_clients:")
+        return self._info("clients", "connected_clients:")
 
     def connections_ever(self) -> int:
         """How many clients there were since the start, the one that asks included."""
-        return self._info("stats", b"total_connections_received:")
+        return self._info("stats", "total_connections_received:")
 
     def dial(self) -> socket.socket:
         """A connection to `ask` several things on."""
@@ -126,11 +132,8 @@ class ValkeyServer:
     ) -> None:
         self.close()
 
-    def _info(self, section: str, name: bytes) -> int:
-        with self.dial() as connection, connection.makefile("rb") as reader:
-            connection.sendall(f"INFO {section}\r\n".encode())
-            text = reader.read(int(reader.readline()[1:]))
-        return int(text.partition(name)[2].split()[0])
+    def _info(self, section: str, name: str) -> int:
+        return int(self.text("INFO", section).partition(name)[2].split()[0])
 
     def _answers(self) -> bool:
         try:

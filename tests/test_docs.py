@@ -36,6 +36,7 @@ from resilient_cache import (
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter, from_functions
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisBackplane
+from resilient_cache.adapters.redis_cluster import AsyncRedisClusterAdapter, RedisClusterAdapter
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import CircuitState
 from resilient_cache.metrics import LoggingHook
@@ -111,6 +112,9 @@ def arguments(function: Callable[..., Any]) -> dict[str, str]:
         ("RedisAdapter.from_url", [RedisAdapter.from_url, AsyncRedisAdapter.from_url]),
         ("RedisBackplane.from_url", [RedisBackplane.from_url, AsyncRedisBackplane.from_url]),
         ("SqliteJournal", [SqliteJournal]),
+        ("RedisAdapter.from_sentinel", [RedisAdapter.from_sentinel, AsyncRedisAdapter.from_sentinel]),
+        ("RedisClusterAdapter", [RedisClusterAdapter, AsyncRedisClusterAdapter]),
+        ("RedisClusterAdapter.from_url", [RedisClusterAdapter.from_url, AsyncRedisClusterAdapter.from_url]),
         ("LoggingHook", [LoggingHook]),
     ],
 )

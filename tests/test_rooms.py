@@ -16,17 +16,20 @@ PACKAGE = Path(resilient_cache.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
+    # machines
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
-    ),  # machines
-    frozenset(
-        {"_reporting", "_request", "_switch", "_guard", "_local", "_sealing", "_loads", "_debts", "_plane", "_rules"}
-    ),  # decisions
+    )
+    | frozenset({"marks"}),  # machines
+    # decisions
+    frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
+    | frozenset({"_many", "_marking", "_plane", "_rules"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_listener"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_listener"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
-    frozenset({"_sync", "_async", "_sync_store", "_async_store", "_sync_upkeep", "_async_upkeep", "fallback"}),  # flow
+    frozenset({"_sync", "_sync_store", "_sync_marks", "_sync_upkeep", "fallback"})  # flow
+    | frozenset({"_async", "_async_store", "_async_marks", "_async_upkeep"}),
     frozenset({"__init__"}),
 )
 EDGES = frozenset({"adapters", "metrics", "testing"})
@@ -89,7 +92,7 @@ def test_no_function_is_too_long() -> None:
 
 TESTS = Path(__file__).parent
 WAITS = re.compile(r"\b(time|asyncio|anyio)\.sleep\(")
-MAY_WAIT = {"servers.py", "virtual.py"} | {  # starts real processes; makes sure that the time is virtual
+MAY_WAIT = {"servers.py", "topologies.py", "virtual.py"} | {  # real processes; it makes sure that the time is virtual
     f"faults/{name}.py"
     for name in ("load", "play", "scenes")  # what the real-time tests there are made of
 }

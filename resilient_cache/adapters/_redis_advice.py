@@ -38,7 +38,7 @@ def _faults(client: Any, timeout: float, *, is_async: bool) -> Iterator[str]:
         seconds = settings.get(name, "the default")
         if not isinstance(seconds, int | float) or seconds > timeout:
             yield f"{name} is {seconds}, set {name}={timeout:g}"
-    retries = getattr(settings.get("retry"), "_retries", 0)
+    retries = getattr(settings.get("retry") or getattr(client, "retry", None), "_retries", 0)
     if retries:
         yield f"it retries {retries} times, set retry=Retry(NoBackoff(), 0)"
     if settings.get("retry_on_timeout") or settings.get("retry_on_error"):
@@ -59,4 +59,5 @@ def _pool(client: Any) -> Any:
 
 
 def _settings(client: Any) -> dict[str, Any]:
-    return getattr(_pool(client), "connection_kwargs", {})
+    nodes = getattr(client, "nodes_manager", None)  # of a cluster, which has a pool for each
+    return getattr(_pool(client) or nodes, "connection_kwargs", {})

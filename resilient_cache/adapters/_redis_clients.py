@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from threading import RLock
 from typing import Any, Final, final
 
@@ -22,36 +21,18 @@ try:
     import redis.asyncio.connection as aio
     import redis.connection as sync
     from redis._parsers import _AsyncRESP2Parser, _RESP2Parser
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
 except ImportError as error:
     raise ImportError("Redis adapters need redis-py: pip install 'resilient-cache[redis]'") from error
 
 from ..deadline import remaining
-from ..errors import FailureKind, MisuseError, StoreError
+from ..errors import FailureKind, StoreError
 from ..forking import protect
 from ._redis_deadline import ASYNC, SYNC, Deadline
+from ._redis_dial import dialler
 from ._redis_errors import failure
 from ._redis_wire import Answers, AsyncWire, Refused, Wire, milliseconds, packed
 
 __all__ = ["AsyncClient", "Client"]
-
-FAIL_FAST: Final[dict[str, Any]] = {
-    "retry": Retry(NoBackoff(), 0),
-    "retry_on_timeout": False,
-    "retry_on_error": [],
-    "health_check_interval": 0,
-    # RESP3 with one reply sent twice gave another key's value in 194 of 400 reads, RESP2 in none. It also switches
-    # redis-py's maintenance notifications and client-side cache off.
-    "protocol": 2,
-}
-
-# No CLIENT SETINFO: two round trips less for every connection. redis-py 8 renamed the option and warns of the old name.
-ANONYMOUS: Final[dict[str, Any]] = (
-    {"driver_info": None}
-    if "driver_info" in inspect.signature(sync.AbstractConnection).parameters
-    else {"lib_name": None, "lib_version": None}
-)
 
 SHORTEST_LEASE = 2.0
 OF_PARENTS: Final[list[Any]] = []
@@ -71,7 +52,7 @@ class Client:
 
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         self.deadline = Deadline()
-        self.dial = _dialler(sync, SYNC, url, options, {"deadline": self.deadline, "parser_class": _RESP2Parser})
+        self.dial = dialler(sync, SYNC, url, options, {"deadline": self.deadline, "parser_class": _RESP2Parser})
         self._places: list[Wire | None] = [None] * self.dial.max_connections
         self._timeout = timeout
         self._closed = False
@@ -89,6 +70,19 @@ class Client:
 
     def publish(self, channel: str, message: bytes) -> None:
         self._run(_is_count, packed(b"PUBLISH", channel.encode(), message))
+
+    def aside(self, seconds: float, *commands: tuple[str | bytes, ...]) -> object:
+        """The reply to the last of `commands`, whatever it is, sent on a connection of their own."""
+        self.deadline.start(seconds)
+        connection, reply = self.dial(), None
+        try:
+            connection.connect()
+            for words in commands:
+                connection.send_command(*words)
+                reply = connection.read_response()
+        finally:
+            connection.disconnect()
+        return reply
 
     def close(self) -> None:
         """Disconnect what is idle now, and what is busy when it comes back."""
@@ -127,6 +121,8 @@ class Client:
                 places.insert(0, None)
                 if wire is not None:
                     wire.close()
+                if self.dial.finds:
+                    _start_over(places)
             if self._closed:
                 _hang_up(places)
         return reply
@@ -146,7 +142,7 @@ class AsyncClient:
     def __init__(self, url: str, timeout: float, options: dict[str, Any]) -> None:
         # No socket_timeout: redis-py would enter an asyncio.timeout for every read, 17 us.
         limits = {"connect_timeout": timeout, "socket_connect_timeout": timeout, "socket_timeout": None}
-        self.dial = _dialler(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
+        self.dial = dialler(aio, ASYNC, url, options, limits | {"parser_class": _AsyncRESP2Parser})
         self._timeout = timeout
         self._closed = False
         self._begin()
@@ -165,7 +161,23 @@ class AsyncClient:
     def publish(self, channel: str, message: bytes, /) -> asyncio.Future[Any]:
         return self._run(_is_count, b"PUBLISH", channel, message)
 
+    async def aside(self, *commands: tuple[str | bytes, ...]) -> object:
+        """The reply to the last of `commands`, whatever it is, sent on a connection of their own; nothing bounds it."""
+        connection, reply = self.dial(), None
+        try:
+            await connection.connect()
+            for words in commands:
+                await connection.send_command(*words)
+                reply = await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+        return reply
+
     async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
+
+    def close(self) -> None:
         """Disconnect what is idle or awaited by nobody, and what is busy when it comes back."""
         self._closed = True
         _hang_up(self._places)
@@ -260,6 +272,8 @@ class AsyncClient:
             self._places.append(wire)
         else:
             self._places.insert(0, None)
+            if self.dial.finds:
+                _start_over(self._places)
         if self._closed:
             _hang_up(self._places)
 
@@ -283,6 +297,15 @@ def _hang_up(places: list[Any]) -> None:
                 wire.close()
 
 
+def _start_over(places: list[Any]) -> None:
+    """Hang up on whoever is idle: the server has moved, perhaps, and the next connection is to find out."""
+    with contextlib.suppress(IndexError):
+        while (wire := places.pop()) is not None:  # those with a connection are at the end
+            places.insert(0, None)
+            wire.close()
+        places.insert(0, None)
+
+
 def _is_value(reply: object) -> bool:
     return reply is None or isinstance(reply, bytes)
 
@@ -293,46 +316,3 @@ def _is_ok(reply: object) -> bool:
 
 def _is_count(reply: object) -> bool:
     return isinstance(reply, int)
-
-
-@final
-class _Dialler:
-    """Makes connections, not yet connected: the options, over them the URL's, over both what failing fast requires."""
-
-    __slots__ = ("_pool", "max_connections")
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        self.max_connections: int = pool.max_connections
-
-    def __call__(self) -> Any:
-        return self._pool.connection_class(**self._pool.connection_kwargs)
-
-
-def _dialler(
-    module: Any, bounded: dict[type, type], url: str, options: dict[str, Any], forced: dict[str, Any]
-) -> _Dialler:
-    """Raises `MisuseError` for a URL or an option that cannot work, before anything is opened."""
-    arguments = {"connection_class": module.Connection} | options | _parsed(module, url)
-    if arguments.get("decode_responses"):
-        raise MisuseError("decode_responses must be left out: values are bytes and stay bytes")
-    base = arguments["connection_class"]
-    if base not in bounded:
-        raise MisuseError(f"connection_class must be left out: {base!r} cannot be given a deadline")
-    try:
-        pool = module.ConnectionPool(**arguments | FAIL_FAST | ANONYMOUS | forced | {"connection_class": bounded[base]})
-        dialler = _Dialler(pool)
-        dialler()  # opens nothing, but knows its arguments
-    except Exception as error:
-        raise MisuseError(f"options cannot be used: {error}") from error
-    return dialler
-
-
-def _parsed(module: Any, url: str) -> dict[str, Any]:
-    scheme, separator, rest = url.partition("://")
-    scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
-    try:
-        arguments: dict[str, Any] = module.parse_url(scheme + separator + rest)
-    except ValueError as error:
-        raise MisuseError(f"url cannot be used: {error}") from None
-    return arguments

@@ -14,13 +14,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from socket import socket
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import redis.asyncio.connection as aio
 import redis.connection as sync
 
-__all__ = ["ASYNC", "SYNC", "Deadline"]
+__all__ = ["ASYNC", "SYNC", "Address", "Deadline"]
+
+Address: TypeAlias = tuple[str, int]
+"""Host and port. `find` gives it anew for every connection, where servers change places."""
 
 
 class Deadline(threading.local):
@@ -94,8 +98,9 @@ else:
 
 
 class _Bounded(_Connection):
-    def __init__(self, *, deadline: Deadline, **options: object) -> None:
+    def __init__(self, *, deadline: Deadline, find: Callable[[], Address] | None = None, **options: object) -> None:
         self._deadline = deadline
+        self._find = find
         super().__init__(**options)
 
     @property
@@ -115,6 +120,8 @@ class _Bounded(_Connection):
     def connect(self) -> None:
         """Connect. A handshake cut short leaves no connection without its AUTH or SELECT behind."""
         try:
+            if self._find is not None:
+                self.host, self.port = self._find()
             super().connect()
         except BaseException:
             self.disconnect()
@@ -122,14 +129,19 @@ class _Bounded(_Connection):
 
 
 class _AsyncBounded(_AsyncConnection):
-    def __init__(self, *, connect_timeout: float, **options: object) -> None:
+    def __init__(
+        self, *, connect_timeout: float, find: Callable[[], Awaitable[Address]] | None = None, **options: object
+    ) -> None:
         self._connect_timeout = connect_timeout
+        self._find = find
         super().__init__(**options)
 
     async def connect(self) -> None:
         """Connect, handshake included, within the timeout; raises `TimeoutError` otherwise."""
         try:
             async with asyncio.timeout(self._connect_timeout):
+                if self._find is not None:
+                    self.host, self.port = await self._find()
                 await super().connect()
         except BaseException:
             await self.disconnect(nowait=True)

@@ -50,6 +50,8 @@ CLASSES: Final = {  # the client strips the code from a reply that has a class
     "MaxConnectionsError": FailureKind.POOL,
     "BusyLoadingError": FailureKind.UNAVAILABLE,
     "ClusterDownError": FailureKind.UNAVAILABLE,
+    "SlotNotCoveredError": FailureKind.UNAVAILABLE,
+    "ClusterError": FailureKind.UNAVAILABLE,
     "TryAgainError": FailureKind.UNAVAILABLE,
     "AskError": FailureKind.UNAVAILABLE,
     "ReadOnlyError": FailureKind.READ_ONLY,
@@ -75,8 +77,11 @@ def failure(error: Exception) -> StoreError:
 def kind_of(error: Exception) -> FailureKind:
     """The kind of a client's error. A reply that is in no table is UNKNOWN, which counts against the server.
 
-    Not PER_KEY: proxies say "ERR upstream failure" and the like when what is behind them is gone.
+    Not PER_KEY: proxies say "ERR upstream failure" and the like when what is behind them is gone. A cluster client that
+    has found no node at all is as its last try was.
     """
+    if type(error).__name__.endswith("ClusterException") and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     text = str(error)
     code = CODES.get(text.partition(" ")[0])
     if code is not None:

@@ -36,8 +36,12 @@ class Refused(Exception):
 
     @property
     def is_clean(self) -> bool:
-        """Whether the connection may be used again. Not after an error about who we are: the next one logs in anew."""
-        return failure(self).kind is not FailureKind.AUTH
+        """Whether the connection may be used again.
+
+        Not after an error about who we are: the next one logs in anew. Not to a server that has become a replica: the
+        next one may find its successor.
+        """
+        return failure(self).kind is not FailureKind.AUTH and not str(self).startswith("READONLY")
 
 
 def packed(*words: bytes) -> bytes:

@@ -50,8 +50,9 @@ class LoggingHook:
     def _transition(self, event: CircuitChanged) -> None:
         level = logging.WARNING if event.after in OPENED else logging.INFO
         wait = f", next probe in {event.retry_in:.1f} s" if event.retry_in else ""
-        said = "cache %s: %s circuit %s -> %s%s"
-        self._logger.log(level, said, event.cache, event.direction, event.before, event.after, wait)
+        whose = f" of {event.shard}" if event.shard else ""
+        said = "cache %s: %s circuit%s %s -> %s%s"
+        self._logger.log(level, said, event.cache, event.direction, whose, event.before, event.after, wait)
 
     def _count(self, event: Event) -> None:
         now = self._monotonic()

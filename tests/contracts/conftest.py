@@ -8,6 +8,7 @@ import pytest
 
 from ..conftest import require_binary
 from ..servers import FakeServer, ValkeyServer
+from ..topologies import Guarded
 
 DRIP = b"$100\r\n" + b"v" * 100
 
@@ -25,3 +26,11 @@ def dripping_url() -> Iterator[str]:
     """The URL of a false server that answers everything with a long value, a byte each 0.05 s."""
     with FakeServer.dripping(DRIP) as server:
         yield server.url
+
+
+@pytest.fixture(scope="package")
+def outage_sentinel(pytestconfig: pytest.Config) -> Iterator[Guarded]:
+    """A master that its sentinel never gives up."""
+    require_binary(pytestconfig)
+    with Guarded(down_after=600, replica=False) as guarded:
+        yield guarded

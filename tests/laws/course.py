@@ -241,6 +241,8 @@ class Driver:
 
     async def _meddle(self, _: Step, seen: Seen) -> None:
         async def meddle(key: str) -> None:
+            if key != self.seen_now.step.key:
+                return  # a replay of another key, which no step has asked for
             self.seen_now.meddled = True
             await self._come_between("invalidate", key, self.seen_now)
 

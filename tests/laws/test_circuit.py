@@ -145,7 +145,7 @@ def test_a_late_answer_says_nothing(stage: Make) -> None:
     guard = cache.cache._rules.guard
     from resilient_cache.outcome import Operation
 
-    late = [guard.admit(Operation.GET, FOREVER) for _ in range(5)]
+    late = [guard.admit(Operation.GET, FOREVER, "k") for _ in range(5)]
     trip(cache)
     cache.clock.advance(1)
     for _ in range(2):
@@ -182,7 +182,7 @@ def test_permits_that_never_come_back_expire(stage: Make) -> None:
     cache = stage(policy=replace(POLICY, max_store_calls=2))
     guard = cache.cache._rules.guard
     for _ in range(2):
-        guard.admit(Operation.GET, FOREVER)
+        guard.admit(Operation.GET, FOREVER, "k")
     assert cache.lookup("k").reason is Reason.BUSY
     cache.clock.advance(5)
     assert cache.lookup("k").reason is Reason.ABSENT
@@ -228,7 +228,7 @@ def test_reads_and_writes_fail_apart(stage: Make) -> None:
 
 def test_stale_stands_in_only_for_a_failed_load_and_only_inside_its_window(stage: Make) -> None:
     """L12: a stale entry is served when the load fails, marked, until its window ends, and not before."""
-    policy = CachePolicy(ttl=10, stale_for=20, stale_retry=1, jitter=0, timeout=TIMEOUT)
+    policy = CachePolicy(epoch_ttl=None, ttl=10, stale_for=20, stale_retry=1, jitter=0, timeout=TIMEOUT)
     for memory in (0, 10):
         cache = stage(policy=policy, memory=memory)
         cache.set("k", "old")
@@ -266,7 +266,7 @@ def test_a_callers_policy_without_stale_gets_none(stage: Make) -> None:
 @pytest.mark.parametrize("memory", [0, 10])
 def test_windows_count_from_the_start_of_the_load(stage: Make, memory: int) -> None:
     """L12: a load that took long gives a value that is that much older: its windows begin where the load began."""
-    policy = CachePolicy(ttl=10, stale_for=10, jitter=0, timeout=TIMEOUT)
+    policy = CachePolicy(epoch_ttl=None, ttl=10, stale_for=10, jitter=0, timeout=TIMEOUT)
     cache = stage(policy=policy, memory=memory)
 
     def slowly() -> str:

@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 AGAIN = 0.2
-POLICY = CachePolicy(timeout=0.05, inflight_max=AGAIN)
+POLICY = CachePolicy(timeout=0.05, inflight_max=AGAIN, epoch_ttl=None)
 BREAKER = BreakerPolicy(hold=0.05, max_hold=0.1)
 PATIENCE = 10.0
 

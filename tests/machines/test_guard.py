@@ -35,7 +35,7 @@ class Guarded:
         )
 
     def admit(self, operation: Operation = Operation.GET, left: float = 9.0) -> Call | Reason:
-        return self.guard.admit(operation, self.clock.monotonic() + left)
+        return self.guard.admit(operation, self.clock.monotonic() + left, "k")
 
     def call(self, operation: Operation = Operation.GET, left: float = 9.0) -> Call:
         call = self.admit(operation, left)
@@ -94,7 +94,7 @@ def test_what_a_call_may_take_is_the_less_of_what_is_left_and_of_the_timeout() -
     whole, nearly, short = (guarded.call(left=left) for left in (9.0, 0.46875, 0.4375))
     assert [call.until - now for call in (whole, nearly, short)] == pytest.approx([0.5, 0.46875, 0.4375])
     assert [call.short for call in (whole, nearly, short)] == [False, False, True]
-    assert guarded.guard.admit(Operation.GET, now + 1 / 1024) is Reason.NO_TIME
+    assert guarded.guard.admit(Operation.GET, now + 1 / 1024, "k") is Reason.NO_TIME
     for _ in range(5):
         guarded.guard.failed(guarded.call(left=0.25), TimeoutError())
     assert guarded.state(Direction.READ) is CircuitState.CLOSED
@@ -234,8 +234,8 @@ def test_who_waits_for_the_store_is_woken_when_its_circuit_opens_and_not_when_it
             return True
 
     guarded, reads, writes = Guarded(), Waiting(), Waiting()
-    guarded.guard.waiting[Direction.READ][reads] = None
-    guarded.guard.waiting[Direction.WRITE][writes] = None
+    guarded.guard.pair.waiting[Direction.READ][reads] = None
+    guarded.guard.pair.waiting[Direction.WRITE][writes] = None
     guarded.open()
     for _ in range(2):
         guarded.clock.advance(1.0)

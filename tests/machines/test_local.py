@@ -37,7 +37,7 @@ def test_a_value_ends_what_was_said_of_there_being_none() -> None:
     """Also when the value has been pushed out of memory since: none is not what comes back."""
     local = make()
     request = Request("k", CachePolicy(), Mode.ON, GATES[Mode.ON], since=0.0, until=9.0)
-    request.stamp = local.stamps.next()
+    request.stamp, request.loading_since = local.stamps.next(), 0.0
     local.keep_negative(request, None, 9e9, Flight("k", Mode.ON, request.stamp, 0.0))
     assert local.negatives.get("k")
     assert local.keep("k", Candidate(1, 9e9, 9e9, local.stamps.next()))
@@ -48,6 +48,7 @@ def asking(now: float = 0.0, key: str = "k") -> Request:
     """A request of somebody with a loader."""
     made = Request(key, CachePolicy(), Mode.ON, GATES[Mode.ON], since=now, until=9e9)
     made.loads = True
+    made.loading_since = 0.0
     return made
 
 

@@ -122,8 +122,8 @@ def confirm_always(original: Any, *args: Any) -> Any:
     return Invalidation.CONFIRMED
 
 
-def wait_twice(original: Any, self: Any, operation: Any, left: float) -> Any:
-    call = original(self, operation, left)
+def wait_twice(original: Any, self: Any, *args: Any) -> Any:
+    call = original(self, *args)
     return call if isinstance(call, Reason) else call._replace(until=call.began + 2 * self.timeout)
 
 
