@@ -70,7 +70,8 @@ def _run_late(given: Pace, server: ValkeyServer, proxy: ChaosProxy, made: dict[s
 async def _late_awaited(given: Pace, server: ValkeyServer, proxy: ChaosProxy, made: dict[str, Any]) -> Late:
     read, unread = keys_of(given)
     straight, held = (
-        AsyncRedisAdapter.from_url(f"redis://127.0.0.1:{port}", timeout=0.05) for port in (server.port, proxy.port)
+        AsyncRedisAdapter.from_url(f"redis://127.0.0.1:{port}", timeout=0.05, max_connections=1_000)
+        for port in (server.port, proxy.port)
     )
     here: Any = AsyncResilientCache(
         from_functions(straight.get, held.set, straight.delete, close=straight.aclose), **made

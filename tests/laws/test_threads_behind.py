@@ -142,6 +142,21 @@ def test_a_cache_that_is_dropped_is_not_kept_by_what_it_is_owed(ticker: Ticker) 
     assert happens(lambda: threads(ticker) == 0)
 
 
+def test_a_thread_that_sleeps_holds_no_cache() -> None:
+    """However long it is going to sleep."""
+    cache: Any = ResilientCache(Store(), name="behind", policy=CachePolicy(timeout=0.05, inflight_max=3600))
+    cache.invalidate("k")
+    gone = weakref.ref(cache._upkeep)
+    time.sleep(0.3)  # until it sleeps for long
+    del cache
+
+    def is_gone() -> bool:
+        gc.collect()
+        return gone() is None
+
+    assert happens(is_gone)
+
+
 def test_flush_waits_as_long_as_it_is_told_and_no_longer() -> None:
     """And says what is left; the last try may take one timeout longer."""
     store = Store()
@@ -230,11 +245,10 @@ def test_a_forked_ticker_starts_another_thread(ticker: Ticker) -> None:
     """What the child does with its copy, seen in the parent: the old thread is not counted on."""
     store = Store()
     cache = owing(store)
-    before = threading.active_count()
     with ticker.lock:
         ticker.forked()
     cache.get("another")
-    assert threading.active_count() == before + 1
+    assert threads(ticker) == 2
     store.down = False
     assert happens(lambda: threads(ticker) == 0)
 

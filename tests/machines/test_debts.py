@@ -227,6 +227,10 @@ def test_what_is_let_go_is_told_once_to_who_keeps_book(desk: Desk) -> None:
     assert desk.debts.let_go() == []
 
 
+def test_without_a_book_nothing_is_told(desk: Desk) -> None:
+    assert desk.debts.let_go() == []
+
+
 def test_what_was_written_down_is_owed_and_fenced(desk: Desk) -> None:
     """Rows that are none are passed over."""
     stamp = desk.cache._rules.local.stamps.next()

@@ -6,7 +6,7 @@ testing"). Times are of one order, and exact in binary, so that boundaries meet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from ...entry import seconds
@@ -89,7 +89,29 @@ class Swarm:
 
 
 def draw(tape: Tape) -> Swarm:
-    """A configuration."""
+    """A configuration. One in eight is about what is left in the store."""
+    swarm = _draw(tape)
+    return _leaving(tape, swarm) if not swarm.calm and tape.choose(8) == 7 else swarm
+
+
+def _leaving(tape: Tape, swarm: Swarm) -> Swarm:
+    """One key that lives long, invalidated again and again while writes land late or the store goes and comes back."""
+    lasting = tape.pick((Trouble.LATE, Trouble.LATE, Trouble.REFUSED, Trouble.RESET))
+    return replace(
+        swarm,
+        keys=swarm.keys[:1],
+        operations=("get_or_load", "get_or_load", "invalidate", tape.pick(OPERATIONS)),
+        troubles=(lasting, tape.pick((lasting, Trouble.RESTART_OLD))),
+        memories=(0,) * len(swarm.memories),
+        gaps=(0.0, 1 / 4, 1 / 2),
+        slow=(1.0, 2.0),
+        failing=0.0,
+        cancelling=0.0,
+        policy=replace(swarm.policy, ttl=LONG, max_ttl=60.0),
+    )
+
+
+def _draw(tape: Tape) -> Swarm:
     calm = tape.choose(10) == 9
     skew = tape.pick((0.5, 0.125))
     processes = 1 + tape.choose(3)
