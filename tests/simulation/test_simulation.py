@@ -29,8 +29,8 @@ SINCE = {
     "write of unknown outcome forgotten": 1_900,
     "no second delete": 800,
 }
-"""Each broken cache is caught within so many seeds, most within a hundred. Those that need more are looked for from near
-where they were found, to save time."""
+"""Each broken cache is caught within so many seeds, most within a hundred. Those that need more are looked for from
+near where they were found, to save time."""
 
 ROOT = Path(__file__).parents[2]
 
