@@ -34,7 +34,9 @@ class Late:
 def late(colour: str, pace: str) -> Late:
     given = PACES[pace]
     with ValkeyServer() as server, ChaosProxy(server.port) as proxy:
-        policy = CachePolicy(ttl=60, timeout=0.05, jitter=0, inflight_max=given.again, max_store_calls=10_000)
+        policy = CachePolicy(
+            ttl=60, timeout=0.05, jitter=0, inflight_max=given.again, max_store_calls=10_000, epoch_ttl=None
+        )
         made = {"name": NAME, "policy": policy, "breaker": NEVER_OPENS}
         return (_late if colour == "sync" else _run_late)(given, server, proxy, made)
 
