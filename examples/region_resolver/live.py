@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from .moved import BOUND, Moved
 from .phases import Phase
 from .report import Report, Row
 from .traffic import Lane
@@ -24,7 +25,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rows: list[tuple[str, Mapping[str, Row]]] = []
-        self._now: tuple[Phase, list[tuple[Lane, int]]] | None = None
+        self._now: tuple[Phase[Any], list[tuple[Lane, int]]] | None = None
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -35,11 +36,11 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def began(self, phase: Phase, lanes: Sequence[Lane]) -> None:
+    def began(self, phase: Phase[Any], lanes: Sequence[Lane]) -> None:
         """An act begins."""
         self._now = phase, [(lane, len(lane.samples)) for lane in lanes]
 
-    def ended(self, phase: Phase, rows: Mapping[str, Row]) -> None:
+    def ended(self, phase: Phase[Any], rows: Mapping[str, Row]) -> None:
         """An act is over."""
         self._now = None
         self._rows.append((phase.name, rows))
@@ -72,6 +73,8 @@ def results(rows: Sequence[tuple[str, Mapping[str, Row]]]) -> Table:
 def print_report(report: Report, console: Console) -> None:
     """The whole table and what became of each promise."""
     console.print(results(list(report.rows.items())))
+    if report.moved:
+        console.print(moves(report.moved))
     if report.skipped:
         console.print(f"skipped, as the store is not ours to kill: {', '.join(report.skipped)}", highlight=False)
     for name, count in report.refused_moves.items():
@@ -79,6 +82,20 @@ def print_report(report: Report, console: Console) -> None:
     for check in report.checks:
         mark = "[green]kept  " if check.kept else ("[red]BROKEN" if check.fatal else "[yellow]missed")
         console.print(f"{mark}[/] {check.promise}: {check.seen}", highlight=False)
+
+
+def moves(moved: Sequence[Moved]) -> Table:
+    """Old regions after a move that could not be invalidated at once; seconds count from the store's return."""
+    table = Table(
+        title=f"three routers: old regions; promised: 0, and 0 {BOUND:g} s after the replay", title_justify="left"
+    )
+    for column in ("down", "pending", "replayed", "told", "others before", "after", "last", "later", "naive"):
+        table.add_column(column, justify="left" if column == "down" else "right")
+    for move in moved:
+        replayed = "never" if move.replayed is None else f"{move.replayed:.2f} s"
+        counts = (move.told, move.before, move.within, f"{move.last:.2f} s", move.later, move.naive)
+        table.add_row(move.how, str(move.pending), replayed, *map(str, counts))
+    return table
 
 
 def _cells(row: Row) -> list[str]:

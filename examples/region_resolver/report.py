@@ -6,9 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from .phases import Phase
+from .moved import BOUND, Moved
+from .phases import FLEET_PHASES, Phase
 from .traffic import Sample
 
 __all__ = ["Check", "Report", "Row", "Settings", "percentile_ms", "row", "timeline"]
@@ -62,6 +63,7 @@ class Report:
     settings: Settings
     acts: list[dict[str, str | float]] = field(default_factory=list[dict[str, str | float]])
     rows: dict[str, dict[str, Row]] = field(default_factory=dict[str, dict[str, Row]])
+    moved: list[Moved] = field(default_factory=list[Moved])
     skipped: list[str] = field(default_factory=list[str])
     refused_moves: dict[str, int] = field(default_factory=dict[str, int])
     checks: list[Check] = field(default_factory=list[Check])
@@ -73,19 +75,22 @@ class Report:
         """Whether every promise was kept that decides."""
         return all(check.kept for check in self.checks if check.fatal)
 
-    def note(self, phase: Phase, start: float, end: float, rows: Mapping[str, Row]) -> None:
+    def note(self, phase: Phase[Any], start: float, end: float, rows: Mapping[str, Row]) -> None:
         """An act is over; `start` and `end` in seconds since the demo began."""
         self.acts.append({"name": phase.name, "says": phase.says, "start": start, "end": end})
         self.rows[phase.name] = dict(rows)
 
-    def judge(self, phases: Sequence[Phase], samples: Mapping[str, Sequence[Sample]], opened: float | None) -> None:
+    def judge(
+        self, phases: Sequence[Phase[Any]], samples: Mapping[str, Sequence[Sample]], opened: float | None
+    ) -> None:
         """Fill in `checks`. `opened`: when the read circuit opened in the frozen act, seconds since the beginning."""
         self.checks = [*self._deciding(phases, samples["resilient"]), *self._latency(samples["resilient"], opened)]
-        self.checks.append(self._naive_fails(phases))
+        self.checks += [*map(_told, self.moved), *map(_others, self.moved), self._naive_fails(phases)]
 
-    def _deciding(self, phases: Sequence[Phase], samples: Sequence[Sample]) -> Iterable[Check]:
+    def _deciding(self, phases: Sequence[Phase[Any]], samples: Sequence[Sample]) -> Iterable[Check]:
         failed = {phase.name: self.rows[phase.name]["resilient"].failed for phase in phases if not phase.cold}
-        wrong = sum(rows["resilient"].wrong for rows in self.rows.values())
+        alone = [name for name in self.rows if name not in {phase.name for phase in FLEET_PHASES}]
+        wrong = sum(self.rows[name]["resilient"].wrong for name in alone)
         seen = ", ".join(f"{count} while {name}" for name, count in failed.items() if count) or "0"
         yield Check("resilient: no 5xx while there is something to serve", seen, not sum(failed.values()), fatal=True)
         yield Check("resilient: no wrong region, no wrong 404", str(wrong), wrong == 0, fatal=True)
@@ -116,11 +121,26 @@ class Report:
         late = "" if kept else f" (this machine's event loop itself was late by up to {self.lag_ms:.0f} ms)"
         return Check(f"resilient, {promise}", said + late, kept, fatal=False)
 
-    def _naive_fails(self, phases: Sequence[Phase]) -> Check:
+    def _naive_fails(self, phases: Sequence[Phase[Any]]) -> Check:
         failed = [p.name for p in phases if not p.cold and self.rows[p.name]["naive"].failed]
         wrong = [name for name, rows in self.rows.items() if rows["naive"].wrong]
         seen = f"5xx while {', '.join(failed) or '-'}; wrong region while {', '.join(wrong) or '-'}"
         return Check("naive fails where it must, so the faults are real", seen, bool(failed and wrong), fatal=False)
+
+
+def _told(move: Moved) -> Check:
+    promise = f"three routers, {move.how}: no old region from the one that was told, at any time"
+    return Check(promise, str(move.told), not move.told, fatal=True)
+
+
+def _others(move: Moved) -> Check:
+    promise = f"three routers, {move.how}: none from the others {BOUND:g} s after the store has confirmed"
+    if move.replayed is None:
+        return Check(promise, "it never did", kept=False, fatal=True)
+    seen = (
+        f"{move.later} of {move.asked} requests; {move.before + move.within} before, the last {move.last:.2f} s after"
+    )
+    return Check(promise, seen, not move.later, fatal=True)
 
 
 def row(samples: Sequence[Sample], loads: int) -> Row:

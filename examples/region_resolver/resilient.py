@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, NotFound
 from resilient_cache.adapters.redis import AsyncRedisAdapter
+from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane
+from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import Hook
 
 from .directory import Directory, Region
@@ -28,9 +31,14 @@ class ResilientRouter:
         policy: CachePolicy = POLICY,
         breaker: BreakerPolicy | None = None,
         memory: int = 10_000,
+        journal: str | Path | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
-        """Connects to nothing yet. `memory`: regions kept in process, which the demo does without."""
+        """Connects to nothing yet.
+
+        `memory`: regions kept in process. Who keeps any hears from the other routers what they invalidate.
+        `journal`: a file of its own, which remembers what the store has not confirmed even if this process is killed.
+        """
         self.directory = directory
         self.cache = AsyncResilientCache(
             AsyncRedisAdapter.from_url(cache_url),
@@ -40,6 +48,8 @@ class ResilientRouter:
             type=Region,
             memory=memory,
             hooks=hooks,
+            backplane=AsyncRedisBackplane.from_url(cache_url) if memory else None,
+            journal=SqliteJournal(journal) if journal else None,
         )
 
     async def resolve(self, host: str) -> Answer:

@@ -1,0 +1,154 @@
+"""Three router processes around one store, and the hands that break them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from .directory import REGIONS, Tenant
+from .process import Plan
+from .store import Valkey
+from .traffic import Lane
+
+__all__ = ["Crew", "Fleet", "Move", "RouterProcess"]
+
+ROOT: Final = Path(__file__).parents[2]
+PATIENCE: Final = 20.0  # s for a process to start
+
+
+class RouterProcess:
+    """An operating system process with both routers; what it tells is in `diary`: (when, pending, settled)."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.bases: dict[str, str] = {}
+        self.diary: list[tuple[float, int, int]] = []
+        self._plan = plan
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it serves. Raises `TimeoutError`, or `ValueError` when it ended at once."""
+        told = json.dumps(asdict(self._plan))
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "examples.region_resolver.process", told),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the demo, which then ends it
+        )
+        lines = self._process.stdout
+        assert lines is not None
+        async with asyncio.timeout(PATIENCE):
+            self.bases = json.loads(await lines.readline())
+        self._reading = asyncio.create_task(self._read(lines))
+
+    async def kill(self) -> None:
+        """SIGKILL. Again is harmless."""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+        if self._reading is not None:
+            await self._reading
+
+    async def _read(self, lines: asyncio.StreamReader) -> None:
+        async for line in lines:
+            told = json.loads(line)
+            self.diary.append((told["at"], told["pending"], told["settled"]))
+
+
+@dataclass(slots=True)
+class Crew:
+    """The routers of one kind, one in each process, and their lane of traffic."""
+
+    lane: Lane
+
+    @property
+    def loads(self) -> int:
+        """Answers that took a question to the record."""
+        return sum(sample.source in {"record", "loader"} for sample in self.lane.samples)
+
+
+@dataclass(slots=True)
+class Move:
+    """Tenants that moved while the store was down. Moments on the loop's clock, which is that of all processes."""
+
+    hosts: frozenset[str]
+    process: RouterProcess  # that has to replay it
+    bases: set[str]  # of the router that was told
+    pending: int = 0
+    back: float = 0.0
+    killed: bool = False
+
+    def confirmed(self) -> float | None:
+        """When the store had confirmed everything after its return; None if it never did."""
+        told = (at for at, pending, settled in self.process.diary if at >= self.back and not pending and settled)
+        return next(told, None)
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The parts. The first process is the one that is told of moves; it keeps a journal on disk."""
+
+    contenders: tuple[Crew, ...]
+    processes: list[RouterProcess]
+    successor: RouterProcess
+    store: Valkey
+    movers: Sequence[Sequence[Tenant]]
+    pause: float
+    playing: bool = False
+    moves: list[Move] = field(default_factory=list[Move])
+
+    async def nothing(self) -> None:
+        """All is well."""
+
+    async def outage(self) -> None:
+        """The store is killed. What it holds now is on its disk."""
+        self.store.save()
+        self.store.kill()
+
+    async def move(self) -> None:
+        """Tenants move; the first router of each kind is told, and nobody else."""
+        await asyncio.sleep(self.pause)
+        tenants = self.movers[len(self.moves)]
+        for tenant in tenants:
+            region = REGIONS[1 - REGIONS.index(tenant.region)]
+            for crew in self.contenders:
+                crew.lane.truth.moving(tenant, region)
+            for crew in self.contenders:
+                await crew.lane.move(tenant, region)
+        hosts = frozenset(host for tenant in tenants for host in tenant.hosts)
+        self.moves.append(Move(hosts, self.processes[0], {self.processes[0].bases["resilient"]}))
+
+    async def mend(self) -> None:
+        """The store is back, with what is on its disk."""
+        move = self.moves[-1]
+        move.pending = move.process.diary[-1][1]
+        await asyncio.to_thread(self.store.start)
+        move.back = asyncio.get_running_loop().time()
+
+    async def lose(self) -> None:
+        """SIGKILL for the router that was told; only then is the store back, and nobody knows what it owes."""
+        move = self.moves[-1]
+        await self.processes[0].kill()
+        self._steer(self.processes[1:])
+        await self.mend()
+        move.process, move.killed = self.successor, True
+
+    async def find(self) -> None:
+        """The router that was killed is started again, with its journal."""
+        await asyncio.sleep(self.pause)
+        await self.successor.start()
+        self.processes[0] = self.successor
+        self.moves[-1].bases.add(self.successor.bases["resilient"])
+        self._steer(self.processes)
+
+    def _steer(self, processes: Sequence[RouterProcess]) -> None:
+        for crew in self.contenders:
+            crew.lane.steer(*(process.bases[crew.lane.name] for process in processes))
