@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from resilient_cache import BreakerPolicy, CachePolicy
@@ -72,7 +72,10 @@ async def staged(
 async def fleet(
     settings: Settings, record: Path, tenants: Sequence[Tenant], *, zero: float, planted: bool = False
 ) -> AsyncGenerator[Fleet]:
-    """Three processes with both routers each, around a store of their own; all of it is gone after the block."""
+    """Three processes with both routers each, around a store of their own; all of it is gone after the block.
+
+    They start meanwhile: whoever plays with them awaits `Fleet.ready` first.
+    """
     async with AsyncExitStack() as exits:
         store = exits.enter_context(Valkey())
         upstreams = {region: await exits.enter_async_context(serving(region_app(region))) for region in REGIONS}
@@ -82,14 +85,20 @@ async def fleet(
         successor = RouterProcess(told)
         for process in (*processes, successor):
             exits.push_async_callback(process.kill)
-        await asyncio.gather(*(process.start() for process in processes))
+        starting = asyncio.gather(*(process.start() for process in processes))
+        exits.push_async_callback(_ended, starting)
         crews = tuple(Crew(Lane(name, Truth(tenants), zero)) for name in ("naive", "resilient"))
         for crew in crews:
             exits.push_async_callback(crew.lane.aclose)
-            await crew.lane.aim(*(process.bases[crew.lane.name] for process in processes))
         count = 3 if settings.fast else MOVERS
         movers = tenants[:count], tenants[count : 2 * count]
-        yield Fleet(crews, processes, successor, store, movers, 0.1 if settings.fast else 1.0)
+        yield Fleet(crews, processes, successor, starting, store, movers, 0.1 if settings.fast else 1.0)
+
+
+async def _ended(work: asyncio.Future[Any]) -> None:
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
 
 
 def _plan(settings: Settings, record: Path, upstreams: dict[str, str], store: str, planted: bool) -> Plan:

@@ -7,6 +7,7 @@ import gc
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
@@ -67,24 +68,27 @@ async def run(settings: Settings, watcher: Watcher, *, url: str | None = None, p
     report = Report(settings)
     phases = [phase for phase in PHASES if url is None or not phase.own_server]
     later = [phase for phase in FLEET_PHASES if url is None or not phase.own_server]
-    report.skipped = [phase.name for phase in (*PHASES, *FLEET_PHASES) if phase not in (*phases, *later)]
+    every: list[Phase[Any]] = [*PHASES, *FLEET_PHASES]
+    played: list[Phase[Any]] = [*phases, *later]
+    report.skipped = [phase.name for phase in every if phase not in played]
     director = _Director(report, watcher, log.clock)
     with tempfile.TemporaryDirectory(prefix="region-resolver-") as folder:
-        record = Path(folder) / "record.sqlite"
+        record, again = Path(folder) / "record.sqlite", Path(folder) / "again.sqlite"
         tenants = seeded(record, settings.seed, settings.tenants + COLD)
         cold, known = tenants[:COLD], tenants[COLD:]
-        async with staged(settings, record, known, hook=log, zero=zero, url=url, planted=planted) as stage:
-            samples = await director.play(stage, phases, known, cold)
-            report.refused_moves = stage.refused_moves
-        if later:
-            record = Path(folder) / "again.sqlite"
-            known = seeded(record, settings.seed, settings.tenants)
-            async with fleet(settings, record, known, zero=zero, planted=planted) as three:
-                more = await director.play(three, later, known, ())
+        async with AsyncExitStack() as exits:
+            same = seeded(again, settings.seed, settings.tenants)
+            several = fleet(settings, again, same, zero=zero, planted=planted)
+            three = await exits.enter_async_context(several) if later else None
+            async with staged(settings, record, known, hook=log, zero=zero, url=url, planted=planted) as stage:
+                samples = await director.play(stage, phases, known, cold)
+                report.refused_moves = stage.refused_moves
+            if three:
+                more = await director.play(three, later, same, ())
                 report.moved = moved(three.moves, more, zero)
-            samples = {name: [*some, *more[name]] for name, some in samples.items()}
+                samples = {name: [*some, *more[name]] for name, some in samples.items()}
     frozen = next((act for act in report.acts if act["name"] == "frozen"), None)
-    report.judge([*phases, *later], samples, log.first_in(frozen) if frozen else None)
+    report.judge(played, samples, log.first_in(frozen) if frozen else None)
     report.timeline = {name: timeline(some, 0.1 if settings.fast else 0.5) for name, some in samples.items()}
     return report
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ __all__ = ["Crew", "Fleet", "Move", "RouterProcess"]
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE: Final = 20.0  # s for a process to start
+SETTLE: Final = 0.05  # s until what a process told has arrived
 
 
 class RouterProcess:
@@ -99,14 +100,19 @@ class Fleet:
     contenders: tuple[Crew, ...]
     processes: list[RouterProcess]
     successor: RouterProcess
+    starting: Awaitable[object]
     store: Valkey
     movers: Sequence[Sequence[Tenant]]
     pause: float
     playing: bool = False
     moves: list[Move] = field(default_factory=list[Move])
 
-    async def nothing(self) -> None:
-        """All is well."""
+    async def ready(self) -> None:
+        """All serve, and all is well."""
+        await self.starting
+        for crew in self.contenders:
+            await crew.lane.aim()
+        self._steer(self.processes)
 
     async def outage(self) -> None:
         """The store is killed. What it holds now is on its disk."""
@@ -123,6 +129,7 @@ class Fleet:
                 crew.lane.truth.moving(tenant, region)
             for crew in self.contenders:
                 await crew.lane.move(tenant, region)
+        await asyncio.sleep(SETTLE)
         hosts = frozenset(host for tenant in tenants for host in tenant.hosts)
         self.moves.append(Move(hosts, self.processes[0], {self.processes[0].bases["resilient"]}))
 
@@ -142,10 +149,13 @@ class Fleet:
         move.process, move.killed = self.successor, True
 
     async def find(self) -> None:
-        """The router that was killed is started again, with its journal."""
+        """The router that was killed is started again, with its journal, and not asked yet."""
         await asyncio.sleep(self.pause)
         await self.successor.start()
         self.processes[0] = self.successor
+
+    async def rejoin(self) -> None:
+        """It gets its share of the traffic again."""
         self.moves[-1].bases.add(self.successor.bases["resilient"])
         self._steer(self.processes)
 

@@ -14,8 +14,18 @@ from .phases import Phase
 from .report import Report, Row
 from .traffic import Lane
 
-__all__ = ["Screen", "print_report"]
+__all__ = ["MOVED", "Screen", "move_cells", "print_report"]
 
+MOVED = (
+    "what was down",
+    "pending",
+    "confirmed\nonce back",
+    "the one\ntold",
+    "others\nuntil then",
+    "others,\nlast one",
+    "others,\nlater",
+    "naive\nall three",
+)
 COLUMNS = ("req", "5xx", "wrong", "p50", "p99", "loads")
 
 
@@ -85,17 +95,22 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def moves(moved: Sequence[Moved]) -> Table:
-    """Old regions after a move that could not be invalidated at once; seconds count from the store's return."""
-    table = Table(
-        title=f"three routers: old regions; promised: 0, and 0 {BOUND:g} s after the replay", title_justify="left"
-    )
-    for column in ("down", "pending", "replayed", "told", "others before", "after", "last", "later", "naive"):
-        table.add_column(column, justify="left" if column == "down" else "right")
+    """Who sent visitors to a region that their tenant had left, seen and promised."""
+    table = Table(title="three routers: answers with a region that the tenant had left", title_justify="left")
+    for column in MOVED:
+        table.add_column(column, justify="left" if column == MOVED[0] else "right")
     for move in moved:
-        replayed = "never" if move.replayed is None else f"{move.replayed:.2f} s"
-        counts = (move.told, move.before, move.within, f"{move.last:.2f} s", move.later, move.naive)
-        table.add_row(move.how, str(move.pending), replayed, *map(str, counts))
+        table.add_row(*move_cells(move))
+    promised = ("promised", "", "", "0", "", f"{BOUND:.2f} s after", "0", "")
+    table.add_row(*promised, style="bold")
     return table
+
+
+def move_cells(move: Moved) -> list[str]:
+    """One move as a row of a table whose heads are MOVED."""
+    replayed = "never" if move.replayed is None else f"{move.replayed:.2f} s"
+    counts = (move.told, move.before, f"{move.last:.2f} s after", move.later, move.naive)
+    return [move.how, str(move.pending), replayed, *map(str, counts)]
 
 
 def _cells(row: Row) -> list[str]:

@@ -49,7 +49,7 @@ def _moved(move: Move, samples: Mapping[str, Sequence[Sample]], zero: float) -> 
     since = math.inf if confirmed is None else confirmed - zero
     late = [sample.due - since for sample in others if sample.wrong and sample.due >= since]
     return Moved(
-        how="the router as well" if move.killed else "the store was down",
+        how="store and router" if move.killed else "store",
         pending=move.pending,
         replayed=None if confirmed is None else round(confirmed - move.back, 3),
         told=sum(sample.wrong for sample in about["resilient"]) - sum(sample.wrong for sample in others),

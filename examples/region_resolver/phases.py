@@ -45,11 +45,12 @@ PHASES: Final[tuple[Phase[Stage], ...]] = (
 )
 
 FLEET_PHASES: Final[tuple[Phase[Fleet], ...]] = (
-    Phase("three", "three processes, copies in memory, one store", 4, 0.5, Fleet.nothing, own_server=True),
-    Phase("told one", "store killed; one of them is told of moves", 3, 0.4, Fleet.outage, Fleet.move, own_server=True),
-    Phase("old disk", "store back with its disk: the old regions", 6, 1.6, Fleet.mend, own_server=True),
+    Phase("three", "three processes, copies in memory, one store", 3, 0.5, Fleet.ready, own_server=True),
+    Phase("told one", "store killed; one of them is told of moves", 2, 0.4, Fleet.outage, Fleet.move, own_server=True),
+    Phase("old disk", "store back with its disk: the old regions", 5, 1.6, Fleet.mend, own_server=True),
     Phase(
-        "told again", "store killed; more moves, told to it again", 3, 0.4, Fleet.outage, Fleet.move, own_server=True
+        "told again", "store killed; more moves, told to it again", 2, 0.4, Fleet.outage, Fleet.move, own_server=True
     ),
-    Phase("kill -9", "of that router; store back, then the router", 8, 2.2, Fleet.lose, Fleet.find, own_server=True),
+    Phase("kill -9", "of that router; store back: the old regions", 2, 0.5, Fleet.lose, Fleet.find, own_server=True),
+    Phase("its journal", "it is back too, with its journal", 5, 1.8, Fleet.rejoin, own_server=True),
 )

@@ -129,12 +129,12 @@ class Report:
 
 
 def _told(move: Moved) -> Check:
-    promise = f"three routers, {move.how}: no old region from the one that was told, at any time"
+    promise = f"three routers, {move.how} down: no old region from the one that was told, at any time"
     return Check(promise, str(move.told), not move.told, fatal=True)
 
 
 def _others(move: Moved) -> Check:
-    promise = f"three routers, {move.how}: none from the others {BOUND:g} s after the store has confirmed"
+    promise = f"three routers, {move.how} down: none from the others {BOUND:g} s after the store has confirmed"
     if move.replayed is None:
         return Check(promise, "it never did", kept=False, fatal=True)
     seen = (

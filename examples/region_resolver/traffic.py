@@ -148,7 +148,7 @@ class Lane:
         self.samples.append(Sample(due - self._zero, latency, status, wrong, source, retry_after, ask.host, base))
 
     async def move(self, tenant: Tenant, region: str) -> int:
-        """Move `tenant` through the first router; the status of its answer, after which only the new region is right."""
+        """Move `tenant` through the first router; the status of its answer. After it only the new region is right."""
         asked = {"tenant": tenant.name, "region": region}
         try:
             async with self._session.post(f"{self._bases[0]}/-/move", params=asked) as reply:
