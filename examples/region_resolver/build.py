@@ -91,7 +91,7 @@ async def fleet(
         for crew in crews:
             exits.push_async_callback(crew.lane.aclose)
         count = 3 if settings.fast else MOVERS
-        movers = tenants[:count], tenants[count : 2 * count]
+        movers = tenants[: 2 * count : 2], tenants[1 : 2 * count : 2]
         yield Fleet(crews, processes, successor, starting, store, movers, 0.1 if settings.fast else 1.0)
 
 
