@@ -50,7 +50,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_store", "_upkeep")
+    __slots__ = ("_behind", "_store", "_upkeep")
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
-        self._adapter: Any = adapter
+        self._adapter = adapter
         self._behind = Behind(spawn)
         self._rules = _build.build(
             name=name,

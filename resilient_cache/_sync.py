@@ -48,7 +48,7 @@ class ResilientCache(Face, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or thread is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_store", "_upkeep")
+    __slots__ = ("_behind", "_store", "_upkeep")
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ResilientCache(Face, Generic[K, V]):
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
-        self._adapter: Any = adapter
+        self._adapter = adapter
         self._behind = Behind(spawn)
         self._rules = _build.build(
             name=name,

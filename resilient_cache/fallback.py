@@ -43,7 +43,7 @@ class Fallback:
         """The bytes, or None: there are none, or the store cannot say."""
         answer = _threads.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, key)
         value: Any = answer.value
-        return value  # type: ignore[no-any-return]
+        return value if answer.failed is None else None
 
     def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
@@ -95,7 +95,7 @@ class AsyncFallback:
         """The bytes, or None: there are none, or the store cannot say."""
         answer = await _asyncio.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, key)
         value: Any = answer.value
-        return value  # type: ignore[no-any-return]
+        return value if answer.failed is None else None
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""

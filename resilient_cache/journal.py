@@ -106,6 +106,10 @@ class Journal:
         self._let_go(self._confirmed.pop(debt.name))
         return True
 
+    def forgive_locked(self, name: str) -> None:
+        """Nothing can undo the delete that was confirmed: no second one is needed."""
+        self._confirmed.pop(name, None)
+
     def next_locked(self, now: float) -> Debt | None:
         """One that is due, already put off to its next attempt; None when none is."""
         while self._queue and self._queue[0][0] <= now:

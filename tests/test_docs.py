@@ -39,6 +39,7 @@ from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisB
 from resilient_cache.adapters.redis_cluster import AsyncRedisClusterAdapter, RedisClusterAdapter
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import CircuitState
+from resilient_cache.failover import AsyncFailover, Failover
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import AfterOutage, Direction, Operation
 from resilient_cache.stamps import SYSTEM_CLOCK
@@ -106,6 +107,7 @@ def arguments(function: Callable[..., Any]) -> dict[str, str]:
         ("ResilientCache", [ResilientCache, AsyncResilientCache]),
         ("Entry", [Entry]),
         ("fallback", [fallback]),
+        ("Failover", [Failover, AsyncFailover]),
         ("MappingAdapter", [MappingAdapter, AsyncMappingAdapter]),
         ("from_functions", [from_functions]),
         ("RedisAdapter", [RedisAdapter, AsyncRedisAdapter]),

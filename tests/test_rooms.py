@@ -21,12 +21,14 @@ FLOORS: tuple[frozenset[str], ...] = (
     ),  # machines
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_plane", "_rules"}),
+    | frozenset({"_plane", "_rules", "_vendors"}),
     # waiting
-    frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_listener"})
-    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_listener"}),
+    frozenset({"_colours", "_threads", "_thread_ticker", "_asyncio", "_task_ticker"}),
+    frozenset({"_task_calls", "_task_listener", "_thread_calls", "_thread_listener"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
-    frozenset({"_sync", "_async", "_sync_store", "_async_store", "_sync_upkeep", "_async_upkeep", "fallback"}),  # flow
+    frozenset({"_sync_collector", "_async_collector", "_sync_store", "_async_store", "_sync_upkeep", "_async_upkeep"}),
+    frozenset({"_lineup", "_sync_replay", "_async_replay"}),
+    frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),  # flow
     frozenset({"__init__"}),
 )
 EDGES = frozenset({"adapters", "metrics", "testing"})
