@@ -22,7 +22,8 @@ class Moved:
     `told`: of the router that was told; `before`, `within`, `later`: of the others, until the store confirmed the
     deletes, up to BOUND after that, and later. `last`: when the last of theirs was asked for after the confirmation.
     `replayed`: the confirmation, counted from the store's return; None if there was none. `asked`: requests that
-    could have gone wrong later. `naive`: of all naive routers.
+    could have gone wrong later. `naive`: of all naive routers. `first`: the first answer of a router that was killed
+    and is back, counted from the confirmation; None if it was not killed.
     """
 
     how: str
@@ -35,6 +36,7 @@ class Moved:
     later: int
     asked: int
     naive: int
+    first: float | None
 
 
 def moved(moves: Sequence[Move], samples: Mapping[str, Sequence[Sample]], zero: float) -> list[Moved]:
@@ -59,4 +61,13 @@ def _moved(move: Move, samples: Mapping[str, Sequence[Sample]], zero: float) -> 
         later=sum(after > BOUND for after in late),
         asked=sum(sample.due > since + BOUND for sample in others),
         naive=sum(sample.wrong for sample in about["naive"]),
+        first=_first(move, samples["resilient"], since),
     )
+
+
+def _first(move: Move, samples: Sequence[Sample], since: float) -> float | None:
+    if not move.killed:
+        return None
+    again = move.process.bases.get("resilient")
+    answered = [sample.due + sample.latency - since for sample in samples if sample.base == again]
+    return round(min(answered, default=-math.inf), 4)

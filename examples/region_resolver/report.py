@@ -85,7 +85,9 @@ class Report:
     ) -> None:
         """Fill in `checks`. `opened`: when the read circuit opened in the frozen act, seconds since the beginning."""
         self.checks = [*self._deciding(phases, samples["resilient"]), *self._latency(samples["resilient"], opened)]
-        self.checks += [*map(_told, self.moved), *map(_others, self.moved), self._naive_fails(phases)]
+        self.checks += [*map(_told, self.moved), *map(_others, self.moved)]
+        self.checks += [_heir(move) for move in self.moved if move.first is not None]
+        self.checks.append(self._naive_fails(phases))
 
     def _deciding(self, phases: Sequence[Phase[Any]], samples: Sequence[Sample]) -> Iterable[Check]:
         failed = {phase.name: self.rows[phase.name]["resilient"].failed for phase in phases if not phase.cold}
@@ -131,6 +133,12 @@ class Report:
 def _told(move: Moved) -> Check:
     promise = f"three routers, {move.how} down: no old region from the one that was told, at any time"
     return Check(promise, str(move.told), not move.told, fatal=True)
+
+
+def _heir(move: Moved) -> Check:
+    first = -math.inf if move.first is None else move.first
+    promise = "three routers, after kill -9: what its journal holds is deleted before its first answer"
+    return Check(promise, f"{first * 1000:.0f} ms before" if first > 0 else "no", first > 0, fatal=False)
 
 
 def _others(move: Moved) -> Check:
