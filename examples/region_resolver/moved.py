@@ -27,8 +27,8 @@ class Moved:
     requests that could have gone wrong later. `naive`: of all naive routers.
 
     `hits`: answers from a store while the first was down. `replayed`: the confirmation, counted from the store's
-    return; None if there was none. `first`: the first answer of a router that was killed and is back, counted from the
-    confirmation; None if it was not killed.
+    return; None if there was none. `first`: the first region from a router that was killed and is back, counted
+    from the confirmation; None if it was not killed.
     """
 
     router: str
@@ -79,6 +79,6 @@ def _first(move: Move, samples: Sequence[Sample], zero: float) -> float | None:
     if not move.killed:
         return None
     again, confirmed = move.process.bases.get(move.router), move.confirmed()
-    answered = [sample.due + sample.latency + zero for sample in samples if sample.base == again]
+    answered = [sample.due + sample.latency + zero for sample in samples if sample.base == again and sample.source]
     since = math.inf if confirmed is None else confirmed
     return round(min(answered) - since, 4) if answered else -math.inf

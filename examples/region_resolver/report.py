@@ -151,7 +151,7 @@ def _others(move: Moved) -> Check:
 def _heir(move: Moved) -> Check:
     first = -math.inf if move.first is None else move.first
     promise = f"{move.router} x 3, after kill -9: what its journal holds is deleted before its first answer"
-    return Check(promise, f"{first * 1000:.0f} ms before" if first > 0 else "no", first > 0, fatal=False)
+    return Check(promise, f"{first * 1000:.0f} ms before", first > 0, fatal=False)
 
 
 def _hits(moves: Sequence[Moved]) -> Iterable[Check]:
