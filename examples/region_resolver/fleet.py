@@ -13,7 +13,7 @@ from typing import Final
 from .directory import REGIONS, Tenant
 from .process import Plan
 from .store import Valkey
-from .traffic import Lane
+from .traffic import Ask, Lane
 
 __all__ = ["Crew", "Fleet", "Move", "RouterProcess"]
 
@@ -155,7 +155,11 @@ class Fleet:
         self.processes[0] = self.successor
 
     async def rejoin(self) -> None:
-        """It gets its share of the traffic again."""
+        """It is asked once, as before a router is trusted with traffic; then it gets its share again."""
+        host = min(self.moves[-1].hosts)
+        for crew in self.contenders:
+            crew.lane.steer(self.successor.bases[crew.lane.name])
+            await crew.lane.ask(Ask(host, host), asyncio.get_running_loop().time())
         self.moves[-1].bases.add(self.successor.bases["resilient"])
         self._steer(self.processes)
 
