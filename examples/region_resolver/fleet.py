@@ -13,7 +13,7 @@ from typing import Final
 from .directory import REGIONS, Tenant
 from .process import NAMES, Plan
 from .store import Valkey
-from .traffic import Lane
+from .traffic import Ask, Lane
 
 __all__ = ["Crew", "Fleet", "Move", "RouterProcess"]
 
@@ -167,9 +167,13 @@ class Fleet:
         self.processes[0] = self.successor
 
     async def rejoin(self) -> None:
-        """It gets its share of the traffic again."""
+        """It is asked once, as before a router is trusted with traffic; then it gets its share again."""
         for move in self.moves[-1]:
             move.bases.add(self.successor.bases[move.router])
+        host = min(self.moves[-1][0].hosts)
+        for crew in self.contenders:
+            crew.lane.steer(self.successor.bases[crew.lane.name])
+            await crew.lane.ask(Ask(host, host), now())
         self._steer(self.processes)
 
     def _steer(self, processes: Sequence[RouterProcess]) -> None:
