@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from examples.region_resolver.process import NAMES
+
 from .servers import ValkeyServer
 
 pytestmark = pytest.mark.realtime
@@ -22,6 +24,7 @@ ACTS = [
     "healthy", "killed", "back", "record down", "corrupted", "frozen", "thawed",
     "slow", "swift", "moved", "old data", "cold start", "nothing",
 ]  # fmt: skip
+THREE = ["three", "told one", "old disk", "told again", "kill -9", "its journal"]  # acts of three processes
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -47,18 +50,18 @@ def seen(fast: tuple[int, str, float, Path]) -> Any:
     return json.loads((fast[3] / "report.json").read_text("utf-8"))
 
 
-def test_the_fast_run_succeeds_within_15_seconds(fast: tuple[int, str, float, Path]) -> None:
+def test_the_fast_run_succeeds_in_time(fast: tuple[int, str, float, Path]) -> None:
     code, said, seconds, _ = fast
     assert code == 0, said
-    assert seconds < 15
+    assert seconds < 30  # under 20 on a machine with nothing else to do
     assert "seed 7" in said
 
 
 def test_the_resilient_router_fails_nobody_while_there_is_something_to_serve(seen: Any) -> None:
-    assert list(seen["rows"]) == ACTS
+    assert list(seen["rows"]) == [*ACTS, *THREE]
     for act, routers in seen["rows"].items():
         assert routers["resilient"]["requests"] == routers["naive"]["requests"] > 0
-        assert routers["resilient"]["wrong"] == 0, act
+        assert act in THREE or routers["resilient"]["wrong"] == 0, act
         assert act == "nothing" or routers["resilient"]["failed"] == 0, act
     assert seen["ok"] is True
 
@@ -79,6 +82,31 @@ def test_the_faults_are_real_for_the_naive_router_shows_them(seen: Any) -> None:
     assert seen["refused_moves"] == {"naive": 6, "resilient": 0}
 
 
+def test_of_three_routers_the_one_that_is_told_of_a_move_is_never_wrong_and_the_others_hear_of_it(seen: Any) -> None:
+    told = [(move["router"], move["how"]) for move in seen["moved"]]
+    assert told == [(name, how) for how in ("store", "store + router") for name in ("resilient", "two vendors")]
+    for move in seen["moved"]:
+        assert move["pending"] > 0
+        assert move["told"] == move["later"] == 0
+        assert move["asked"] > 0
+        assert move["last"] <= 1.0
+        assert move["naive"] > 0
+    assert seen["moved"][2]["before"] > 0  # the store did come back with the old regions, while nobody knew
+
+
+def test_the_second_vendor_stands_in_while_the_first_is_down(seen: Any) -> None:
+    hits = {name: sum(move["hits"] for move in seen["moved"] if move["router"] == name) for name in NAMES[1:]}
+    assert hits["resilient"] == 0
+    assert hits["two vendors"] > 0
+    assert all(seen["rows"][act]["two vendors"]["failed"] == 0 for act in THREE)
+
+
+def test_a_router_that_was_killed_makes_good_what_it_owed_before_it_answers(seen: Any) -> None:
+    first = [move["first"] for move in seen["moved"]]
+    assert first[:2] == [None, None]
+    assert min(first[2:]) > 0  # before its first answer
+
+
 def test_caching_is_back_after_every_outage(seen: Any) -> None:
     for act in ("back", "thawed", "swift"):
         assert seen["rows"][act]["resilient"]["sources"].get("store", 0) > 0, act
@@ -87,7 +115,8 @@ def test_caching_is_back_after_every_outage(seen: Any) -> None:
 
 def test_the_page_is_complete_and_refers_to_nothing_outside(fast: tuple[int, str, float, Path]) -> None:
     page = (fast[3] / "index.html").read_text("utf-8")
-    assert all(f">{act}<" in page for act in ACTS)
+    assert all(f">{act}<" in page for act in (*ACTS, *THREE))
+    assert "<td>store + router</td>" in page
     assert page.count("<polyline") >= 2
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"(?:src|href)=|https?:|url\(|@import|<script", page)
@@ -119,8 +148,9 @@ def test_a_store_of_ones_own_is_not_killed(others: dict[str, tuple[int, str, Any
     code, said, report = others["own"]
     assert code == 0, said
     assert "skipped" in said
-    assert report["skipped"] == ["killed", "back", "frozen", "thawed"]
+    assert report["skipped"] == ["killed", "back", "frozen", "thawed", *THREE]
     assert "killed" not in report["rows"]
+    assert report["moved"] == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -133,7 +163,7 @@ def test_interrupted_while_its_server_is_frozen_it_leaves_no_process_behind(
         assert any("corrupted" in line for line in process.stdout)
         time.sleep(0.3)  # the next act has frozen the server
         servers = children(process.pid)
-        assert servers
+        assert len(servers) >= 3 + 3  # the stores, and the routers that wait for their act
         process.send_signal(number)
         said, _ = process.communicate(timeout=10)
     finally:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from resilient_cache import BreakerPolicy, CachePolicy
@@ -14,7 +16,9 @@ from resilient_cache.testing import ChaosProxy
 
 from .damage import Damage
 from .directory import REGIONS, Directory, Tenant
+from .fleet import Crew, Fleet, RouterProcess
 from .naive import NaiveRouter
+from .process import NAMES, Plan
 from .report import Settings
 from .resilient import ResilientRouter
 from .stage import Contender, Stage
@@ -23,7 +27,7 @@ from .traffic import Lane, Truth
 from .upstreams import region_app, serving
 from .web import Router
 
-__all__ = ["staged"]
+__all__ = ["fleet", "staged"]
 
 MOVERS: Final = 6
 KEYS: Final = ("region:*", "*regions*")  # what the naive and the resilient router write
@@ -62,6 +66,58 @@ async def staged(
             await contender.start(upstreams)
         pause = 0.1 if settings.fast else 0.4
         yield Stage(contenders, upstreams, wire, damage, server, tuple(tenants[:MOVERS]), pause)
+
+
+@asynccontextmanager
+async def fleet(
+    settings: Settings, record: Path, tenants: Sequence[Tenant], *, zero: float, planted: bool = False
+) -> AsyncGenerator[Fleet]:
+    """Three processes with routers of each kind, around two stores of their own; all of it is gone after the block.
+
+    They start meanwhile: whoever plays with them awaits `Fleet.ready` first.
+    """
+    async with AsyncExitStack() as exits:
+        store, far = (exits.enter_context(Valkey()) for _ in range(2))
+        upstreams = {region: await exits.enter_async_context(serving(region_app(region))) for region in REGIONS}
+        plan = _plan(settings, record, upstreams, (store, far), planted)
+        told = replace(plan, journal=str(record.with_name("told.journal")))
+        processes = [RouterProcess(each) for each in (told, plan, plan)]
+        successor = RouterProcess(told)
+        for process in (*processes, successor):
+            exits.push_async_callback(process.kill)
+        starting = asyncio.gather(*(process.start() for process in processes))
+        exits.push_async_callback(_ended, starting)
+        crews = tuple(Crew(Lane(name, Truth(tenants), zero)) for name in NAMES)
+        for crew in crews:
+            exits.push_async_callback(crew.lane.aclose)
+        count = 3 if settings.fast else MOVERS
+        movers = tenants[: 2 * count : 2], tenants[1 : 2 * count : 2]
+        yield Fleet(crews, processes, successor, starting, store, far, movers, 0.1 if settings.fast else 1.0)
+
+
+async def _ended(work: asyncio.Future[Any]) -> None:
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
+
+
+def _plan(
+    settings: Settings, record: Path, upstreams: dict[str, str], stores: tuple[Valkey, Valkey], planted: bool
+) -> Plan:
+    near, far = (f"redis://127.0.0.1:{store.port}" for store in stores)
+    return Plan(
+        record=str(record),
+        record_delay=settings.record_delay,
+        upstreams=upstreams,
+        store=near,
+        far=far,
+        journal="",
+        ttl=60,  # longer than the run: what is right again is so because somebody was told
+        timeout=settings.timeout,
+        naive_timeout=settings.naive_timeout,
+        hold=settings.hold,
+        planted=planted,
+    )
 
 
 def _wired(exits: AsyncExitStack, url: str) -> tuple[ChaosProxy, str]:

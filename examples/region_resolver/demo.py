@@ -7,19 +7,21 @@ import gc
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from resilient_cache.events import CircuitChanged, CircuitState, Event
 from resilient_cache.outcome import Direction
 
-from .build import staged
-from .directory import seeded
-from .phases import PHASES, Phase
+from .build import fleet, staged
+from .directory import Tenant, seeded
+from .moved import moved
+from .phases import FLEET_PHASES, PHASES, Phase
 from .report import Report, Row, Settings, percentile_ms, row, timeline
-from .stage import Stage
-from .traffic import Ask, Crowd, Lane, play
+from .traffic import Ask, Crowd, Lane, Sample, play
 
 __all__ = ["Watcher", "run"]
 
@@ -29,11 +31,11 @@ COLD: Final = 6  # tenants kept back for the act in which nobody has been asked 
 class Watcher(Protocol):
     """Is told how it goes."""
 
-    def began(self, phase: Phase, lanes: Sequence[Lane]) -> None:
+    def began(self, phase: Phase[Any], lanes: Sequence[Lane]) -> None:
         """`phase` begins; the lanes' samples grow while it is played."""
         ...
 
-    def ended(self, phase: Phase, rows: Mapping[str, Row]) -> None:
+    def ended(self, phase: Phase[Any], rows: Mapping[str, Row]) -> None:
         """`phase` is over, and this is what it came to."""
         ...
 
@@ -64,74 +66,108 @@ async def run(settings: Settings, watcher: Watcher, *, url: str | None = None, p
     loop = asyncio.get_running_loop()
     zero = loop.time()
     log = CircuitLog(lambda: loop.time() - zero)
-    dice = random.Random(settings.seed)
     report = Report(settings)
     phases = [phase for phase in PHASES if url is None or not phase.own_server]
-    report.skipped = [phase.name for phase in PHASES if phase not in phases]
+    later = [phase for phase in FLEET_PHASES if url is None or not phase.own_server]
+    every: list[Phase[Any]] = [*PHASES, *FLEET_PHASES]
+    played: list[Phase[Any]] = [*phases, *later]
+    report.skipped = [phase.name for phase in every if phase not in played]
+    director = _Director(report, watcher, log.clock)
     with tempfile.TemporaryDirectory(prefix="region-resolver-") as folder:
-        record = Path(folder) / "record.sqlite"
+        record, again = Path(folder) / "record.sqlite", Path(folder) / "again.sqlite"
         tenants = seeded(record, settings.seed, settings.tenants + COLD)
-        warm, cold = Crowd(tenants[COLD:], dice), Crowd(tenants[:COLD], dice)
-        async with staged(settings, record, tenants[COLD:], hook=log, zero=zero, url=url, planted=planted) as stage:
-            gc.collect()
-            gc.freeze()  # a pause of the collector would be measured as the routers' own
-            director = _Director(stage, report, watcher, log.clock)
-            for phase in phases:
-                await director.act(phase, cold if phase.cold else warm)
-            report.refused_moves = stage.refused_moves
-            samples = {contender.lane.name: contender.lane.samples for contender in stage.contenders}
+        cold, known = tenants[:COLD], tenants[COLD:]
+        async with AsyncExitStack() as exits:
+            same = seeded(again, settings.seed, settings.tenants)
+            several = fleet(settings, again, same, zero=zero, planted=planted)
+            three = await exits.enter_async_context(several) if later else None
+            async with staged(settings, record, known, hook=log, zero=zero, url=url, planted=planted) as stage:
+                samples = await director.play(stage, phases, known, cold)
+                report.refused_moves = stage.refused_moves
+            if three:
+                more = await director.play(three, later, same, ())
+                report.moved = moved(chain.from_iterable(three.moves), more, zero)
+                samples = {name: [*some, *more[name]] for name, some in samples.items()}
     frozen = next((act for act in report.acts if act["name"] == "frozen"), None)
-    report.judge(phases, samples, log.first_in(frozen) if frozen else None)
+    report.judge(played, samples, log.first_in(frozen) if frozen else None)
     report.timeline = {name: timeline(some, 0.1 if settings.fast else 0.5) for name, some in samples.items()}
     return report
 
 
+class _Side(Protocol):
+    """The routers of one kind."""
+
+    @property
+    def lane(self) -> Lane: ...
+    @property
+    def loads(self) -> int: ...
+
+
+class _Scene(Protocol):
+    playing: bool
+
+    @property
+    def contenders(self) -> Sequence[_Side]: ...
+
+
+S = TypeVar("S", bound=_Scene)
+Samples: TypeAlias = dict[str, list[Sample]]
+
+
 @dataclass(slots=True)
 class _Director:
-    stage: Stage
     report: Report
     watcher: Watcher
     clock: Callable[[], float]
 
-    async def act(self, phase: Phase, crowd: Crowd) -> None:
+    async def play(
+        self, stage: S, phases: Sequence[Phase[S]], known: Sequence[Tenant], cold: Sequence[Tenant]
+    ) -> Samples:
+        """Act by act; the samples of each side. `cold`: tenants that nobody asks for but in the acts meant for them."""
+        dice = random.Random(self.report.settings.seed)
+        crowd, strangers = Crowd(known, dice), Crowd(cold, dice)
+        gc.collect()
+        gc.freeze()  # a pause of the collector would be measured as the routers' own
+        for phase in phases:
+            await self._act(stage, phase, strangers if phase.cold else crowd)
+        return {side.lane.name: side.lane.samples for side in stage.contenders}
+
+    async def _act(self, stage: S, phase: Phase[S], crowd: Crowd) -> None:
         settings = self.report.settings
         asks = crowd.draw(int((phase.fast if settings.fast else phase.seconds) * settings.rate))
-        before = [(len(contender.lane.samples), contender.directory.lookups) for contender in self.stage.contenders]
-        await phase.begin(self.stage)
+        before = [(len(side.lane.samples), side.loads) for side in stage.contenders]
+        await phase.begin(stage)
         start = self.clock()
-        self.watcher.began(phase, self._lanes)
-        await self._play(phase, asks)
+        lanes = [side.lane for side in stage.contenders]
+        self.watcher.began(phase, lanes)
+        await self._traffic(stage, phase, lanes, asks)
         rows = {
-            contender.lane.name: row(contender.lane.samples[samples:], contender.directory.lookups - lookups)
-            for contender, (samples, lookups) in zip(self.stage.contenders, before, strict=True)
+            side.lane.name: row(side.lane.samples[samples:], side.loads - loads)
+            for side, (samples, loads) in zip(stage.contenders, before, strict=True)
         }
         self.report.note(phase, start, self.clock(), rows)
         self.watcher.ended(phase, rows)
 
-    async def _play(self, phase: Phase, asks: Sequence[Ask]) -> None:
-        self.stage.playing = True
+    async def _traffic(self, stage: S, phase: Phase[S], lanes: Sequence[Lane], asks: Sequence[Ask]) -> None:
+        stage.playing = True
         try:
             async with asyncio.TaskGroup() as beside:
-                lags = beside.create_task(self._lags())
+                lags = beside.create_task(self._lags(stage))
                 if phase.meanwhile:
-                    beside.create_task(phase.meanwhile(self.stage))
-                await play(self._lanes, asks, self.report.settings.rate)
-                self.stage.playing = False
+                    beside.create_task(phase.meanwhile(stage))
+                await play(lanes, asks, self.report.settings.rate)
+                stage.playing = False
             if phase.name == "frozen":
                 self.report.lag_ms = percentile_ms(lags.result(), 1.0)
         finally:
-            self.stage.playing = False
+            stage.playing = False
 
-    async def _lags(self) -> list[float]:
+    async def _lags(self, stage: _Scene) -> list[float]:
         """How late a timer rings, every 5 ms."""
         loop = asyncio.get_running_loop()
         lags: list[float] = []
-        while self.stage.playing:
+        while stage.playing:
             due = loop.time() + 0.005
             await asyncio.sleep(0.005)
             lags.append(loop.time() - due)
         return lags
-
-    @property
-    def _lanes(self) -> list[Lane]:
-        return [contender.lane for contender in self.stage.contenders]

@@ -57,7 +57,7 @@ class DirectoryDown(Exception):
 class Directory:
     """A connection to the record. `lookup` is a loader as `get_or_load` wants it."""
 
-    def __init__(self, path: Path, *, delay: float = 0.0) -> None:
+    def __init__(self, path: str | Path, *, delay: float = 0.0) -> None:
         """`delay` is in seconds and is added to every question."""
         self.delay = delay
         self.down = False

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from .chart import drawing
+from .live import MOVED, SHOWN, move_cells
+from .moved import BOUND
 from .report import Check, Report, Row
 
 __all__ = ["page", "write_report"]
@@ -80,7 +82,7 @@ for {settings.ttl:g} s. Seed {settings.seed}.</p>
 <h2>Answers, and the 99th percentile of latency</h2>
 <div class="scroll">{drawing(report)}</div><div class="key">{key}
 <span>In the act “nothing” nobody knows the answer: a 503 is right, a guess would not be.</span></div>
-<h2>Act by act</h2><div class="scroll">{_table(report)}</div>{_skipped(report)}
+<h2>Act by act</h2><div class="scroll">{_table(report)}</div>{_moved(report)}{_skipped(report)}
 <h2>Promises</h2><ul>{"".join(map(_promise, report.checks))}</ul>
 </body></html>
 """
@@ -103,12 +105,25 @@ def _table(report: Report) -> str:
     heads = "".join(f"<th>{column}</th>" for column in COLUMNS)
     lines = "".join(
         f"<tr><td>{escape(str(act['name']))}<small>{escape(str(act['says']))}</small></td>"
-        + "".join(_cells(row) for row in report.rows[str(act["name"])].values())
+        + "".join(_cells(row) for row in map(report.rows[str(act["name"])].__getitem__, SHOWN))
         + "</tr>"
         for act in report.acts
     )
-    sides = "".join(f'<th class="side" colspan="{len(COLUMNS)}">{name}</th>' for name in ("naive", "resilient"))
+    sides = "".join(f'<th class="side" colspan="{len(COLUMNS)}">{name}</th>' for name in SHOWN)
     return f"<table><tr><th></th>{sides}</tr><tr><th>act</th>{heads}{heads}</tr>{lines}</table>"
+
+
+def _moved(report: Report) -> str:
+    if not report.moved:
+        return ""
+    heads = "".join(f"<th>{head}</th>" for head in MOVED)
+    lines = "".join(
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in move_cells(move)) + "</tr>" for move in report.moved
+    )
+    return f"""<h2>Three routers</h2>
+<p>Answers with a region that the tenant had left, while the store, or the store and the one router that had been told,
+were down. Promised: none from the one that was told, and none from the others later than {BOUND:g} s after the store
+has confirmed what it was owed.</p><div class="scroll"><table><tr>{heads}</tr>{lines}</table></div>"""
 
 
 def _cells(row: Row) -> str:

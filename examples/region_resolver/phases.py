@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeVar
 
+from .fleet import Fleet
 from .stage import Stage
 
-__all__ = ["PHASES", "Phase"]
+__all__ = ["FLEET_PHASES", "PHASES", "Phase"]
 
-Move: TypeAlias = Callable[[Stage], Coroutine[Any, Any, None]]
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """One act. `begin` is awaited before its traffic, `meanwhile` runs beside it while `Stage.playing`."""
+class Phase(Generic[S]):
+    """One act. `begin` is awaited before its traffic, `meanwhile` runs beside it while the stage is `playing`."""
 
     name: str
     says: str
     seconds: float
     fast: float
-    begin: Move
-    meanwhile: Move | None = None
+    begin: Callable[[S], Coroutine[Any, Any, None]]
+    meanwhile: Callable[[S], Coroutine[Any, Any, None]] | None = None
     own_server: bool = False  # kills or freezes the server: only if it is ours
     cold: bool = False  # hosts never asked for before while the record is down: the one act where a 5xx is right
 
 
-PHASES: Final = (
+PHASES: Final[tuple[Phase[Stage], ...]] = (
     Phase("healthy", "both caches empty at first", 5, 0.6, Stage.nothing),
     Phase("killed", "SIGKILL: the cache is gone, and all it held", 5, 0.5, Stage.kill, own_server=True),
     Phase("back", "an empty cache on the same port", 4, 0.6, Stage.restart, own_server=True),
@@ -41,4 +42,15 @@ PHASES: Final = (
     Phase("old data", "cache reachable again, old regions inside", 4, 0.6, Stage.mend),
     Phase("cold start", "new routers, cache dead", 4, 0.4, Stage.cold_start),
     Phase("nothing", "hosts never seen before, record down", 3, 0.3, Stage.nothing_known, cold=True),
+)
+
+FLEET_PHASES: Final[tuple[Phase[Fleet], ...]] = (
+    Phase("three", "three processes, copies in memory, one store", 3, 0.5, Fleet.ready, own_server=True),
+    Phase("told one", "store killed; one of them is told of moves", 2, 0.7, Fleet.outage, Fleet.move, own_server=True),
+    Phase("old disk", "store back with its disk: the old regions", 5, 1.6, Fleet.mend, own_server=True),
+    Phase(
+        "told again", "store killed; more moves, told to it again", 2, 0.4, Fleet.outage, Fleet.move, own_server=True
+    ),
+    Phase("kill -9", "of that router; store back: the old regions", 2, 0.5, Fleet.lose, Fleet.find, own_server=True),
+    Phase("its journal", "it is back too, with its journal", 5, 1.8, Fleet.rejoin, own_server=True),
 )

@@ -6,9 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from .phases import Phase
+from .moved import BOUND, TWO, Moved
+from .phases import FLEET_PHASES, Phase
 from .traffic import Sample
 
 __all__ = ["Check", "Report", "Row", "Settings", "percentile_ms", "row", "timeline"]
@@ -62,6 +63,7 @@ class Report:
     settings: Settings
     acts: list[dict[str, str | float]] = field(default_factory=list[dict[str, str | float]])
     rows: dict[str, dict[str, Row]] = field(default_factory=dict[str, dict[str, Row]])
+    moved: list[Moved] = field(default_factory=list[Moved])
     skipped: list[str] = field(default_factory=list[str])
     refused_moves: dict[str, int] = field(default_factory=dict[str, int])
     checks: list[Check] = field(default_factory=list[Check])
@@ -73,19 +75,25 @@ class Report:
         """Whether every promise was kept that decides."""
         return all(check.kept for check in self.checks if check.fatal)
 
-    def note(self, phase: Phase, start: float, end: float, rows: Mapping[str, Row]) -> None:
+    def note(self, phase: Phase[Any], start: float, end: float, rows: Mapping[str, Row]) -> None:
         """An act is over; `start` and `end` in seconds since the demo began."""
         self.acts.append({"name": phase.name, "says": phase.says, "start": start, "end": end})
         self.rows[phase.name] = dict(rows)
 
-    def judge(self, phases: Sequence[Phase], samples: Mapping[str, Sequence[Sample]], opened: float | None) -> None:
+    def judge(
+        self, phases: Sequence[Phase[Any]], samples: Mapping[str, Sequence[Sample]], opened: float | None
+    ) -> None:
         """Fill in `checks`. `opened`: when the read circuit opened in the frozen act, seconds since the beginning."""
         self.checks = [*self._deciding(phases, samples["resilient"]), *self._latency(samples["resilient"], opened)]
+        self.checks += [*map(_told, self.moved), *map(_others, self.moved)]
+        self.checks += [_heir(move) for move in self.moved if move.first is not None]
+        self.checks += _hits([move for move in self.moved if move.router == TWO])
         self.checks.append(self._naive_fails(phases))
 
-    def _deciding(self, phases: Sequence[Phase], samples: Sequence[Sample]) -> Iterable[Check]:
-        failed = {phase.name: self.rows[phase.name]["resilient"].failed for phase in phases if not phase.cold}
-        wrong = sum(rows["resilient"].wrong for rows in self.rows.values())
+    def _deciding(self, phases: Sequence[Phase[Any]], samples: Sequence[Sample]) -> Iterable[Check]:
+        failed = {phase.name: self._failed(phase.name) for phase in phases if not phase.cold}
+        alone = [name for name in self.rows if name not in {phase.name for phase in FLEET_PHASES}]
+        wrong = sum(self.rows[name]["resilient"].wrong for name in alone)
         seen = ", ".join(f"{count} while {name}" for name, count in failed.items() if count) or "0"
         yield Check("resilient: no 5xx while there is something to serve", seen, not sum(failed.values()), fatal=True)
         yield Check("resilient: no wrong region, no wrong 404", str(wrong), wrong == 0, fatal=True)
@@ -94,6 +102,9 @@ class Report:
         refusals = [sample for sample in samples if sample.status == 503]
         polite = all(sample.retry_after for sample in refusals)
         yield Check("resilient: every 503 says when to retry", f"{len(refusals)} of them", polite, fatal=False)
+
+    def _failed(self, act: str) -> int:
+        return sum(row.failed for name, row in self.rows[act].items() if name != "naive")
 
     def _latency(self, samples: Sequence[Sample], opened: float | None) -> Iterable[Check]:
         """Split when the circuit opened: whoever waited for the store then was woken, and nobody waits for it after."""
@@ -116,11 +127,37 @@ class Report:
         late = "" if kept else f" (this machine's event loop itself was late by up to {self.lag_ms:.0f} ms)"
         return Check(f"resilient, {promise}", said + late, kept, fatal=False)
 
-    def _naive_fails(self, phases: Sequence[Phase]) -> Check:
+    def _naive_fails(self, phases: Sequence[Phase[Any]]) -> Check:
         failed = [p.name for p in phases if not p.cold and self.rows[p.name]["naive"].failed]
         wrong = [name for name, rows in self.rows.items() if rows["naive"].wrong]
         seen = f"5xx while {', '.join(failed) or '-'}; wrong region while {', '.join(wrong) or '-'}"
         return Check("naive fails where it must, so the faults are real", seen, bool(failed and wrong), fatal=False)
+
+
+def _told(move: Moved) -> Check:
+    promise = f"{move.router} x 3, {move.how} down: no old region from the one that was told, at any time"
+    return Check(promise, str(move.told), not move.told, fatal=True)
+
+
+def _others(move: Moved) -> Check:
+    when = "that one was told" if move.router == TWO else "the store has confirmed"
+    promise = f"{move.router} x 3, {move.how} down: none from the others {BOUND:g} s after {when}"
+    if move.replayed is None:
+        return Check(promise, "the store never confirmed", kept=False, fatal=True)
+    seen = f"{move.later} of {move.asked} requests; {move.before} before, {move.within} until {move.last:.2f} s after"
+    return Check(promise, seen, not move.later, fatal=True)
+
+
+def _heir(move: Moved) -> Check:
+    first = -math.inf if move.first is None else move.first
+    promise = f"{move.router} x 3, after kill -9: what its journal holds is deleted before its first answer"
+    return Check(promise, f"{first * 1000:.0f} ms before", first > 0, fatal=False)
+
+
+def _hits(moves: Sequence[Moved]) -> Iterable[Check]:
+    if moves:
+        hits = sum(move.hits for move in moves)
+        yield Check(f"{TWO} x 3: hits from the second while the first is down", str(hits), hits > 0, fatal=True)
 
 
 def row(samples: Sequence[Sample], loads: int) -> Row:

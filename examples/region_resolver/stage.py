@@ -28,6 +28,11 @@ class Contender:
     build: Callable[[Directory], Router]
     running: AsyncExitStack = field(default_factory=AsyncExitStack)
 
+    @property
+    def loads(self) -> int:
+        """Questions to the record."""
+        return self.directory.lookups
+
     async def start(self, upstreams: Mapping[str, str]) -> None:
         """Serve a new router, after the one before has ended."""
         await self.running.aclose()

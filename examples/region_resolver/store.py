@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 class Valkey:
-    """A server in memory only: killed means that everything is lost. Use as a context manager."""
+    """A server that writes nothing to disk unless told to `save`. Use as a context manager."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -62,6 +62,13 @@ class Valkey:
                 raise TimeoutError("the Valkey server does not answer")
             time.sleep(0.005)
 
+    def save(self) -> None:
+        """Write everything to disk: from now on it starts with what it holds at this moment."""
+        with self._dial() as line:
+            line.sendall(b"SAVE\r\n")
+            if not line.recv(16).startswith(b"+OK"):
+                raise OSError("the Valkey server did not save")
+
     def kill(self) -> None:
         """SIGKILL; also ends a frozen one."""
         if self._process is not None:
@@ -83,8 +90,11 @@ class Valkey:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as line:
+            with self._dial() as line:
                 line.sendall(b"PING\r\n")
                 return line.recv(16).startswith(b"+PONG")
         except OSError:
             return False
+
+    def _dial(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=1.0)

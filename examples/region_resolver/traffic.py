@@ -39,6 +39,8 @@ class Sample:
     wrong: bool
     source: str
     retry_after: bool
+    host: str = ""
+    base: str = ""  # of the router that was asked
 
     @property
     def failed(self) -> bool:
@@ -101,21 +103,26 @@ class Crowd:
 
 
 class Lane:
-    """Keeps one router under way with requests, and a record of how they ended."""
+    """Keeps one router, or several alike, under way with requests, and a record of how they ended."""
 
     def __init__(self, name: str, truth: Truth, clock_zero: float) -> None:
         self.name = name
         self.truth = truth
         self.samples: list[Sample] = []
         self._zero = clock_zero
-        self._base = ""
+        self._bases: tuple[str, ...] = ()
+        self._asked = 0
         self._http: ClientSession | None = None
 
-    async def aim(self, base: str) -> None:
-        """Send what follows to `base`, over new connections."""
+    async def aim(self, *bases: str) -> None:
+        """Send what follows to `bases` in turn, over new connections."""
         await self.aclose()
-        self._base = base
+        self.steer(*bases)
         self._http = ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout(total=15))
+
+    def steer(self, *bases: str) -> None:
+        """Send what follows to `bases` in turn."""
+        self._bases = bases
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -127,8 +134,10 @@ class Lane:
         """Send `ask` and note how it ended. Never raises for an answer that failed."""
         right = self.truth.right(ask.host)
         status, said, source, retry_after = NO_ANSWER, "", "", False
+        self._asked += 1
+        base = self._bases[self._asked % len(self._bases)]
         try:
-            async with self._session.get(self._base, headers={"Host": ask.spelling}) as reply:
+            async with self._session.get(base, headers={"Host": ask.spelling}) as reply:
                 said, status = await reply.text(), reply.status
                 source, retry_after = reply.headers.get("X-Region-Source", ""), "Retry-After" in reply.headers
         except (ClientError, TimeoutError):
@@ -136,13 +145,13 @@ class Lane:
         latency = asyncio.get_running_loop().time() - due
         wrong = status < 500 and status != ask.right
         wrong |= status == 200 and said not in right | self.truth.right(ask.host)
-        self.samples.append(Sample(due - self._zero, latency, status, wrong, source, retry_after))
+        self.samples.append(Sample(due - self._zero, latency, status, wrong, source, retry_after, ask.host, base))
 
     async def move(self, tenant: Tenant, region: str) -> int:
-        """Move `tenant` through this router; the status of its answer, after which only the new region is right."""
+        """Move `tenant` through the first router; the status of its answer. After it only the new region is right."""
         asked = {"tenant": tenant.name, "region": region}
         try:
-            async with self._session.post(f"{self._base}/-/move", params=asked) as reply:
+            async with self._session.post(f"{self._bases[0]}/-/move", params=asked) as reply:
                 status = reply.status
         except (ClientError, TimeoutError):
             status = NO_ANSWER
