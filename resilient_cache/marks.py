@@ -192,16 +192,17 @@ class Marks:
         """What to make of an entry with these versions; None when it may be served.
 
         `FENCED`: it is older than an invalidation. `UNMARKED`: nobody here can tell. `EXPIRED`: it was all right when
-        the store could last be asked.
+        the store could last be asked, or until the mark was lost, perhaps with an invalidation that nobody here knows
+        of; so it may stand in for a load that fails, or one lost key would take a whole cache from its callers.
         """
         found: Reason | None = None
         for name, version in versions:
             known = self.known(name)
             if known is None or not known.version or version > known.version:
                 found = Reason.UNMARKED
-            elif version < known.version:
+            elif version < known.invalidated or not version:
                 return Reason.FENCED
-            elif now >= known.until and found is None:
+            elif (version < known.version or now >= known.until) and found is None:
                 found = Reason.EXPIRED
         return found
 

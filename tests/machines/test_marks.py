@@ -54,8 +54,8 @@ def test_a_version_that_is_not_known_yet_is_asked_for_at_once() -> None:
     [
         (version(1_000), 3.99, None),
         (version(1_000), 4.0, Reason.EXPIRED),
-        (version(999), 0.0, Reason.FENCED),
-        (version(999), 9.0, Reason.FENCED),
+        (version(999), 0.0, Reason.EXPIRED),  # the mark was lost since, nobody knows what with
+        (version(999), 9.0, Reason.EXPIRED),
         (version(1_001), 0.0, Reason.UNMARKED),
     ],
 )
@@ -66,6 +66,7 @@ def test_only_the_known_version_is_believed(found: int, now: float, verdict: Rea
 
 def test_the_worst_of_several_verdicts_counts() -> None:
     marks = knowing()
+    marks.learn_locked(T, Mark(version(1_000), version(2)), 0.0, 1)
     marks.learn_locked(NAMESPACE, Mark(version(5)), -2.0, 1)
     fine, old, unknown = (T, version(1_000)), (T, version(1)), (tag_mark("w"), version(1))
     aged = (NAMESPACE, version(5))
