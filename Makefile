@@ -8,9 +8,9 @@ ROOM ?=
 SHELL := /bin/sh
 PY := .venv/bin/python
 GOALS := $(or $(MAKECMDGOALS),help)
-LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test prove mutate failure-matrix,$(GOALS)),test,demo))
+LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test prove mutate failure-matrix invalidation-matrix,$(GOALS)),test,demo))
 
-.PHONY: help setup demo test prove mutate failure-matrix lint format clean
+.PHONY: help setup demo test prove mutate failure-matrix invalidation-matrix lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test     all tests, README and docs, with 100 % branch coverage            (ARGS=... for pytest: no coverage then)"
 	@echo "make prove    simulated outages, as many as fit in SECONDS=600                  (ARGS=... for its options)"
 	@echo "make failure-matrix   play every real fault with the defaults, 4 minutes, and write docs/reference/failure-matrix.md"
+	@echo "make invalidation-matrix   what other processes read after an invalidation, 10 minutes, and write docs/reference/invalidation-matrix.md"
 	@echo "make mutate   mutation testing of rooms and flows, gated                        (ROOM=breaker or several; half an hour for all)"
 	@echo "make lint     ruff, ruff format, mypy, pyright"
 	@echo "make format   let ruff sort the imports and lay out the code"
@@ -47,6 +48,9 @@ prove: setup
 
 failure-matrix: setup
 	$(PY) -m tests.faults
+
+invalidation-matrix: setup
+	$(PY) -m tests.invalidation
 
 mutate: setup
 	$(PY) -m tests.mutation $(ROOM)

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, Self, final, overload
 
 from typing_extensions import TypeVar
 
 from . import _build
+from ._async_marks import MarkStore
 from ._async_store import Store
-from ._async_upkeep import Upkeep
+from ._async_upkeep import Tended, Upkeep
 from ._asyncio import Behind, Seat, Spawn, check_adapter, check_loader, close, load
 from ._colours import shard_of
-from ._face import Face
 from ._guard import Answer
 from ._local import KEY
-from ._request import Request
+from ._request import Draft, Request
 from ._switch import ModeSetting
 from .decorators import MakeAsyncCached, make_async_cached
 from .entry import Duration, Entry
 from .events import Hook
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
+from .marks import NAMESPACE
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncBackplane, AsyncCacheAdapter, Clock, Codec, DurableJournal
-from .stamps import SYSTEM_CLOCK
+from .stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 
 __all__ = ["AsyncResilientCache"]
 
@@ -35,7 +35,7 @@ D = TypeVar("D", default=None)
 
 
 @final
-class AsyncResilientCache(Face, Generic[K, V]):
+class AsyncResilientCache(Tended, Generic[K, V]):
     """A cache whose store may fail in any way at the cost of a miss.
 
     Safe to share between tasks, and between event loops in several threads.
@@ -50,7 +50,7 @@ class AsyncResilientCache(Face, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_adapter", "_behind", "_store", "_upkeep")
+    __slots__ = ("_behind", "_marks", "_store")
 
     def __init__(
         self,
@@ -65,14 +65,14 @@ class AsyncResilientCache(Face, Generic[K, V]):
         breaker: BreakerPolicy | None = None,
         codec: Codec[V] | None = None,
         clock: Clock = SYSTEM_CLOCK,
-        random: Callable[[], float] = random.random,
+        random: Callable[[], float] = SYSTEM_RANDOM,
         spawn: Spawn | None = None,
         journal: DurableJournal | None = None,
         backplane: AsyncBackplane | None = None,
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
-        self._adapter: Any = adapter
+        self._adapter = adapter
         self._behind = Behind(spawn)
         self._rules = _build.build(
             name=name,
@@ -91,7 +91,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
         )
         self._store = Store(self._rules, adapter, self._behind)
         durable = _build.check_journal(journal, adapter)
-        self._upkeep = Upkeep(self._rules, self._store, self._behind, spawn=spawn, durable=durable, backplane=backplane)
+        self._marks = marks = MarkStore(self._rules, adapter, self._behind)
+        self._upkeep = Upkeep(self._store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
 
     # Reading
 
@@ -185,13 +186,6 @@ class AsyncResilientCache(Face, Generic[K, V]):
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
         return rules.invalidated(request, await self._delete(request))
-
-    async def flush(self, timeout: Duration = 1.0) -> int:
-        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
-
-        0: every other process that asks the store now finds nothing older. Never raises for a store.
-        """
-        return await self._upkeep.flush(timeout)
 
     # Around it
 
@@ -315,6 +309,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
             found = await self._read(request)
             if found is not None:
                 return found
+        if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
+            await self._marks.look(request, (NAMESPACE,), request.since)
         instead = rules.loads.begin(request, flight)
         if instead is not None:
             return instead
@@ -322,8 +318,8 @@ class AsyncResilientCache(Face, Generic[K, V]):
             value = await load(loader, request.given)
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.loads.failed(request, flight, error)
-        outcome, data = rules.loads.loaded(request, flight, value)
-        await self._write(request, data)
+        outcome, draft = rules.loads.loaded(request, flight, value)
+        await self._write(request, draft)
         return outcome
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
@@ -332,9 +328,11 @@ class AsyncResilientCache(Face, Generic[K, V]):
             await self._upkeep.recover()
         answer = await self._store.get(request)
         self._upkeep.soon()
-        return self._rules.judge(request, answer)
+        found = self._rules.judge(request, answer)
+        return await self._marks.judge(request, answer) if request.unsure else found
 
-    async def _write(self, request: Request, data: bytes | None) -> bool:
+    async def _write(self, request: Request, draft: Draft | None) -> bool:
+        data = None if draft is None else await self._marks.sealed(request, draft)
         stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
         if not stored:
             await self._upkeep.note(KEY + request.key, request.stamp)

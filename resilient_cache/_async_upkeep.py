@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Any, final
 
+from ._async_collector import Collector
+from ._async_marks import MarkStore
 from ._async_store import Store
 from ._asyncio import Behind, Spawn
-from ._local import KEY
-from ._rules import Rules
+from ._face import Face
+from ._guard import Answer
+from ._local import KEY, MARK
+from ._request import Request
 from ._task_calls import FAILED, attempt, hand_over
 from ._task_listener import Listener
-from ._task_ticker import idle, ticker_for
-from .entry import Duration, seconds
+from ._task_ticker import BATCH
+from .entry import Duration
+from .errors import MisuseError
 from .journal import Debt
+from .outcome import Invalidation
 
-__all__ = ["Upkeep"]
-
-BATCH: Final = 100
-CLOSING: Final = 1.0
-FOREVER: Final = float("inf")
+__all__ = ["Tended", "Upkeep"]
 
 
 @final
-class Upkeep:
+class Upkeep(Collector):
     """The work behind one cache."""
 
     __slots__ = (
-        "__weakref__",
         "_backplane",
-        "_closed",
         "_durable",
         "_listener",
+        "_marks",
         "_rules",
         "_store",
-        "_ticker",
         "unread",
     )
 
     def __init__(
-        self, rules: Rules, store: Store, behind: Behind, *, spawn: Spawn | None, durable: Any, backplane: Any
+        self,
+        store: Store,
+        marks: MarkStore,
+        behind: Behind,
+        *,
+        spawn: Spawn | None,
+        durable: Any,
+        backplane: Any,
     ) -> None:
-        self._rules = rules
+        self._rules = rules = store.rules
+        super().__init__(rules.debts, behind, spawn, rules.monotonic)
         self._store = store
-        self._ticker = ticker_for(spawn, behind, rules.monotonic)
-        self._closed = False
+        self._marks = marks
         self._durable = durable
         self.unread = durable is not None
         if durable is not None:
@@ -51,14 +58,6 @@ class Upkeep:
 
         self._backplane = backplane
         self._listener = None if rules.plane is None else Listener(rules.plane, backplane)
-
-    def soon(self) -> None:
-        """See to it that what is owed is asked for in time, that peers are told, and that somebody listens to them."""
-        if self._listener is not None:
-            self._listener.wake()
-        pause = self._pause(self._rules.debts.pause())
-        if pause is not None:
-            self._ticker.at(pause, self)
 
     async def recover(self) -> None:
         """Take over what an earlier process left in the durable journal, and ask for it, for `timeout` at most."""
@@ -83,50 +82,46 @@ class Upkeep:
         if await attempt(self._durable.add, name, stamp) is FAILED:
             debts.not_written()
 
-    async def step(self) -> float | None:
-        """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
-        if self._closed:
-            return None
-        pause = self._rules.debts.pause(await self._round(FOREVER))
-        await self._tell()
+    async def revoke(self, request: Request) -> Invalidation:
+        """Have a mark changed, now and if need be behind; the word to give for it."""
+        outcome = await self._marks.revoke(request)
+        name = MARK + request.key
+        if outcome is Invalidation.PENDING:
+            await self.note(name, request.stamp)
+        self.soon()
+        return outcome
+
+    def soon(self) -> None:
+        """See to it that what is owed is asked for in time, that peers are told, and that somebody listens to them."""
+        if self._listener is not None:
+            self._listener.wake()
+        super().soon()
+
+    async def step(self, most: int = BATCH) -> float | None:
+        """Ask for what is due and tell the peers; the seconds until there is more to do, None when there is nothing."""
+        pause = await super().step(most)
+        if not self._closed:
+            await self._tell()
         return self._pause(pause)
 
     async def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
-        debts, left = self._rules.debts, seconds("timeout", timeout)
-        debts.hurry()
-        while debts.owed() and left > 0:
-            began = self._rules.monotonic()
-            pause = debts.pause(await self._round(began + left)) or 0.0
-            pause = min(pause, left) if debts.owed() else 0.0
-            if pause:
-                await idle(pause)
-            left -= max(pause, self._rules.monotonic() - began)  # a clock may stand still
-        self.soon()
-        return debts.owed()
+        if self._closed:
+            raise MisuseError(f"cache {self._rules.name!r} is closed: make a new one")
+        return await super().flush(timeout)
 
     async def close(self) -> int:
-        """Ask once more for everything, for as long as the store answers and at most CLOSING seconds; what is left."""
-        self._closed = True
-        self._rules.debts.hurry(confirmed=True)
-        until = self._rules.monotonic() + CLOSING
-        while await self._round(until):
-            pass
+        """Ask once more for everything, tell the peers, and close what stands beside the store; what is left."""
+        left = await super().close()
         await self._tell()
         if self._listener is not None:
             await self._listener.close()
         if self._durable is not None:
             await attempt(getattr(self._durable, "close", list))  # or nothing
-        return self._rules.debts.left()
+        return left
 
-    async def _round(self, until: float) -> int:
-        """Ask for at most BATCH of what is due; how often the store did as asked."""
-        debts, settled = self._rules.debts, 0
-        for _ in range(BATCH):
-            debt = debts.next() if self._rules.monotonic() < until else None
-            if debt is None:
-                break
-            settled += await self._settle(debt)
+    async def _round(self, until: float, most: int = BATCH) -> int:
+        settled = await super()._round(until, most)
         await self._strike()
         return settled
 
@@ -145,10 +140,46 @@ class Upkeep:
             plane.published(names, handed_over=told)
 
     async def _strike(self) -> None:
-        gone = self._rules.debts.let_go() if self._durable is not None else None
+        if self._durable is None:
+            return
+        gone = self._rules.debts.let_go()
         if gone and await attempt(self._durable.strike, gone) is FAILED:
             self._rules.debts.not_written()
 
     async def _settle(self, debt: Debt) -> bool:
         began = self._rules.monotonic()
-        return self._rules.debts.answered(debt, await self._store.delete_behind(debt.name[len(KEY) :]), began)
+        if debt.name.startswith(MARK):
+            answer = await self._marks.replay(debt, debt.name[len(MARK) :])
+        else:
+            answer = await self._delete(debt, debt.name[len(KEY) :])
+        return self._rules.debts.answered(debt, answer, began)
+
+    async def _delete(self, debt: Debt, key: str) -> Answer:
+        answer = await self._store.get_behind(key) if debt.confirmed else None
+        if answer is not None and self._rules.is_clean(key, answer, debt.newest):
+            return answer
+        return await self._store.delete_behind(key)
+
+
+class Tended(Face):
+    """The part of a cache's face that is seen to behind."""
+
+    __slots__ = ("_upkeep",)
+
+    _upkeep: Upkeep
+
+    async def invalidate_all(self) -> Invalidation:
+        """The same as `invalidate`, for every key. `CONFIRMED`: other processes heed it within `epoch_ttl`."""
+        return await self._upkeep.revoke(self._rules.revoke_all())
+
+    async def invalidate_tag(self, tag: str) -> Invalidation:
+        """The same for every value that was given `tag`, as in `Entry(value, tags=(tag,))`."""
+        return await self._upkeep.revoke(self._rules.revoke_tag(tag))
+
+    async def flush(self, timeout: Duration = 1.0) -> int:
+        """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
+
+        0: every other process that asks the store now finds nothing older. Takes one store operation longer at most.
+        Never raises for a store; `MisuseError` for an illegal timeout and when the cache is closed.
+        """
+        return await self._upkeep.flush(timeout)

@@ -289,6 +289,11 @@ class Behind:
         task.add_done_callback(end)
         return True
 
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Let `task` go on when nobody waits for it any more; it knows its own end."""
+        self._tasks[task] = None
+        task.add_done_callback(self._forget)
+
     async def close(self) -> None:
         """Cancel what runs behind in this loop, and what that leaves behind, and wait for it to end."""
         self._closed = True

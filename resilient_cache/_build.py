@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -151,8 +152,8 @@ def stats(rules: Rules) -> dict[str, int]:
     return {"requests": requests, **hits, **shown, **dict(sorted(counts.items()))}
 
 
-def health(rules: Rules) -> dict[str, object]:
-    """The state at one moment, as plain data; touches no store."""
+def health(rules: Rules, adapter: object) -> dict[str, object]:
+    """The state at one moment, as plain data; touches no store, but asks an adapter that has one for its own."""
     local = rules.local
     return {
         "name": rules.name,
@@ -166,7 +167,20 @@ def health(rules: Rules) -> dict[str, object]:
         "store_calls_in_flight": rules.guard.in_flight(),
         "memory_entries": len(local.memory),
         "fences": len(local.fences),
+        **store_health(adapter, rules.reporter),
     }
+
+
+def store_health(adapter: Any, reporter: Reporter) -> dict[str, object]:
+    """What an adapter tells of itself, if it does. Not what `__getattr__` finds: a mock has everything."""
+    if inspect.getattr_static(adapter, "health", None) is None:
+        return {}
+    try:
+        told: object = adapter.health()
+    except Exception:  # noqa: BLE001 - around a store
+        reporter.count("health_errors")
+        return {}
+    return {"store": told} if isinstance(told, dict) else {}
 
 
 def explain(rules: Rules, key: str, found: Lookup[Any]) -> dict[str, object]:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Final, cast, final
 
 from ._guard import Answer, Guard
-from ._local import Local
+from ._local import DROPPED, KEY, Local
 from ._reporting import LOGGER, Reporter, Seldom
 from ._request import GATES
 from ._switch import Switch
 from .events import JournalFailed, Settled
 from .journal import Debt, Journal
+from .outcome import Direction
 
 __all__ = ["Debts"]
 
@@ -19,7 +20,7 @@ IDLE: Final = 1.0
 """Seconds until it is looked again whether the mode lets the store be written to."""
 
 BREATH: Final = 0.05
-"""Seconds between two rounds that settled nothing: 10 000 debts to a dead store are then all tried within 5 s."""
+"""Seconds between two rounds that settled nothing."""
 
 
 @final
@@ -37,23 +38,21 @@ class Debts:
         self._seldom = Seldom(60.0)
 
     def next(self) -> Debt | None:
-        """One to ask the store for now; None when none is due, or the mode forbids."""
-        if not GATES[self._switch.mode()].write:
+        """One to ask the store for now; None when none is due, or mode or circuit forbid."""
+        now = self._guard.monotonic()
+        if self._held(now):
             return None
         with self._guard.lock:
-            return self._journal.next_locked(self._guard.monotonic())
+            return self._journal.next_locked(now)
 
     def pause(self, settled: int | None = None) -> float | None:
         """Seconds until there is something to do again, `settled` debts after the last time; None when never."""
         if not self._journal:
             return None
+        now = self._guard.monotonic()
         with self._guard.lock:
-            pause = self._journal.pause_locked(self._guard.monotonic())
-        if pause is None:
-            return None
-        if not GATES[self._switch.mode()].write:
-            return max(pause, IDLE)
-        return max(pause, BREATH) if settled == 0 else pause
+            pause = self._journal.pause_locked(now)
+        return None if pause is None else max(pause, self._held(now), BREATH if settled == 0 else 0.0)
 
     def answered(self, debt: Debt, answer: Answer, began: float) -> bool:
         """Whether the store did what it was asked for at `began`."""
@@ -61,7 +60,8 @@ class Debts:
             return False
         with self._guard.lock:
             if debt.confirmed:
-                self._journal.settle_locked(debt, began)
+                if self._journal.settle_locked(debt, began):
+                    self._local.tell([DROPPED + debt.name[len(KEY) :]])  # what landed late may have been read there
                 return True
             was_owed = self._journal.confirm_locked(debt.name, debt.stamp, self._guard.monotonic())
         if was_owed:
@@ -124,3 +124,7 @@ class Debts:
             "pending_invalidations": owed,
             "oldest_pending_age": self._local.age(oldest) if owed else 0.0,
         }
+
+    def _held(self, now: float) -> float:
+        # What an open circuit turned away would be put off as if the store had failed again.
+        return self._guard.circuits[Direction.WRITE].retry_in(now) if GATES[self._switch.mode()].write else IDLE

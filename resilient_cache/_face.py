@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 from . import _build
 from ._rules import Rules
@@ -16,8 +17,9 @@ __all__ = ["Face"]
 class Face:
     """The part of a cache's face that touches no store."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_adapter", "_rules")
 
+    _adapter: Any
     _rules: Rules
 
     @property
@@ -48,5 +50,8 @@ class Face:
         return _build.stats(self._rules)
 
     def health(self) -> dict[str, object]:
-        """Circuits, pending invalidations, stuck flights and mode, as plain data. Never touches the store."""
-        return _build.health(self._rules)
+        """Circuits, pending invalidations, stuck flights and mode, as plain data. Never touches the store.
+
+        `store`: what the adapter's own `health()` tells, where it has one.
+        """
+        return _build.health(self._rules, self._adapter)

@@ -45,7 +45,10 @@ COUNTED: Final = {operation: f"store_{operation}" for operation in Operation}
 
 
 class Answer(NamedTuple):
-    """How a store call ended: `failed` is None when the store answered, and then `value` is what it said."""
+    """How a store call ended: `failed` is None when the store answered, and then `value` is what it said.
+
+    Otherwise `value` is the `FailureKind`, or None when no call was made.
+    """
 
     failed: Reason | None
     value: object = None
@@ -180,7 +183,7 @@ class Guard:
         self.reporter.count(f"store_{call.operation}_{kind}")
         if self.reporter.hooks:
             self.reporter.tell(StoreCalled(self.reporter.name, call.operation, now - call.began, kind))
-        return Answer(Reason.TIMEOUT if kind is FailureKind.TIMEOUT else Reason.ERROR)
+        return Answer(Reason.TIMEOUT if kind is FailureKind.TIMEOUT else Reason.ERROR, kind)
 
     def ended(self, call: Call) -> None:
         """The caller was taken away, or left before the work did: this says nothing about the store."""

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 from ._guard import Guard
 from ._local import ABSENT, Local
-from ._request import Candidate, Failure, Request
+from ._request import Candidate, Draft, Failure, Request
 from ._sealing import Sealing
 from .entry import Entry, seconds
 from .errors import LoadTimeout, NoSafeValue, NotFound
@@ -43,14 +43,15 @@ class Loads:
             return left or Failure(NoSafeValue("nothing to serve, and this mode never loads"), None, left.source, None)
         flight.stand_in = request.stand_in
         request.stamp = self._local.begin_load(flight)
+        request.version = self._local.marks.namespace.version
         request.loading_since = self._monotonic()
         if not request.stamp:
             return AGAIN
         self._guard.reporter.count("loader_calls")
         return None
 
-    def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any], bytes | None]:
-        """What the loader gave, as the flight's outcome, and the bytes to write for it, if any."""
+    def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any], Draft | None]:
+        """What the loader gave, as the flight's outcome, and what to write for it, if anything."""
         entry: Entry[Any] = given if isinstance(given, Entry) else Entry(given)  # pyright: ignore[reportUnknownVariableType]
         value, since, policy = entry.value, request.loading_since, request.policy
         if self._is_negative(policy, value):
@@ -62,14 +63,15 @@ class Loads:
         if windows is None:
             return outcome, None
         ttl, stale_for = windows
-        found = Candidate(value, since + ttl, since + ttl + stale_for, request.stamp)
+        tags, stamp = tuple(entry.tags), request.stamp
+        found = Candidate(value, since + ttl, since + ttl + stale_for, stamp, tags, stamp)
         heard = since >= self._local.trusted_since
         if request.gates.memory and not (
             self._local.keep(request.key, found, flight) if heard else not flight.detached
         ):
             return outcome, None
         writes = request.gates.write and (request.answered or flight.forced)
-        return outcome, self._sealing.seal(request, value, ttl, stale_for) if writes else None
+        return outcome, Draft(value, ttl, stale_for, tags) if writes else None
 
     def failed(self, request: Request, flight: Flight[Any], error: BaseException) -> Failure:
         """The loader raised `error`: the flight's outcome."""

@@ -8,40 +8,19 @@ something while the interrupted thread holds it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from threading import RLock
+from collections.abc import Callable
 from typing import Any, Final, final
 
+from ._many import DROPPED, EVERYTHING, KEY, MARK, Many
 from ._request import Candidate, Request
-from .entry import MICROS
 from .errors import MisuseError
-from .fences import Fences
-from .flights import LEADING, Flight, Flights, Waiter
-from .journal import Journal
-from .memory import PAST, STAMP, Memory
+from .flights import LEADING, Flight, Waiter
+from .memory import PAST, STAMP, TAGS, Memory
 from .outcome import Source
-from .policy import CachePolicy, float_of
-from .protocols import Clock
-from .stamps import Stamps
 
-__all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "Local"]
+__all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local"]
 
-NEGATIVES: Final = 1_000  # so that asking for keys that do not exist cannot push out those that do
-STAND_INS: Final = 10_000
 FOREVER: Final = float("inf")
-
-KEY: Final = "k"
-"""What the name of a key begins with in the journal, where other things are owed as well."""
-
-
-DROPPED: Final = "d"
-"""What the name of a key begins with that was given a new value, in what the peers are told."""
-
-EVERYTHING: Final = "*"
-"""The name that stands for all of them there, when there are too many to tell."""
-
-MOST_UNTOLD: Final = 10_000
 
 
 class Absent:
@@ -52,64 +31,20 @@ ABSENT: Final = Absent()
 
 
 @final
-class Local:
+class Local(Many):
     """The in-process side of one cache. Times are monotonic seconds, stamps microseconds."""
 
-    __slots__ = (
-        "_clock",
-        "_lock",
-        "_node",
-        "_timeout",
-        "fences",
-        "flights",
-        "journal",
-        "margin",
-        "memory",
-        "negatives",
-        "outage",
-        "stamps",
-        "stand_ins",
-        "tells",
-        "trusted_since",
-        "untold",
-    )
-
-    def __init__(
-        self, capacity: int, policy: CachePolicy, clock: Clock, lock: RLock, journal: Journal | None = None
-    ) -> None:
-        self._clock = clock
-        self._timeout = float_of(policy.timeout)
-        self.journal = journal
-        self.outage = 0  # the stamp of the end of the last outage, if what the store held before is not trusted
-        self.tells = False  # whether there are peers to be told of what is invalidated
-        self.untold: dict[str, None] = {}
-        self.trusted_since = PAST  # monotonic: what was read before may have been invalidated unheard
-        self._lock = lock
-        self._node = 0
-        self.memory = Memory[Any](capacity)
-        self.negatives = Memory[Any](NEGATIVES)
-        self.stand_ins = Memory[Any](STAND_INS)
-        self.stamps = Stamps(clock, lock)
-        self.flights = Flights[Any](float_of(policy.flight_age))
-        self.margin = int(2 * float_of(policy.skew) * MICROS)
-        self.fences = Fences(int(policy.longest_life * MICROS) + self.margin)
-
-    @property
-    def node(self) -> int:
-        """The number that this process writes into its entries; drawn when first asked for, anew after a fork."""
-        if not self._node:
-            self._node = int.from_bytes(os.urandom(8), "big") | 1
-        return self._node
+    __slots__ = ()
 
     def recall(self, request: Request) -> tuple[Source, Any] | None:
         """What may be answered without asking anyone: (source, value), `ABSENT` for the origin's "there is none"."""
-        now, key = request.since, request.key
+        now, key, taken = request.since, request.key, self.stamps.latest  # before the entry: see `learn`
         entry = self.memory.get(key)
         if entry is not None:
             if now < entry[1]:
                 request.stamp = entry[STAMP]
                 return Source.MEMORY, entry[0]
-            request.offer(Candidate(*entry[:4]))
+            request.offer(Candidate(*entry[:4], entry[TAGS], taken))
         negative = self.negatives.get(key) if self.negatives.entries else None
         if negative is not None and now < negative[1]:
             request.stamp = negative[STAMP]
@@ -126,7 +61,7 @@ class Local:
         `since`: when it began to be read. What may have been invalidated unheard after that is kept as if expired.
         """
         with self._lock:
-            if not self._current_locked(key, found.stamp, flight):
+            if not self._current_locked(key, found, flight):
                 return False
             for tier in (self.negatives, self.stand_ins):
                 if key in tier.entries:
@@ -137,7 +72,7 @@ class Local:
         """Remember until `until` that the origin has none, and that what it had before is no more."""
         key, stamp = request.key, request.stamp
         with self._lock:
-            if not self._current_locked(key, stamp, flight):
+            if not self._current_locked(key, Candidate(value, until, until, stamp, (), stamp), flight):
                 return
             if request.stand_in is not None or request.forced:  # only then: unknown keys must not use up the fences
                 self.fences.raise_locked(key, stamp)
@@ -164,8 +99,9 @@ class Local:
         """The store may not have taken the value of `stamp`: what it held before must not come back."""
         with self._lock:
             self.fences.raise_locked(key, stamp - 1)
+            self.owe_locked(KEY + key, stamp - 1)
             if self.journal is not None:
-                self.journal.owe_locked(KEY + key, stamp - 1, self._clock.monotonic() + self._timeout)
+                self.journal.suspect_locked(KEY + key, stamp, self.now())
             for tier in (self.memory, self.negatives, self.stand_ins):
                 entry = tier.entries.get(key)
                 if entry is not None and entry[STAMP] < stamp:
@@ -178,44 +114,9 @@ class Local:
             self.fences.raise_locked(key, stamp)
             self._drop_locked(key)
             self.flights.detach_locked(key)
-            if self.journal is not None:
-                self.journal.owe_locked(KEY + key, stamp, self._clock.monotonic() + self._timeout)
+            self.owe_locked(KEY + key, stamp)
             self.tell([KEY + key])
             return stamp
-
-    def tell(self, names: Iterable[str]) -> None:
-        """Let the peers know of `names`, if there are peers; too many are told of all together."""
-        if not self.tells:
-            return
-        with self._lock:
-            self.untold.update(dict.fromkeys(names))
-            if len(self.untold) > MOST_UNTOLD:
-                self.untold = {EVERYTHING: None}
-
-    def heard(self, names: Iterable[str]) -> None:
-        """Peers have invalidated `names`: what was loaded here before this moment is not served again."""
-        for name in names:
-            key = name[len(KEY) :]
-            with self._lock:
-                if name == EVERYTHING:
-                    self.distrust()
-                elif name.startswith((KEY, DROPPED)):
-                    if name.startswith(KEY):
-                        self.fences.raise_locked(key, self.stamps.next())
-                    self._drop_locked(key)
-                    self.flights.detach_locked(key)
-
-    def recovered(self) -> None:
-        """The store is back: what it has was not invalidated while it was gone."""
-        self.outage = self.stamps.next()
-
-    def distrust(self) -> None:
-        """Invalidations may have been missed: no copy in memory is fresh any more, but it may stand in."""
-        with self._lock:
-            self.trusted_since = self._clock.monotonic()
-            self.memory.expire_locked()
-            for key in list(self.negatives.entries):
-                self.negatives.drop_locked(key)
 
     def remember(self, name: str, stamp: int) -> None:
         """An earlier process was still owed the delete of `name`: here nothing of before is served either."""
@@ -223,22 +124,19 @@ class Local:
             self.stamps.latest = max(self.stamps.latest, stamp)
             if name.startswith(KEY):
                 self.fences.raise_locked(name[len(KEY) :], stamp)
+            elif name.startswith(MARK):
+                self._forget_locked(name[len(MARK) :], stamp)
             if self.journal is not None and name not in self.journal:  # else it is this one's own
                 self.journal.owe_locked(name, stamp, self._clock.monotonic())
 
     def may_serve(self, key: str, found: Candidate) -> bool:
         """Whether `found` is inside its stale window and not fenced, now."""
-        return self._clock.monotonic() < found.stale_until and self.fences.admits(key, found.stamp)
+        return self.now() < found.stale_until and self.admits(key, found)
 
-    def age(self, stamp: int) -> float:
-        """Seconds since `stamp`."""
-        return max(0, self.stamps.now() - stamp) / MICROS
-
-    def confirm(self, key: str, stamp: int) -> bool:
-        """The store has acknowledged a delete or a value of `stamp`; whether that had been owed."""
+    def confirm(self, key: str, stamp: int, kind: str = KEY) -> bool:
+        """The store has acknowledged a delete, a value or a mark of `stamp`; whether that had been owed."""
         with self._lock:
-            now = self._clock.monotonic()
-            return self.journal is not None and self.journal.confirm_locked(KEY + key, stamp, now)
+            return self.journal is not None and self.journal.confirm_locked(kind + key, stamp, self.now())
 
     def doubt(self, key: str, stamp: int) -> None:
         """Nobody knows whether the value of `stamp` will yet land in the store."""
@@ -305,13 +203,9 @@ class Local:
         self.flights.clear_locked()
         self._node = 0
 
-    def _drop_locked(self, key: str) -> None:
-        for tier in (self.memory, self.negatives, self.stand_ins):
-            tier.drop_locked(key)
-
     def _put_locked(self, tier: Memory[Any], key: str, found: Candidate, fresh_until: float) -> bool:
-        tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp)
-        if self.fences.admits(key, found.stamp):
+        tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp, found.tags)
+        if self.admits(key, found):
             return True
         # What it pushed out had a finalizer, or a signal came, that invalidated the key in this very thread.
         tier.drop_locked(key)
@@ -320,14 +214,14 @@ class Local:
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
         # A refresh whose flight another ended joins the refresh that took off since, or two end each other for ever.
         fresh = not request.forced or (flight.forced and 0 < request.boarded < flight.stamp)
-        return fresh and self.fences.admits(request.key, flight.stamp)
+        return fresh and flight.stamp > self.tagged and self.fences.admits(request.key, flight.stamp)
 
     def _sit_locked(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
         waiter = make_waiter()
         flight.waiters[waiter] = None
         return waiter
 
-    def _current_locked(self, key: str, stamp: int, flight: Flight[Any] | None) -> bool:
+    def _current_locked(self, key: str, found: Candidate, flight: Flight[Any] | None) -> bool:
         if flight is not None and flight.detached:
             return False
-        return self.fences.admits(key, stamp)
+        return self.admits(key, found)

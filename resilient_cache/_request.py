@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, final
 from .outcome import Mode, Reason, Source
 from .policy import CachePolicy
 
-__all__ = ["GATES", "Candidate", "Failure", "Gates", "Request"]
+__all__ = ["GATES", "Candidate", "Draft", "Failure", "Gates", "Request"]
 
 
 class Gates(NamedTuple):
@@ -34,12 +34,25 @@ class Candidate(NamedTuple):
     """An entry that may yet answer: times in monotonic seconds.
 
     The stamp of another process is taken as `2 * skew` older than it says, for its clock may be ahead of ours.
+    `taken` is the stamp of the moment since when it has been in hand.
     """
 
     value: Any
     fresh_until: float
     stale_until: float
     stamp: int
+    tags: tuple[str, ...] = ()
+    taken: int = 0
+
+
+class Draft(NamedTuple):
+    """A value that is to be written to the store, and its windows in seconds; `placed`: by `set`, not by a load."""
+
+    value: Any
+    ttl: float
+    stale_for: float
+    tags: tuple[str, ...] = ()
+    placed: bool = False
 
 
 class Failure(NamedTuple):
@@ -69,6 +82,8 @@ class Request:
     boarded = 0  # the stamp of the last flight it took off in
     refused = False  # the store holds something that must go
     stamp = 0
+    version = 0  # of the namespace's mark, as known when the load began
+    unsure: tuple[str, ...] | None = None  # the marks that the store is to be asked for, once that is known
     life: float  # seconds for which the store is to keep what is written
     loading_since: float
 

@@ -14,15 +14,17 @@ from ._debts import Debts
 from ._guard import Answer, Guard
 from ._loads import Loads
 from ._local import ABSENT, DROPPED, Local
+from ._marking import Marking
 from ._plane import Plane
 from ._reporting import Reporter
-from ._request import GATES, Candidate, Failure, Request
-from ._sealing import Sealing
+from ._request import GATES, Candidate, Draft, Failure, Request
+from ._sealing import UNMARKED, Sealing
 from ._switch import ModeSetting, Switch
-from .entry import LONGEST, MICROS, Entry, Slot, make, seconds
+from .entry import LONGEST, MICROS, Entry, Slot, check_tag, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
-from .outcome import AfterOutage, Invalidation, Lookup, Reason, Source
+from .marks import NAMESPACE, tag_mark
+from .outcome import AfterOutage, Invalidation, Lookup, Mode, Reason, Source
 from .policy import CachePolicy, float_of
 from .protocols import Codec
 
@@ -50,13 +52,13 @@ class Rules:
 
     __slots__ = (
         "_gates",
-        "_sealing",
         "debts",
         "guard",
         "has_store",
         "hooks",
         "loads",
         "local",
+        "marking",
         "marks",
         "memory_hits",
         "monotonic",
@@ -65,6 +67,7 @@ class Rules:
         "plane",
         "policy",
         "reporter",
+        "sealing",
         "switch",
     )
 
@@ -96,8 +99,9 @@ class Rules:
         self.marks = local.memory.marks
         self._gates = GATES if has_store else {m: g._replace(read=False, write=False) for m, g in GATES.items()}
         self.has_store = has_store
-        self._sealing = Sealing(codec, policy, reporter, local)
-        self.loads = Loads(policy, guard, local, self._sealing, random)
+        self.sealing = Sealing(codec, policy, reporter, local)
+        self.marking = Marking(reporter.name, policy, local, guard.timeout)
+        self.loads = Loads(policy, guard, local, self.sealing, random)
         self.aim()
 
     def aim(self) -> None:
@@ -160,8 +164,7 @@ class Rules:
 
     def check_key(self, key: object) -> str:
         """`key` itself. Raises `MisuseError` when the cache is closed or `key` is no key."""
-        if self.switch.closed:
-            raise MisuseError(f"cache {self.name!r} is closed: make a new one")
+        self.check_open()
         if not isinstance(key, str):
             raise MisuseError(f"key must be a str, not {type(key).__name__}")
         try:
@@ -169,6 +172,11 @@ class Rules:
         except UnicodeEncodeError:
             raise MisuseError("key must be text that can be encoded: it holds a lone surrogate") from None
         return key if type(key) is str else str.__str__(key)  # a subclass may have a hash and an equality of its own
+
+    def check_open(self) -> None:
+        """Raises `MisuseError` when the cache is closed."""
+        if self.switch.closed:
+            raise MisuseError(f"cache {self.name!r} is closed: make a new one")
 
     def recall(self, request: Request) -> Lookup[Any] | Failure | None:
         """What this process can answer by itself."""
@@ -205,6 +213,10 @@ class Rules:
         """A request was answered from memory on the shortest way."""
         self.reporter.tell(Served(self.name, Source.MEMORY, Reason.HIT))
 
+    def within(self, request: Request, since: float) -> float:
+        """Until when all may take that is to be done in one store timeout, from `since` on."""
+        return min(request.until, since + self.guard.timeout)
+
     # What the store said
 
     def judge(self, request: Request, answer: Answer) -> Lookup[Any] | None:
@@ -218,9 +230,11 @@ class Rules:
             request.reason = Reason.ABSENT
             return None
         now = self.monotonic()
-        found = self._sealing.open(request.key, value, now)
+        found = self.sealing.open(request, value, now)
         if isinstance(found, Reason):
             request.reason = found
+            if found is Reason.UNMARKED:  # nothing is known against it
+                return None
             request.refused = True
             self.reporter.count(f"refused_{found}")
             self.reporter.tell(EntryRefused(self.name, found))
@@ -233,10 +247,19 @@ class Rules:
             age = (self.local.stamps.latest - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
             return hit
-        request.reason = Reason.EXPIRED
+        request.reason = Reason.UNMARKED if found.fresh_until == UNMARKED else Reason.EXPIRED
         if now < found.stale_until:
             request.offer(found)
         return None
+
+    def is_clean(self, key: str, answer: Answer, stamp: int) -> bool:
+        """Whether `answer` says that the store has nothing for `key`, or an entry stamped later than `stamp`."""
+        if answer.failed is not None or answer.value is None:
+            return answer.failed is None
+        now = self.monotonic()
+        request = Request(key, self.policy, Mode.ON, GATES[Mode.ON], since=now, until=now)
+        found = self.sealing.open(request, answer.value, now)
+        return isinstance(found, Candidate) and found.stamp > stamp
 
     def _from_before(self, request: Request, found: Candidate) -> None:
         request.reason = Reason.OUTAGE
@@ -247,8 +270,8 @@ class Rules:
 
     # Setting and invalidating
 
-    def place(self, request: Request, value: object, ttl: object) -> bytes | None:
-        """Put `value` in place of whatever there is in this process; the bytes to write, if any.
+    def place(self, request: Request, value: object, ttl: object) -> Draft | None:
+        """Put `value` in place of whatever there is in this process; what to write, if anything.
 
         Raises `MisuseError` for an illegal ttl.
         """
@@ -256,10 +279,10 @@ class Rules:
         if ttl is not None:
             entry = replace(entry, ttl=seconds("ttl", ttl, most=float_of(self.policy.max_ttl)))
         fresh, stale_for = self.loads.windows(request.policy, entry) or (0.0, 0.0)
-        request.stamp = self.local.stamps.next()
-        found = Candidate(entry.value, request.since + fresh, request.since + fresh + stale_for, request.stamp)
-        self.local.replace(request.key, found)
-        return self._sealing.seal(request, entry.value, fresh, stale_for) if request.gates.write else None
+        stamp = request.stamp = self.local.stamps.next()
+        tags, until = tuple(entry.tags), request.since + fresh
+        self.local.replace(request.key, Candidate(entry.value, until, until + stale_for, stamp, tags, stamp))
+        return Draft(entry.value, fresh, stale_for, tags, placed=True) if request.gates.write else None
 
     def written(self, request: Request, answer: Answer | None) -> bool:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""
@@ -273,6 +296,25 @@ class Rules:
         elif answer is not None and answer.failed in UNKNOWN:
             self.local.doubt(request.key, request.stamp)
         return not self.has_store
+
+    def revoke_all(self) -> Request:
+        """A request to invalidate everything, which in this process it does. Raises `MisuseError` without marks."""
+        request = self._begin_mark(NAMESPACE)
+        request.stamp = self.local.invalidate_many(NAMESPACE)
+        return request
+
+    def revoke_tag(self, tag: object) -> Request:
+        """A request to invalidate what has `tag`, which in this process it does. Raises `MisuseError` as above."""
+        checked = check_tag("tag", tag)
+        request = self._begin_mark(tag_mark(checked))
+        request.stamp = self.local.invalidate_many(request.key)
+        return request
+
+    def _begin_mark(self, name: str) -> Request:
+        request = self.begin(name)
+        if self.has_store:
+            self.marking.check()
+        return request
 
     def invalidated(self, request: Request, answer: Answer | None) -> Invalidation:
         """The word to give for an invalidation."""

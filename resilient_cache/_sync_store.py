@@ -18,10 +18,10 @@ __all__ = ["Store"]
 class Store:
     """What a cache may do with its store. Nothing here raises an `Exception`."""
 
-    __slots__ = ("_adapter", "_behind", "_prefix", "_quick", "_rules")
+    __slots__ = ("_adapter", "_behind", "_prefix", "_quick", "rules")
 
     def __init__(self, rules: Rules, adapter: Any, behind: Behind) -> None:
-        self._rules = rules
+        self.rules = rules
         self._adapter = adapter
         self._quick = quickest(adapter)
         self._behind = behind
@@ -37,21 +37,27 @@ class Store:
 
     def delete(self, request: Request) -> Answer:
         """Delete the key; a word of the store that comes late counts too."""
-        stamp = request.stamp or self._rules.local.stamps.now()
+        stamp = request.stamp or self.rules.local.stamps.now()
 
         def delete(store_key: str) -> object:
             gave: object = self._adapter.delete(store_key)
             done = 0 if hasattr(gave, "__await__") else stamp  # what is yet to be awaited has confirmed nothing
-            self._rules.local.confirm(request.key, done)
+            self.rules.local.confirm(request.key, done)
             return gave
 
         return self._ask(request, Operation.DELETE, delete)
 
     def delete_behind(self, key: str) -> Answer:
         """Delete `key`, where nobody waits for it; if it is the probe of the circuit, here and now."""
-        guard = self._rules.guard
+        guard = self.rules.guard
         until = guard.monotonic() + guard.timeout
         return ask(guard, self._behind, Operation.DELETE, until, self._delete, self._prefix + key, here=True)
+
+    def get_behind(self, key: str) -> Answer:
+        """What the store has for `key`, where nobody waits for it."""
+        guard = self.rules.guard
+        until = guard.monotonic() + guard.timeout
+        return ask(guard, self._behind, Operation.GET, until, self._get, self._prefix + key, here=True)
 
     def _get(self, store_key: str) -> Any:
         return self._quick.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
@@ -63,5 +69,5 @@ class Store:
         return self._quick.delete(store_key)
 
     def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
-        guard, until = self._rules.guard, request.until
+        guard, until = self.rules.guard, request.until
         return ask(guard, self._behind, operation, until, function, self._prefix + request.key, *args)

@@ -1,6 +1,7 @@
 """A task that does, when it is due, what a cache has to do behind its callers. Twin: `_thread_ticker`.
 
-It starts, in the loop of whoever asks, when there is something to do, and ends when there is nothing.
+It starts, in the loop of whoever asks, when there is something to do, and ends when there is nothing. The cache is held
+weakly: one that is dropped without being closed is not kept alive by what it is owed.
 
 Invariants: a step that was asked for is called no later than asked, if its loop runs; a task that is lost (its loop was
 closed) is replaced by the next one who asks, at the latest when its lease is over.
@@ -9,14 +10,16 @@ closed) is replaced by the next one who asks, at the latest when its lease is ov
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final, Protocol, final
 
 from ._asyncio import Behind, Seat, Spawn
 
-__all__ = ["Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
+__all__ = ["BATCH", "Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
 
+BATCH: Final = 100
 LEASE: Final = 60.0
 """Seconds after which a step that has not come back is given up: 100 store calls of 0.25 s take 25."""
 
@@ -27,8 +30,8 @@ UNASKED: Final = float("inf")
 class Stepper(Protocol):
     """Has something to do from time to time."""
 
-    def step(self) -> Coroutine[Any, Any, float | None]:
-        """Do what is due; seconds until the next time, None for not again."""
+    def step(self, most: int = BATCH) -> Coroutine[Any, Any, float | None]:
+        """Do what is due, at most so much; seconds until the next time, None for not again."""
         ...
 
 
@@ -55,7 +58,8 @@ class Ticker:
         self._due = now + pause
         if not alive:
             self._loop, self._alive_until = asyncio.get_running_loop(), now + LEASE
-            if not Context().run(self._behind.spawn, lambda: self._run(stepper), self.lost):  # of nobody's request
+            held = weakref.ref(stepper)
+            if not Context().run(self._behind.spawn, lambda: self._run(held), self.lost):  # of nobody's request
                 self.lost()
         elif self._seat is not None:
             self._seat.wake()
@@ -64,7 +68,7 @@ class Ticker:
         """The task is gone: the next one who asks starts another."""
         self._alive_until = NEVER
 
-    async def _run(self, stepper: Stepper) -> None:
+    async def _run(self, held: weakref.ref[Stepper]) -> None:
         while self._due < UNASKED:
             now = self._monotonic()
             pause = self._due - now
@@ -75,9 +79,11 @@ class Ticker:
                 self._seat = None
                 continue
             self._due = UNASKED
-            again = await stepper.step()
+            stepper = held()
+            again = None if stepper is None else await stepper.step()
             if again is not None:
                 self._due = min(self._due, self._monotonic() + again)
+            del stepper  # not held while waiting
         self.lost()
 
 

@@ -19,8 +19,9 @@ from typing import Final, Protocol, final
 from ._threads import Seat, Spawn, daemon
 from .forking import protect
 
-__all__ = ["Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
+__all__ = ["BATCH", "Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
 
+BATCH: Final = 100
 LEASE: Final = 60.0
 """Seconds after which a step that has not come back is given up: 100 store calls of 0.25 s take 25."""
 
@@ -31,8 +32,8 @@ UNASKED: Final = float("inf")
 class Stepper(Protocol):
     """Has something to do from time to time."""
 
-    def step(self) -> float | None:
-        """Do what is due; seconds until the next time, None for not again."""
+    def step(self, most: int = BATCH) -> float | None:
+        """Do what is due, at most so much; seconds until the next time, None for not again."""
         ...
 
 
@@ -101,10 +102,11 @@ class Occasion:
     For where neither threads nor timers run: nothing sleeps here.
     """
 
-    __slots__ = ("_alive_until", "_monotonic", "_spawn")
+    __slots__ = ("_alive_until", "_monotonic", "_most", "_spawn")
 
-    def __init__(self, spawn: Spawn, monotonic: Callable[[], float]) -> None:
+    def __init__(self, spawn: Spawn, monotonic: Callable[[], float], most: int = BATCH) -> None:
         self._spawn = spawn
+        self._most = most
         self._monotonic = monotonic
         self._alive_until = NEVER
 
@@ -117,7 +119,7 @@ class Occasion:
 
         def step() -> None:
             try:
-                stepper.step()
+                stepper.step(self._most)
             finally:
                 self._alive_until = NEVER
 
@@ -131,8 +133,18 @@ THE_ONE: Final = Ticker()
 
 
 def ticker_for(spawn: Spawn | None, _: object, monotonic: Callable[[], float]) -> Ticker | Occasion:
-    """The process's own, or what works with the `spawn` of a cache, by its clock."""
-    return THE_ONE if spawn is None else Occasion(spawn, monotonic)
+    """The process's own, or what works with the `spawn` of a cache, by its clock.
+
+    Nothing can wait for a clock that is not the system's, and a thread would make a test that has one a game of chance:
+    there the caller who comes by does it, and does one thing only.
+    """
+    if spawn is not None:
+        return Occasion(spawn, monotonic)
+    return THE_ONE if monotonic is time.monotonic else Occasion(_now, monotonic, most=1)
+
+
+def _now(work: Callable[[], object]) -> None:
+    work()
 
 
 def idle(seconds: float) -> None:

@@ -16,16 +16,12 @@ LONGEST: Final = 5.0
 
 def backoff(random: Callable[[], float], longest: float = LONGEST) -> Callable[[int], float]:
     """A function from the number of failed tries to the seconds to wait: up to 0.05, 0.1, 0.2 ... `longest`."""
-    ceiling: Callable[[Any], float] | None = None
 
     def pause(tries: int) -> float:
-        nonlocal ceiling
         import tenacity  # noqa: PLC0415 - 30 ms, and only after a failure
 
-        if ceiling is None:
-            ceiling = tenacity.wait_exponential(multiplier=FIRST, max=longest)
         state: Any = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = tries + 1
-        return ceiling(state) * random()
+        return tenacity.wait_exponential(multiplier=FIRST, max=longest)(state) * random()
 
     return pause

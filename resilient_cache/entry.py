@@ -8,7 +8,7 @@ has let a value older than an invalidation through.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast
@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 
 from .errors import MisuseError
 
-__all__ = ["LONGEST", "MICROS", "Duration", "Entry", "Slot", "Stored", "make", "seconds"]
+__all__ = ["LONGEST", "MICROS", "Duration", "Entry", "Slot", "Stored", "check_tag", "make", "seconds"]
 
 V = TypeVar("V")
 
@@ -31,6 +31,9 @@ make: Final[Callable[[Any, tuple[Any, ...]], Any]] = cast("Any", tuple).__new__
 LONGEST: Final = 10 * 365 * 86_400.0
 """Ten years: no duration is longer, so every stamp stays far inside 64 bits of microseconds."""
 
+MOST_TAGS: Final = 16
+LONGEST_TAG: Final = 1_024
+
 
 def seconds(name: str, value: object, *, least: float = 0.0, most: float = LONGEST) -> float:
     """`value` in seconds. Raises `MisuseError` naming the argument unless it is a number from `least` to `most`."""
@@ -43,36 +46,68 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = LONGE
     return float(value)
 
 
+def check_tag(name: str, tag: object) -> str:
+    """`tag` itself. Raises `MisuseError` naming the argument unless it is text of at most `LONGEST_TAG` bytes."""
+    if not isinstance(tag, str):
+        raise MisuseError(f"{name} must be a str, not {type(tag).__name__}")
+    tag = str.__str__(tag)  # a subclass may have a hash and an equality of its own
+    try:
+        size = len(tag.encode())
+    except UnicodeEncodeError:
+        raise MisuseError(f"{name} must be text that can be encoded: it holds a lone surrogate") from None
+    if not 1 <= size <= LONGEST_TAG:
+        raise MisuseError(f"{name} must have 1 to {LONGEST_TAG} bytes, not {size}")
+    return tag
+
+
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[V]):
-    """What a loader returns to decide the windows of this one value itself.
+    """What a loader returns to decide the windows and the tags of this one value itself.
 
     `ttl` and `stale_for` are durations counted from the start of the load; None leaves them to the policy.
+    `tags`: at most 16, by each of which `invalidate_tag` reaches the value.
     """
 
     value: V
     ttl: Duration | None = None
     stale_for: Duration | None = None
+    tags: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        """Raises `MisuseError` for a negative or infinite duration."""
+        """Raises `MisuseError` for a negative or infinite duration, and for tags that are none."""
+        if self.tags != ():
+            object.__setattr__(self, "tags", _tags(self.tags))
         for name in ("ttl", "stale_for"):
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, seconds(f"Entry.{name}", given))
 
 
+def _tags(given: object) -> tuple[str, ...]:
+    if not isinstance(given, tuple | list | set | frozenset):
+        raise MisuseError(f"Entry.tags must be a tuple, list or set of str, not {type(given).__name__}")
+    tags = dict.fromkeys(check_tag("Entry.tags", tag) for tag in cast("tuple[object, ...]", given))
+    if len(tags) > MOST_TAGS:
+        raise MisuseError(f"Entry.tags must be at most {MOST_TAGS}, not {len(tags)}")
+    return tuple(tags)
+
+
 class Stored(NamedTuple):
-    """An entry as it stands in a store: times in microseconds since the epoch, the payload not yet decoded."""
+    """An entry as it stands in a store: times in microseconds since the epoch, the payload not yet decoded.
+
+    `version` is that of the namespace's mark when the load began, `tags` are the marks of its tags: (tag, version).
+    """
 
     stamp: int
     fresh_until: int
     stale_until: int
     node: int
     payload: bytes
+    version: int = 0
+    tags: tuple[tuple[str, int], ...] = ()
 
 
-Slot: TypeAlias = tuple[V, float, float, int, int]
-"""An entry of the memory tier: value, fresh until and stale until (monotonic seconds), stamp, place in the ring.
+Slot: TypeAlias = tuple[V, float, float, int, int, tuple[str, ...]]
+"""An entry of the memory tier: value, fresh until and stale until (monotonic seconds), stamp, place in the ring, tags.
 
 A plain tuple: it costs a hit 20 ns where a frozen dataclass costs 300, and one of atoms is left alone by the garbage
 collector.

@@ -6,7 +6,6 @@ fences: a failed delete is told by its False, and nothing here keeps the old byt
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from typing import Any, final, overload
 
@@ -20,7 +19,7 @@ from .events import Hook
 from .outcome import Operation
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncCacheAdapter, CacheAdapter, Clock
-from .stamps import SYSTEM_CLOCK
+from .stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 
 __all__ = ["AsyncFallback", "Fallback", "fallback"]
 
@@ -43,7 +42,7 @@ class Fallback:
         """The bytes, or None: there are none, or the store cannot say."""
         answer = _threads.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, key)
         value: Any = answer.value
-        return value  # type: ignore[no-any-return]
+        return value if answer.failed is None else None
 
     def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
@@ -95,7 +94,7 @@ class AsyncFallback:
         """The bytes, or None: there are none, or the store cannot say."""
         answer = await _asyncio.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, key)
         value: Any = answer.value
-        return value  # type: ignore[no-any-return]
+        return value if answer.failed is None else None
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
         """True when the store acknowledged."""
@@ -168,7 +167,7 @@ def fallback(
         breaker=breaker,
         reporter=reporter,
         clock=clock,
-        random=random.random,
+        random=SYSTEM_RANDOM,
         shard=shard_of(adapter),
     )
     given: Any = adapter

@@ -58,6 +58,11 @@ class Fences:
             self.floor = max(self.floor, fence)
             del self._fences[oldest]
 
+    def raise_floor_locked(self, stamp: int) -> None:
+        """Refuse everything stamped at or before `stamp`, of whatever key; what is fenced before that is in it."""
+        self.floor = max(self.floor, stamp)
+        self._fences.clear()
+
     def __len__(self) -> int:
         """How many fences are kept."""
         return len(self._fences)

@@ -137,6 +137,12 @@ class Flights(Generic[W]):
                 flight.detached = detached = True
         return detached
 
+    def detach_all_locked(self) -> None:
+        """Let no one else join any flight."""
+        for flight in self._flights.values():
+            flight.detached = True
+        self._flights.clear()
+
     def land_locked(self, flight: Flight[W], outcome: object) -> list[W]:
         """End `flight` with `outcome`; gives the waiters to wake."""
         flight.outcome = outcome

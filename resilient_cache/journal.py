@@ -2,8 +2,9 @@
 
 Theory. A delete that failed leaves the old entry in the store for everybody who has no fence. And one that was
 acknowledged may be undone: a write that was on its way to the server can land after it (50 of 50 in one measurement).
-So an invalidation is over only when the store has confirmed two deletes, the second one `again_after` seconds after the
-first; no write is on its way for longer than that.
+So an invalidation is over only when the store has confirmed it twice, the second time `again_after` seconds after the
+first; no write is on its way for longer than that. What the store has by then may be newer than the invalidation and
+every write that could land late. So the second time it is looked at first, and deleted only if it may be old.
 
   owed        not confirmed yet: asked for until it is, with growing pauses
   confirmed   once; asked for once more when `again_after` is over
@@ -39,7 +40,8 @@ SPARE: Final = 100
 class Debt(NamedTuple):
     """A delete to ask the store for. `tries`: how often that was done since it was owed, or confirmed.
 
-    `final`: of one that is confirmed, the moment from which on a delete is the last one.
+    `final`: of one that is confirmed, the moment from which on a delete is the last one. `newest`: what is stamped
+    later than this is not to be deleted the second time.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Debt(NamedTuple):
     tries: int = 0
     confirmed: bool = False
     final: float = 0.0
+    newest: int = 0
 
 
 @final
@@ -70,21 +73,23 @@ class Journal:
         """From now on the delete of `name` is owed; somebody asks for it already, so not before `due` again."""
         self._confirmed.pop(name, None)
         old = self._owed.pop(name, None)
-        self._put(self._owed, Debt(name, stamp if old is None else max(stamp, old.stamp), due))
+        stamp = stamp if old is None else max(stamp, old.stamp)
+        self._put(self._owed, Debt(name, stamp, due, newest=stamp))
         if len(self._owed) > self._capacity:
             oldest = self._owed.pop(next(iter(self._owed)))
             self.floor = max(self.floor, oldest.stamp)
             self._let_go(oldest)
 
     def suspect_locked(self, name: str, stamp: int, now: float) -> None:
-        """A write of `name` may still land."""
-        confirmed = self._confirmed.get(name)
-        if (
-            confirmed is not None
-        ):  # its delete is not put off, or one failing write after another would do that for ever
-            self._confirmed[name] = confirmed._replace(final=now + self._again_after)
-        elif name not in self._owed:
-            self._confirm(name, stamp, now)
+        """The write of `name` stamped `stamp` may still land."""
+        debts = self._owed if name in self._owed else self._confirmed
+        debt = debts.get(name)
+        if debt is None:
+            self._confirm(name, stamp, stamp, now)
+            return
+        # Its delete is not put off, or one failing write after another would do that for ever.
+        final = now + self._again_after if debt.confirmed else 0.0
+        debts[name] = debt._replace(newest=max(debt.newest, stamp), final=final)
 
     def confirm_locked(self, name: str, stamp: int, now: float) -> bool:
         """The store has deleted or replaced what it had at `stamp`; whether that had been owed."""
@@ -92,11 +97,11 @@ class Journal:
         if debt is None or debt.stamp > stamp:
             return False
         del self._owed[name]
-        self._confirm(name, debt.stamp, now)
+        self._confirm(name, debt.stamp, debt.newest, now)
         return True
 
     def settle_locked(self, debt: Debt, began: float) -> bool:
-        """The store has confirmed the second delete, that of `debt`; False when more is to come."""
+        """The store has nothing of `debt` any more, as of `began`; False when more is to come."""
         latest = self._confirmed.get(debt.name)
         if latest is None or latest.stamp != debt.stamp:
             return False
@@ -105,6 +110,10 @@ class Journal:
             return False
         self._let_go(self._confirmed.pop(debt.name))
         return True
+
+    def forgive_locked(self, name: str) -> None:
+        """Nothing can undo the delete that was confirmed: no second one is needed."""
+        self._confirmed.pop(name, None)
 
     def next_locked(self, now: float) -> Debt | None:
         """One that is due, already put off to its next attempt; None when none is."""
@@ -130,6 +139,10 @@ class Journal:
                 debts[name] = debt._replace(due=now)
         self._tidy()
 
+    def debt(self, name: str) -> Debt | None:
+        """What is owed of `name`, None for nothing."""
+        return self._owed.get(name)
+
     def owed(self) -> tuple[int, int]:
         """How many deletes are owed, and the stamp of the oldest (0 for none)."""
         return len(self._owed), next((debt.stamp for debt in self._owed.values()), 0)
@@ -142,9 +155,9 @@ class Journal:
         """How many names the journal holds, those to be deleted once more included."""
         return len(self._owed) + len(self._confirmed)
 
-    def _confirm(self, name: str, stamp: int, now: float) -> None:
+    def _confirm(self, name: str, stamp: int, newest: int, now: float) -> None:
         final = now + self._again_after
-        self._put(self._confirmed, Debt(name, stamp, final, confirmed=True, final=final))
+        self._put(self._confirmed, Debt(name, stamp, final, confirmed=True, final=final, newest=newest))
         if len(self._confirmed) > self._capacity:
             self._let_go(self._confirmed.pop(next(iter(self._confirmed))))
 

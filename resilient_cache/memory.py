@@ -13,7 +13,8 @@ Nothing is evicted while there is room: a key takes any free place then, and the
 
 Invariants: every entry in `entries` has its key in `_keys` at the entry's place; an older stamp never replaces a newer
 one. A writer may be interrupted anywhere, by a signal handler or a finalizer that writes too: then `_keys` is a hint,
-and a place whose entry does not own up to it counts as empty.
+and a place whose entry does not own up to it counts as empty. So is `_tagged`, from a tag to the keys that have it: an
+entry says itself what its tags are, and is never without being hinted at once its `put_locked` has returned.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing_extensions import TypeVar
 
 from .entry import Slot
 
-__all__ = ["PAST", "PLACE", "STAMP", "Memory"]
+__all__ = ["PAST", "PLACE", "STAMP", "TAGS", "Memory"]
 
 V = TypeVar("V", default=Any)
 
@@ -33,6 +34,7 @@ SMALL_SHARE: Final = 10
 WORD: Final = 2**64 - 1
 STAMP: Final = 3  # of a `Slot`
 PLACE: Final = 4
+TAGS: Final = 5
 PAST: Final = float("-inf")  # fresh until then: expired
 
 
@@ -47,6 +49,7 @@ class Memory(Generic[V]):
         "_main_hand",
         "_main_start",
         "_small_hand",
+        "_tagged",
         "_unused",
         "capacity",
         "entries",
@@ -64,6 +67,7 @@ class Memory(Generic[V]):
         self._small_hand = 0
         self._main_hand = self._main_start
         self._ghosts = array("Q", bytes(8 * capacity))
+        self._tagged: dict[str, dict[str, None]] = {}
 
     def get(self, key: str) -> Slot[V] | None:
         """The entry of `key`, whatever its windows, marked as asked for."""
@@ -72,7 +76,9 @@ class Memory(Generic[V]):
             self.marks[entry[PLACE]] = 1
         return entry
 
-    def put_locked(self, key: str, value: V, fresh_until: float, stale_until: float, stamp: int) -> bool:
+    def put_locked(  # noqa: PLR0917 - the fields of an entry
+        self, key: str, value: V, fresh_until: float, stale_until: float, stamp: int, tags: tuple[str, ...] = ()
+    ) -> bool:
         """Keep an entry; False when there is no room at all or a newer one is there already."""
         old = self.entries.get(key)
         if not self.capacity or (old is not None and old[STAMP] > stamp):
@@ -81,7 +87,11 @@ class Memory(Generic[V]):
         place = self._place_for(key, gone) if old is None else old[PLACE]
         self._vacate(place, gone, heir=key)
         self._keys[place] = key
-        self.entries[key] = (value, fresh_until, stale_until, stamp, place)
+        self.entries[key] = (value, fresh_until, stale_until, stamp, place, tags)
+        if tags:
+            self._hint(key, tags)
+        if old is not None and old[TAGS] and old[TAGS] != tags:
+            self._unhint(key, old[TAGS])
         return True
 
     def drop_locked(self, key: str) -> None:
@@ -90,6 +100,16 @@ class Memory(Generic[V]):
         if entry is not None:
             self.marks[entry[PLACE]] = 0
             self._free.append(entry[PLACE])
+            if entry[TAGS]:
+                self._unhint(key, entry[TAGS])
+
+    def drop_older_locked(self, stamp: int, tag: str | None = None) -> None:
+        """Forget everything stamped at or before `stamp`, or what of it has `tag`."""
+        keys = self.entries if tag is None else self._tagged.get(tag, {})
+        gone = [(key, entry) for key in tuple(keys) if (entry := self.entries.get(key)) and entry[STAMP] <= stamp]
+        for key, entry in gone:  # which dies when all is in order again
+            if tag is None or tag in entry[TAGS]:
+                self.drop_locked(key)
 
     def expire_locked(self) -> None:
         """Let no entry be fresh any more. About 0.2 us for each."""
@@ -136,7 +156,7 @@ class Memory(Generic[V]):
         if entry is not None and entry[PLACE] == place:
             self._vacate(to, gone, heir=key)
             self._keys[to] = key
-            self.entries[key] = (*entry[:PLACE], to)
+            self.entries[key] = (*entry[:PLACE], to, entry[TAGS])
 
     def _vacate(self, place: int, gone: list[Slot[V]], *, heir: str) -> None:
         """Evict whoever really is at `place`: only the entry's own word counts for that, and `heir` may stay."""
@@ -146,3 +166,22 @@ class Memory(Generic[V]):
             gone.append(self.entries.pop(key))
             mark = hash(key) & WORD
             self._ghosts[mark % self.capacity] = mark
+            if entry[TAGS]:
+                self._unhint(key, entry[TAGS])
+
+    def _hint(self, key: str, tags: tuple[str, ...]) -> None:
+        for tag in tags:
+            keys: dict[str, None] | None = None
+            while keys is None or self._tagged.get(tag) is not keys:  # or one that comes between has taken it out
+                keys = self._tagged.setdefault(tag, {})
+                keys[key] = None
+
+    def _unhint(self, key: str, tags: tuple[str, ...]) -> None:
+        for tag in tags:
+            keys = self._tagged.get(tag, {})
+            keys.pop(key, None)
+            if not keys:
+                self._tagged.pop(tag, None)
+        again = self.entries.get(key)  # it may have come back meanwhile, or never have gone
+        if again is not None:
+            self._hint(key, again[TAGS])

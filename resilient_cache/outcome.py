@@ -30,6 +30,7 @@ class Reason(StrEnum):
     ABSENT = "absent"
     EXPIRED = "expired"
     FENCED = "fenced"  # older than an invalidation
+    UNMARKED = "unmarked"  # the store does not say whether everything has been invalidated since, or a tag of it
     NEGATIVE = "negative"
     ERROR = "error"
     TIMEOUT = "timeout"

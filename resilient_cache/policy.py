@@ -77,6 +77,8 @@ class CachePolicy:
     `stale_retry`: after a failed load a stale entry is served for so long before the loader is asked again.
     `flight_age`: a load older than this is given up as stuck and replaced.
     `max_ttl`: upper bound of `ttl` and of `stale_for`, enforced on every entry that is read.
+    `epoch_ttl`: how long it may take until other processes heed `invalidate_all` and `invalidate_tag`, and how often
+    the store is asked about them. None: it is not asked, and both are misuse where there is a store.
     `skew`: how far the clocks of the processes that share the store may be apart.
     `max_store_calls`: store calls in flight at once; more are misses.
     `inflight_max`: no write reaches the store later than this after it was sent; so long after a delete was
@@ -94,6 +96,7 @@ class CachePolicy:
     stale_retry: Duration = 1.0
     flight_age: Duration = 10.0
     max_ttl: Duration = 86_400.0
+    epoch_ttl: Duration | None = 5.0
     skew: Duration = 0.5
     max_store_calls: int = 64
     inflight_max: Duration = 5.0
@@ -109,6 +112,8 @@ class CachePolicy:
             object.__setattr__(self, "ttl", seconds("ttl", self.ttl, most=longest))
         if self.load_timeout is not None:
             _as_seconds(self, {"load_timeout": 0.001})
+        if self.epoch_ttl is not None:
+            _as_seconds(self, {"epoch_ttl": 0.001})
         if self.negative is not None and not callable(self.negative):
             raise MisuseError(f"negative must be a function of the value or None, not {self.negative!r}")
         try:

@@ -7,6 +7,7 @@ the first stamp is asked for, so a cache may be made where clocks do not run yet
 
 from __future__ import annotations
 
+import random
 import time
 from threading import RLock
 from typing import Final, final
@@ -14,7 +15,7 @@ from typing import Final, final
 from .entry import MICROS
 from .protocols import Clock
 
-__all__ = ["SYSTEM_CLOCK", "Stamps", "SystemClock"]
+__all__ = ["SYSTEM_CLOCK", "SYSTEM_RANDOM", "Stamps", "SystemClock"]
 
 
 @final
@@ -27,6 +28,10 @@ class SystemClock:
 
 
 SYSTEM_CLOCK: Final = SystemClock()
+
+SYSTEM_RANDOM: Final = random.SystemRandom().random
+"""From 0 to 1. Not `random.random`: somebody may have seeded that and count on its order, as Hypothesis does, and what
+runs behind would draw from it at any moment."""
 
 
 @final

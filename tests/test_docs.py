@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -39,9 +38,10 @@ from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisB
 from resilient_cache.adapters.redis_cluster import AsyncRedisClusterAdapter, RedisClusterAdapter
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import CircuitState
+from resilient_cache.failover import AsyncFailover, Failover
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import AfterOutage, Direction, Operation
-from resilient_cache.stamps import SYSTEM_CLOCK
+from resilient_cache.stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultKind, WireFault, strategies
 from resilient_cache.testing._laws import CAPABILITIES
 
@@ -83,8 +83,8 @@ def shown(default: object) -> str:
         return "required"
     if default is SYSTEM_CLOCK:
         return "SYSTEM_CLOCK"
-    if default == random.random:
-        return "random.random"
+    if default == SYSTEM_RANDOM:
+        return "SYSTEM_RANDOM"
     if isinstance(default, Enum):
         return f"{type(default).__name__}.{default.name}"
     if isinstance(default, float):
@@ -106,6 +106,7 @@ def arguments(function: Callable[..., Any]) -> dict[str, str]:
         ("ResilientCache", [ResilientCache, AsyncResilientCache]),
         ("Entry", [Entry]),
         ("fallback", [fallback]),
+        ("Failover", [Failover, AsyncFailover]),
         ("MappingAdapter", [MappingAdapter, AsyncMappingAdapter]),
         ("from_functions", [from_functions]),
         ("RedisAdapter", [RedisAdapter, AsyncRedisAdapter]),

@@ -20,10 +20,15 @@ NAMES = {
     "MakeAsyncCached": "MakeCached",
     "make_async_cached": "make_cached",
     "_asyncio": "_threads",
+    "_async_marks": "_sync_marks",
     "_async_store": "_sync_store",
     "_async_upkeep": "_sync_upkeep",
+    "_async_collector": "_sync_collector",
+    "_async_replay": "_sync_replay",
     "_task_calls": "_thread_calls",
     "_task_listener": "_thread_listener",
+    "_task_turns": "_thread_turns",
+    "AsyncFailover": "Failover",
     "_task_ticker": "_thread_ticker",
     "AsyncBackplane": "Backplane",
     "aclose": "close",
@@ -85,7 +90,7 @@ def flows() -> tuple[str, str]:
     return twins("")
 
 
-@pytest.mark.parametrize("name", ["", "_store", "_upkeep"])
+@pytest.mark.parametrize("name", ["", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover"])
 def test_the_flows_are_equal_but_for_waiting(name: str) -> None:
     found = differences(*twins(name))
     assert not found, f"the flows have drifted apart:\n{found}"

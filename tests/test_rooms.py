@@ -16,17 +16,23 @@ PACKAGE = Path(resilient_cache.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
+    # machines
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
-    ),  # machines
+    )
+    | frozenset({"marks"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_plane", "_rules"}),
+    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors"}),
     # waiting
-    frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_listener"})
-    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_listener"}),
+    frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
+    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
-    frozenset({"_sync", "_async", "_sync_store", "_async_store", "_sync_upkeep", "_async_upkeep", "fallback"}),  # flow
+    # flow
+    frozenset({"_sync_collector", "_async_collector"}),
+    frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})
+    | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"}),
+    frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),
     frozenset({"__init__"}),
 )
 EDGES = frozenset({"adapters", "metrics", "testing"})
@@ -93,6 +99,7 @@ MAY_WAIT = {"servers.py", "topologies.py", "virtual.py"} | {  # real processes; 
     f"faults/{name}.py"
     for name in ("load", "play", "scenes")  # what the real-time tests there are made of
 }
+MAY_WAIT |= {f"invalidation/{name}.py" for name in ("late", "million", "moves")}
 
 
 def waits(source: str) -> bool:

@@ -53,28 +53,6 @@ class Step:
         return f"Step({', '.join([repr(self.op), *told])})"
 
 
-@dataclass(frozen=True)
-class Setup:
-    """One cache under test."""
-
-    memory: int = 10
-    policy: CachePolicy = field(default_factory=lambda: CachePolicy(jitter=0, timeout=TIMEOUT))
-    fences: int = 10_000
-    store: bool = True
-    seed: int = 0
-    rate: float = 0.0
-    mode_function: bool = False
-    hooks: tuple[Any, ...] = ()
-
-
-POLICIES = (
-    CachePolicy(ttl=4.125, stale_for=8, negative_ttl=2.125, stale_retry=1.125, jitter=0, timeout=TIMEOUT),
-    CachePolicy(ttl=4.125, stale_for=0, negative_ttl=2.125, stale_retry=1.125, jitter=0, timeout=TIMEOUT),
-    CachePolicy(ttl=1.125, stale_for=30, negative_ttl=0, stale_retry=0, jitter=0, timeout=TIMEOUT),
-)
-BREAKER = BreakerPolicy(consecutive=3, span=0, hold=1, max_hold=4, probes=2, min_calls=8, window=5)
-LONGEST_OPEN = 4.0
-
 FAULTS = (
     *(Fault.raising(StoreError(kind)) for kind in FailureKind),
     Fault.raising(OSError("reset")),
@@ -97,6 +75,32 @@ FAULTS = (
     Fault(FaultKind.JUMP, 3600.0),
     Fault(FaultKind.JUMP, -3600.0),
 )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One cache under test."""
+
+    memory: int = 10
+    policy: CachePolicy = field(default_factory=lambda: CachePolicy(epoch_ttl=None, jitter=0, timeout=TIMEOUT))
+    fences: int = 10_000
+    store: bool = True
+    seed: int = 0
+    rate: float = 0.0
+    mode_function: bool = False
+    hooks: tuple[Any, ...] = ()
+    faults: tuple[Fault, ...] = FAULTS
+
+
+UNMARKED = CachePolicy(epoch_ttl=None, jitter=0, timeout=TIMEOUT)  # marks have laws of their own
+POLICIES = (
+    replace(UNMARKED, ttl=4.125, stale_for=8, negative_ttl=2.125, stale_retry=1.125),
+    replace(UNMARKED, ttl=4.125, stale_for=0, negative_ttl=2.125, stale_retry=1.125),
+    replace(UNMARKED, ttl=1.125, stale_for=30, negative_ttl=0, stale_retry=0),
+)
+BREAKER = BreakerPolicy(consecutive=3, span=0, hold=1, max_hold=4, probes=2, min_calls=8, window=5)
+LONGEST_OPEN = 4.0
+
 OUTAGES = (
     Fault(FaultKind.RAISE),
     Fault(FaultKind.HANG),

@@ -15,7 +15,7 @@ from ..virtual import pass_time
 from .course import ANSWERS
 from .scenario import BREAKER, TIMEOUT
 
-POLICY = CachePolicy(ttl=60, stale_for=300, jitter=0, timeout=TIMEOUT)
+POLICY = CachePolicy(epoch_ttl=None, ttl=60, stale_for=300, jitter=0, timeout=TIMEOUT)
 
 
 class Room:

@@ -14,7 +14,7 @@ from resilient_cache.testing import AsyncFaultyAdapter, Fault, FaultKind, FaultP
 
 from ..virtual import pass_time
 
-POLICY = CachePolicy(ttl=600, stale_for=600, jitter=0, timeout=0.25)
+POLICY = CachePolicy(ttl=600, stale_for=600, jitter=0, timeout=0.25, epoch_ttl=None)
 
 
 class Hub:
@@ -180,6 +180,30 @@ def test_a_copy_that_stands_in_is_not_lost_with_the_subscription(two: Two) -> No
         found = await two.there.lookup("k", fails)
         assert (found.value, found.stale) == (1, True)
 
+    two.run(main)
+
+
+@pytest.mark.parametrize("way", ["read", "load"])
+def test_what_was_being_read_when_messages_were_lost_is_not_kept_as_fresh(two: Two, way: str) -> None:
+    """Its invalidation may be among what was lost; it is the answer, and the next who asks asks the store."""
+
+    async def main() -> None:
+        if way == "read":
+            assert await two.load(two.here) == 1
+        two.plan.during(Fault.slow(0.1), "get")
+        asking = asyncio.create_task(two.load(two.there, "k"))
+        await pass_time(0.15 if way == "load" else 0.05)
+        two.hub.cut()
+        assert await asking == 1
+        two.plan.calm()
+        two.store.inner.entries.clear()
+        assert await two.there.get("k") is None
+
+    async def slow(_: str) -> int:
+        return await pass_time(0.1, 1)
+
+    if way == "load":
+        two.load = lambda cache, key="k": cache.get_or_load(key, slow)  # type: ignore[method-assign]
     two.run(main)
 
 

@@ -228,7 +228,7 @@ def test_reads_and_writes_fail_apart(stage: Make) -> None:
 
 def test_stale_stands_in_only_for_a_failed_load_and_only_inside_its_window(stage: Make) -> None:
     """L12: a stale entry is served when the load fails, marked, until its window ends, and not before."""
-    policy = CachePolicy(ttl=10, stale_for=20, stale_retry=1, jitter=0, timeout=TIMEOUT)
+    policy = CachePolicy(epoch_ttl=None, ttl=10, stale_for=20, stale_retry=1, jitter=0, timeout=TIMEOUT)
     for memory in (0, 10):
         cache = stage(policy=policy, memory=memory)
         cache.set("k", "old")
@@ -266,7 +266,7 @@ def test_a_callers_policy_without_stale_gets_none(stage: Make) -> None:
 @pytest.mark.parametrize("memory", [0, 10])
 def test_windows_count_from_the_start_of_the_load(stage: Make, memory: int) -> None:
     """L12: a load that took long gives a value that is that much older: its windows begin where the load began."""
-    policy = CachePolicy(ttl=10, stale_for=10, jitter=0, timeout=TIMEOUT)
+    policy = CachePolicy(epoch_ttl=None, ttl=10, stale_for=10, jitter=0, timeout=TIMEOUT)
     cache = stage(policy=policy, memory=memory)
 
     def slowly() -> str:

@@ -158,7 +158,7 @@ def test_a_refresh_replaces_whatever_there_was(stage: Make, memory: int, mode: M
 @pytest.mark.parametrize("memory", [0, 10])
 def test_a_refresh_that_finds_nothing_ends_what_there_was(stage: Make, memory: int) -> None:
     """What the origin says is no more does not come back when that answer has been forgotten."""
-    cache = stage(memory=memory, policy=CachePolicy(ttl=600, negative_ttl=10, jitter=0, timeout=0.25))
+    cache = stage(memory=memory, policy=CachePolicy(epoch_ttl=None, ttl=600, negative_ttl=10, jitter=0, timeout=0.25))
     cache.set("k", "old")
     with pytest.raises(NotFound):
         cache.run(cache.cache.refresh, "k", cache.loader(NotFound()))
@@ -191,7 +191,7 @@ def test_too_many_fences_cost_misses_and_serve_nothing_old(colour: str, keys: li
 
 def test_a_fence_outlives_what_it_must_stop(stage: Make) -> None:
     """L10: a fence is dropped no sooner than the last entry that it must stop is refused for its age."""
-    policy = CachePolicy(ttl=100, stale_for=100, max_ttl=100, jitter=0, timeout=0.25)
+    policy = CachePolicy(epoch_ttl=None, ttl=100, stale_for=100, max_ttl=100, jitter=0, timeout=0.25)
     cache = stage(policy=policy)
     cache.set("k", "old")
     snapshot = dict(cache.stored)

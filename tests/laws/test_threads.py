@@ -15,7 +15,7 @@ import pytest
 from resilient_cache import CachePolicy, LoadTimeout, MisuseError, ResilientCache
 from resilient_cache.testing import Fault, FaultPlan, FaultyAdapter, ManualClock
 
-POLICY = CachePolicy(ttl=60, stale_for=300, jitter=0, timeout=0.25)
+POLICY = CachePolicy(epoch_ttl=None, ttl=60, stale_for=300, jitter=0, timeout=0.25)
 PATIENCE = 5.0  # real seconds after which a test gives up on a thread
 
 

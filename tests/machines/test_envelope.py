@@ -23,8 +23,10 @@ ENTRIES = st.builds(
     stale_until=INT64,
     node=st.integers(0, 2**64 - 1),
     payload=st.binary(max_size=60),
+    version=st.integers(0, 2**64 - 1),
+    tags=st.lists(st.tuples(st.text(max_size=9), st.integers(0, 2**64 - 1)), max_size=3).map(tuple),
 )
-ENTRY = Stored(1_000_000, 2_000_000, 3_000_000, 7, b"payload")
+ENTRY = Stored(1_000_000, 2_000_000, 3_000_000, 7, b"payload", 9)
 SEALED = seal(b"space", b"key", b"json", ENTRY)
 
 
@@ -112,7 +114,7 @@ def test_a_forged_checksum_gives_only_what_is_addressed_to_the_key(
 @given(st.binary(max_size=120))
 @example(b"")
 @example(b"rc")
-@example(b"rc\1" + bytes(SHORTEST - 3))
+@example(b"rc\2" + bytes(SHORTEST - 3))
 def test_any_bytes_are_a_reason(data: bytes) -> None:
     assert isinstance(reopened(data), Reason)
     assert isinstance(reopened(resealed(b"rc" + data)), Reason)
@@ -151,9 +153,9 @@ def test_the_smallest_envelope_is_whole() -> None:
     assert open_envelope(smallest, b"", b"", b"") == ENTRY._replace(payload=b"")
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, 1, 255])
 def test_another_version_is_named_before_anything_else_is_asked(version: int) -> None:
-    assert VERSION == 1
+    assert VERSION == 2
     data = resealed(SEALED[:2] + bytes([version]) + SEALED[3:-4])
     assert reopened(data) is Reason.VERSION
     assert open_envelope(data, b"other", b"key", b"json") is Reason.VERSION
@@ -169,6 +171,26 @@ def test_the_key_is_asked_before_the_codec() -> None:
 
 
 def test_the_layout_is_the_one_that_other_processes_know() -> None:
-    assert HEAD.size == 42
-    numbers = struct.pack(">qqqQ", 1_000_000, 2_000_000, 3_000_000, 7)
-    assert resealed(b"rc\1" + numbers + b"\0\5" + b"\0\0\0\3" + b"\4" + b"spacekeyjson" + b"payload") == SEALED
+    assert HEAD.size == 52
+    numbers = struct.pack(">qqqQQ", 1_000_000, 2_000_000, 3_000_000, 7, 9)
+    sizes = b"\0\5" + b"\0\0\0\3" + b"\4"
+    assert resealed(b"rc\2" + numbers + sizes + b"\0\0" + b"spacekeyjson" + b"payload") == SEALED
+    tagged = b"\0\3" + struct.pack(">Q", 5) + "tä".encode() + b"\0\1" + struct.pack(">Q", 6) + b"u"
+    data = resealed(b"rc\2" + numbers + sizes + b"\0\x18" + b"spacekeyjson" + tagged + b"payload")
+    assert data == seal(b"space", b"key", b"json", ENTRY._replace(tags=(("tä", 5), ("u", 6))))
+    assert reopened(data) == ENTRY._replace(tags=(("tä", 5), ("u", 6)))
+
+
+@pytest.mark.parametrize(
+    ("size", "tagged"),
+    [
+        (3, b"\0\1\0"),  # no room for a version
+        (10, b"\0\2" + bytes(8)),  # the text is missing
+        (12, b"\0\2" + bytes(8) + b"\xc3\x28"),  # the text is no UTF-8
+        (99, b"\0\1" + bytes(8) + b"t"),  # the section ends after the envelope
+        (11, b"\0\0" + bytes(8) + b"t"),  # something is left
+    ],
+)
+def test_tags_that_are_none_are_corrupt(size: int, tagged: bytes) -> None:
+    head = HEAD.pack(b"rc", VERSION, 1, 2, 3, 4, 5, 5, 3, 4, size)
+    assert reopened(resealed(head + b"spacekeyjson" + tagged)) is Reason.CORRUPT

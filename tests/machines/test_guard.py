@@ -160,7 +160,7 @@ def test_a_call_is_told_and_counted_with_what_it_took() -> None:
     answered, failed = guarded.call(), guarded.call(Operation.SET)
     guarded.clock.advance(0.125)
     guarded.guard.answered(answered, None, guarded.clock.monotonic())
-    assert guarded.guard.failed(failed, OSError()) == Answer(Reason.ERROR)
+    assert guarded.guard.failed(failed, OSError()) == Answer(Reason.ERROR, FailureKind.CONNECTION)
     assert guarded.told == [
         StoreCalled("guarded", Operation.GET, 0.125),
         StoreCalled("guarded", Operation.SET, 0.125, FailureKind.CONNECTION),
@@ -183,7 +183,7 @@ def test_silence_is_heard_once(left: float) -> None:
     """When its caller leaves at the timeout, or else when the timeout is over: not twice."""
     guarded = Guarded()
     call = guarded.call(left=left)
-    assert guarded.guard.failed(call, TimeoutError(), running=True) == Answer(Reason.TIMEOUT)
+    assert guarded.guard.failed(call, TimeoutError(), running=True) == Answer(Reason.TIMEOUT, FailureKind.TIMEOUT)
     if left < 1:
         guarded.guard.overdue(call)
     assert guarded.state(Direction.READ) is CircuitState.CLOSED

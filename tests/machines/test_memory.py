@@ -6,12 +6,13 @@ from bisect import bisect
 from collections import OrderedDict
 from itertools import accumulate
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from resilient_cache.memory import PLACE, STAMP, Memory
+from resilient_cache.memory import PLACE, STAMP, TAGS, Memory
 
 
 class Key(str):
@@ -412,3 +413,67 @@ def test_finalizers_that_write_leave_it_whole(capacity: int) -> None:
         memory.get(Key(str(random.randrange(30))))
         check_owned(memory)
     assert len(memory) > 0
+
+
+class Tagged(RuleBasedStateMachine):
+    """Entries with tags, against a scan of all entries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: Memory[int] = Memory(6)
+        self.stamp = 0
+
+    @rule(key=st.sampled_from("abcdefghij"), tags=st.lists(st.sampled_from("tuv"), unique=True, max_size=2))
+    def put(self, key: str, tags: list[str]) -> None:
+        self.stamp += 1
+        self.memory.put_locked(key, self.stamp, 9.0, 9.0, self.stamp, tuple(tags))
+        assert self.memory.entries[key][TAGS] == tuple(tags)
+
+    @rule(key=st.sampled_from("abcdefghij"))
+    def ask(self, key: str) -> None:
+        self.memory.get(key)
+
+    @rule(key=st.sampled_from("abcdefghij"))
+    def drop(self, key: str) -> None:
+        self.memory.drop_locked(key)
+
+    @rule(tag=st.sampled_from(["t", "u", "v", None]), back=st.integers(0, 3))
+    def drop_older(self, tag: str | None, back: int) -> None:
+        stamp = self.stamp - back
+        gone = {k for k, e in self.memory.entries.items() if e[STAMP] <= stamp and (tag is None or tag in e[TAGS])}
+        before = set(self.memory.entries)
+        self.memory.drop_older_locked(stamp, tag)
+        assert set(self.memory.entries) == before - gone
+
+    @invariant()
+    def the_index_holds_what_is_there(self) -> None:
+        hinted = {(tag, key) for tag, keys in self.memory._tagged.items() for key in keys}
+        assert hinted == {(tag, key) for key, entry in self.memory.entries.items() for tag in entry[TAGS]}
+        assert all(self.memory._tagged.values())
+
+
+TestTagged = Tagged.TestCase
+
+
+class Meddling(dict[str, dict[str, None]]):
+    """An index in which somebody else comes between."""
+
+    meddle: Any = None
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        found = super().setdefault(key, default)
+        meddle, self.meddle = self.meddle, None
+        if meddle:
+            meddle()
+        return found
+
+
+def test_a_tag_is_not_lost_when_another_write_comes_between() -> None:
+    """As a signal handler may, which drops the last entry of the tag."""
+    memory: Memory[int] = Memory(3)
+    memory.put_locked("a", 1, 9.0, 9.0, 1, ("t",))
+    index = memory._tagged = Meddling(memory._tagged)
+    index.meddle = lambda: memory.drop_locked("a")
+    memory.put_locked("b", 2, 9.0, 9.0, 2, ("t",))
+    memory.drop_older_locked(2, "t")
+    assert not memory.entries

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import MisuseError, ResilientCache
+from resilient_cache import CachePolicy, MisuseError, ResilientCache
 from resilient_cache._colours import shard_of
 from resilient_cache._guard import Call, Guard
 from resilient_cache._partition import IDLE, MOST_SHARDS
@@ -183,7 +183,7 @@ class Store(Whole):
 
 
 def test_a_cache_shows_the_circuits_of_its_shards() -> None:
-    cache = ResilientCache(Store(), name="halves")
+    cache = ResilientCache(Store(), name="halves", policy=CachePolicy(epoch_ttl=None))
     assert cache.shards == {}
     for key in ("a", "b"):
         assert cache.set(key, key)

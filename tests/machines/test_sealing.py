@@ -10,7 +10,7 @@ import pytest
 
 from resilient_cache._local import Local
 from resilient_cache._reporting import Reporter
-from resilient_cache._request import GATES, Candidate, Request
+from resilient_cache._request import GATES, Candidate, Draft, Request
 from resilient_cache._sealing import Sealing
 from resilient_cache.codecs import JsonCodec
 from resilient_cache.entry import Stored
@@ -38,7 +38,7 @@ class Sealed:
     def __init__(self, **policy: Any) -> None:
         self.clocks = Clocks()
         self.told: list[Event] = []
-        self.policy = CachePolicy(max_ttl=100.0, **{"stale_for": 50.0, **policy})
+        self.policy = CachePolicy(max_ttl=100.0, **{"stale_for": 50.0, "epoch_ttl": None, **policy})
         self.reporter = Reporter("space", [self.told.append], self.clocks.monotonic)
         self.local = Local(10, self.policy, self.clocks, RLock())
         self.sealing = Sealing(JsonCodec(), self.policy, self.reporter, self.local)
@@ -50,7 +50,7 @@ class Sealed:
         return request
 
     def opened(self, data: object) -> Candidate | Reason:
-        return self.sealing.open("k", data, self.clocks.steady)
+        return self.sealing.open(self.request(1), data, self.clocks.steady)
 
     def of_age(self, age: float, *, node: int = 0, fresh: float = 1e3, stale: float = 1e4) -> Candidate | Reason:
         """What becomes of an entry whose load began `age` seconds ago, as another process (or `node`) wrote it."""
@@ -62,7 +62,7 @@ class Sealed:
 def test_what_is_sealed_opens_with_its_windows_on_the_monotonic_clock() -> None:
     sealed = Sealed()
     request = sealed.request()
-    data = sealed.sealing.seal(request, {"a": 1}, 4.0, 8.0)
+    data = sealed.sealing.seal(request, Draft({"a": 1}, 4.0, 8.0))
     assert data is not None
     assert request.life == 12.0
     sealed.clocks.steady += 1.0
@@ -77,7 +77,7 @@ def test_what_is_sealed_opens_with_its_windows_on_the_monotonic_clock() -> None:
 @pytest.mark.parametrize(("ttl", "stale_for", "kept"), [(0.0, 0.0, False), (0.0, 1.0, True), (1.0, 0.0, True)])
 def test_what_has_no_life_is_not_sealed(ttl: float, stale_for: float, kept: bool) -> None:
     sealed = Sealed()
-    assert (sealed.sealing.seal(sealed.request(), 1, ttl, stale_for) is not None) is kept
+    assert (sealed.sealing.seal(sealed.request(), Draft(1, ttl, stale_for)) is not None) is kept
     assert sealed.told == []
 
 
@@ -85,7 +85,7 @@ def test_a_value_no_codec_can_take_is_told_each_time_and_logged_once_a_type(capl
     sealed = Sealed()
     with caplog.at_level(logging.WARNING, "resilient_cache"):
         for value in ((1,), (2,), {3}):
-            assert sealed.sealing.seal(sealed.request(), value, 1.0, 1.0) is None
+            assert sealed.sealing.seal(sealed.request(), Draft(value, 1.0, 1.0)) is None
     assert sealed.told == [NotStored("space")] * 3
     assert sealed.reporter.counts["not_stored"] == 3
     said = [record.getMessage() for record in caplog.records]
@@ -169,6 +169,6 @@ class Careless:
 def test_a_codec_that_gives_no_bytes_is_a_value_not_stored(value: object) -> None:
     sealed = Sealed()
     sealing = Sealing(Careless(), sealed.policy, sealed.reporter, sealed.local)
-    assert sealing.seal(sealed.request(), value, 1.0, 1.0) is None
+    assert sealing.seal(sealed.request(), Draft(value, 1.0, 1.0)) is None
     assert sealed.told == [NotStored("space")]
-    assert sealing.seal(sealed.request(), b"bytes", 1.0, 1.0) is not None
+    assert sealing.seal(sealed.request(), Draft(b"bytes", 1.0, 1.0)) is not None

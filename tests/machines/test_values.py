@@ -221,7 +221,7 @@ def test_an_entry_names_the_window_that_is_illegal(name: str, bad: Any) -> None:
 
 
 def test_a_stored_entry_is_a_tuple_in_the_order_of_the_envelope() -> None:
-    assert Stored(1, 2, 3, 4, b"5") == (1, 2, 3, 4, b"5")
+    assert Stored(1, 2, 3, 4, b"5") == (1, 2, 3, 4, b"5", 0, ())
 
 
 @pytest.mark.parametrize("source", list(Source))

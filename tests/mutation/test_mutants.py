@@ -173,5 +173,5 @@ def test_every_line_of_the_ledger_is_a_mutant_of_the_source_as_it_is() -> None:
 
 def test_the_gates_are_those_promised() -> None:
     """95 % of the rooms without waiting, 85 % of the flows."""
-    assert {gate for file, gate in GATES.items() if file not in ("_sync", "_async")} == {PURE} == {95.0}
+    assert {gate for file, gate in GATES.items() if not file.startswith(("_sync", "_async"))} == {PURE} == {95.0}
     assert (GATES["_sync"], GATES["_async"]) == (85.0, 85.0)

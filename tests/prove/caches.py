@@ -23,6 +23,7 @@ from resilient_cache.breaker import Breaker
 from resilient_cache.envelope import HEAD, open_envelope
 from resilient_cache.fences import Fences
 from resilient_cache.flights import Flights
+from resilient_cache.journal import Journal
 from resilient_cache.testing.simulation.swarm import Setup
 
 __all__ = ["BROKEN", "breaking", "real"]
@@ -121,8 +122,8 @@ def confirm_always(original: Any, *args: Any) -> Any:
     return Invalidation.CONFIRMED
 
 
-def wait_twice(original: Any, self: Any, operation: Any, left: float) -> Any:
-    call = original(self, operation, left)
+def wait_twice(original: Any, self: Any, *args: Any) -> Any:
+    call = original(self, *args)
     return call if isinstance(call, Reason) else call._replace(until=call.began + 2 * self.timeout)
 
 
@@ -148,6 +149,20 @@ def leave_it_there(original: Any, self: Any, flight: Any, outcome: Any) -> Any:
     woken = original(self, flight, outcome)
     self._flights[flight.key, flight.mode] = flight
     return woken
+
+
+def end_with_the_first(original: Any, self: Any, name: str, stamp: int, now: float) -> Any:
+    was_owed = original(self, name, stamp, now)
+    if was_owed:
+        del self._confirmed[name]
+    return was_owed
+
+
+def end_with_an_older(original: Any, self: Any, name: str, stamp: int, now: float) -> Any:
+    if name in self._owed and self._owed[name].stamp > stamp:
+        del self._owed[name]
+        return True
+    return original(self, name, stamp, now)
 
 
 BROKEN: dict[str, tuple[Change, ...]] = {
@@ -180,6 +195,10 @@ BROKEN: dict[str, tuple[Change, ...]] = {
         around(Local, "_put_locked", lambda *_: True),
     ),
     "landed flight stays": (around(Flights, "land_locked", leave_it_there),),
+    "no replay": (around(Journal, "owe_locked", lambda *_: None),),
+    "no second delete": (around(Journal, "confirm_locked", end_with_the_first),),
+    "write of unknown outcome forgotten": (around(Journal, "suspect_locked", lambda *_: None),),
+    "replay confirmed by an older delete": (around(Journal, "confirm_locked", end_with_an_older),),
 }
 """By what is broken: (owner, attribute, what stands there instead)."""
 

@@ -65,6 +65,11 @@ class Caller:
         await self._call("get", "nothing", plain=True)
         await self._call("set", "rest", plain=True)
 
+    async def look(self, key: str) -> None:
+        """Ask for what there is, and load nothing."""
+        self._name = "last"
+        await self._call("get", key, plain=True)
+
     async def twice(self) -> None:
         """Load a key that nobody knows, and ask again: that is to be a hit."""
         key = f"again{self.process.number}"

@@ -7,7 +7,7 @@ that was not written, and an acknowledged `set` is no promise against a store th
 
 from __future__ import annotations
 
-from . import _answers, _protection, _resting
+from . import _answers, _protection, _resting, _settling
 from .histories import History
 from .limits import Limits, Violation
 from .oracle import check_usefulness
@@ -29,6 +29,8 @@ RULES = (
     _protection.check_recovery,
     _resting.check_counts,
     _resting.check_rest,
+    _settling.check_owed,
+    _settling.check_settled,
     check_usefulness,
 )
 

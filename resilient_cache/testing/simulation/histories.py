@@ -119,6 +119,8 @@ class Command(Spell):
     call: int = 0
     state: CircuitState = CircuitState.CLOSED  # of its circuit, when it began
     fault: str = ""  # what went wrong with it
+    gives: int = 0  # of a `set`, the birth of the value that it writes
+    effect: float = NEVER  # when the store carried it out
 
 
 @final

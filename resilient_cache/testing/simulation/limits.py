@@ -39,6 +39,9 @@ class Limits:
     anything runs. `threads`: what a call does may happen at any moment of it, and not only as it begins. `floors`:
     fences may overflow, so that an invalidation of one key ends the flights of others. `remembers`: given for a history
     without faults whose calls come one after another, which processes have a memory tier (with room for every key).
+    `replay`: once all is well, so long until the store has confirmed what it owes, where that is asked for whether or
+    not anybody calls: one hold of the circuit, one pause of 5 s, and the timeout. `inflight_max`: and so long after
+    that, or after it was confirmed before, no write is on its way that could undo it. None: this is not judged.
     """
 
     timeout: float = 0.25
@@ -57,3 +60,5 @@ class Limits:
     blur: float = 0.0
     threads: bool = False
     remembers: tuple[bool, ...] | None = None
+    replay: float | None = None
+    inflight_max: float = 5.0

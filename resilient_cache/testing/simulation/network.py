@@ -6,6 +6,7 @@ What was sent takes effect when it arrives, whether or not anybody still waits f
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, final
@@ -32,6 +33,14 @@ def calling() -> int:
 
 """The call of whose doing everything is that runs in this context."""
 
+
+def birth_in(data: bytes) -> int:
+    """The birth of the value in an envelope; 0 when there is none to be seen."""
+    found = BIRTH.search(data)
+    return int(found[1]) if found else 0
+
+
+BIRTH: Final = re.compile(rb'@(\d+)"')
 SILENT: Final = (Trouble.LOST_REQUEST, Trouble.LOST_REPLY)
 AT_ONCE: Final = (Trouble.REFUSED, Trouble.READ_ONLY, Trouble.PER_KEY, Trouble.ERROR)
 
@@ -149,6 +158,7 @@ class Network:
             _settle(future, reply, trouble)
 
     def _take_effect(self, command: Command, args: tuple[Any, ...]) -> bytes | None:
+        command.effect = self.loop.now
         return self.store.apply(command.operation, command.key, *args)
 
 
@@ -191,6 +201,7 @@ class SimulatedAdapter:
         command = history.command(self._process, operation, key, self.state(operation), calling())
         trouble = network.weather.hits(self._process, operation, name)
         command.fault = "" if trouble is None else str(trouble)
+        command.gives = birth_in(args[0]) if operation is Operation.SET else 0
         try:
             reply = await network.send(command, self._arrives(trouble), trouble, args)
         except asyncio.CancelledError:

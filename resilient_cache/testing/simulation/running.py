@@ -130,6 +130,10 @@ class World:
                     await caller.knock()
         for caller in callers:
             await caller.twice()
+        await asyncio.sleep(limits.inflight_max + (limits.replay or 0.0))
+        for caller in callers:
+            for key in self.swarm.keys:
+                await caller.look(key)
 
 
 def _closed(caller: Caller) -> bool:

@@ -6,7 +6,7 @@ testing"). Times are of one order, and exact in binary, so that boundaries meet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from ...entry import seconds
@@ -19,7 +19,8 @@ __all__ = ["OPERATIONS", "Setup", "Swarm", "draw"]
 
 OPERATIONS: Final = ("get_or_load", "get", "lookup", "invalidate", "set", "refresh")
 TICK: Final = 1 / 1024
-PERMIT_LIFE: Final = 5.0
+LONGEST_PAUSE: Final = 5.0  # between two attempts to have an invalidation confirmed
+LONG: Final = 40.0  # a life that outlasts the end of the simulation
 MORE_KEYS: Final = 2  # that are set or invalidated when all is well
 
 
@@ -67,25 +68,50 @@ class Swarm:
         """What the history is to be held to."""
         policy, breaker = self.policy, self.breaker
         given = policy.load_timeout
+        timeout, inflight_max = seconds("timeout", policy.timeout), seconds("inflight_max", policy.inflight_max)
         return Limits(
-            timeout=seconds("timeout", policy.timeout),
+            timeout=timeout,
             skew=seconds("skew", policy.skew),
             flight_age=seconds("flight_age", policy.flight_age),
             negative_ttl=seconds("negative_ttl", policy.negative_ttl),
             load_timeout=None if given is None else seconds("load_timeout", given),
             max_store_calls=policy.max_store_calls,
-            permit_life=PERMIT_LIFE,
+            permit_life=max(inflight_max, 4 * timeout),
             consecutive=breaker.consecutive,
             min_failures=max(1, int(breaker.min_calls * breaker.failure_rate)),
             probes=breaker.probes,
             max_hold=seconds("max_hold", breaker.max_hold),
             floors=self.fences < len(self.keys) + MORE_KEYS,
             remembers=tuple(memory > 0 for memory in self.memories) if self.calm else None,
+            replay=seconds("max_hold", breaker.max_hold) + LONGEST_PAUSE + timeout,
+            inflight_max=inflight_max,
         )
 
 
 def draw(tape: Tape) -> Swarm:
-    """A configuration."""
+    """A configuration. One in eight is about what is left in the store."""
+    swarm = _draw(tape)
+    return _leaving(tape, swarm) if not swarm.calm and tape.choose(8) == 7 else swarm
+
+
+def _leaving(tape: Tape, swarm: Swarm) -> Swarm:
+    """One key that lives long, invalidated again and again while writes land late or the store goes and comes back."""
+    lasting = tape.pick((Trouble.LATE, Trouble.LATE, Trouble.REFUSED, Trouble.RESET))
+    return replace(
+        swarm,
+        keys=swarm.keys[:1],
+        operations=("get_or_load", "get_or_load", "invalidate", tape.pick(OPERATIONS)),
+        troubles=(lasting, tape.pick((lasting, Trouble.RESTART_OLD))),
+        memories=(0,) * len(swarm.memories),
+        gaps=(0.0, 1 / 4, 1 / 2),
+        slow=(1.0, 2.0),
+        failing=0.0,
+        cancelling=0.0,
+        policy=replace(swarm.policy, ttl=LONG, max_ttl=60.0),
+    )
+
+
+def _draw(tape: Tape) -> Swarm:
     calm = tape.choose(10) == 9
     skew = tape.pick((0.5, 0.125))
     processes = 1 + tape.choose(3)
@@ -121,8 +147,9 @@ def _slow(timeout: float) -> tuple[tuple[float, ...], ...]:
 
 
 def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
+    ttl = tape.pick((1.0, 0.5, 2.0) if calm else (1.0, 0.5, 2.0, LONG))
     return CachePolicy(
-        ttl=tape.pick((1.0, 0.5, 2.0)),
+        ttl=ttl,
         stale_for=tape.pick((2.0, 0.0, 0.5)),
         jitter=0.0 if calm else tape.pick((0.0, 0.25)),
         timeout=tape.pick((0.25, 0.125, 0.75)),
@@ -130,7 +157,8 @@ def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
         negative_ttl=tape.pick((0.5, 1.0)),
         stale_retry=tape.pick((0.5, 0.25)),
         flight_age=tape.pick((4.0, 1.0)),
-        max_ttl=tape.pick((60.0, 3.0)),
+        max_ttl=tape.pick((60.0, 60.0 if ttl == LONG else 3.0)),
+        inflight_max=tape.pick((5.0,) if calm else (5.0, 2.5)),  # 5.0: longer than what the store has lives
         skew=skew,
         max_store_calls=64 if calm else tape.pick((64, 2, 3)),
     )
