@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from examples.region_resolver.process import NAMES
+
 from .servers import ValkeyServer
 
 pytestmark = pytest.mark.realtime
@@ -81,21 +83,28 @@ def test_the_faults_are_real_for_the_naive_router_shows_them(seen: Any) -> None:
 
 
 def test_of_three_routers_the_one_that_is_told_of_a_move_is_never_wrong_and_the_others_hear_of_it(seen: Any) -> None:
-    store, both = seen["moved"]
-    assert (store["how"], both["how"]) == ("store", "store and router")
-    for move in (store, both):
+    told = [(move["router"], move["how"]) for move in seen["moved"]]
+    assert told == [(name, how) for how in ("store", "store + router") for name in ("resilient", "two vendors")]
+    for move in seen["moved"]:
         assert move["pending"] > 0
         assert move["told"] == move["later"] == 0
         assert move["asked"] > 0
         assert move["last"] <= 1.0
         assert move["naive"] > 0
-    assert both["before"] > 0  # the store did come back with the old regions, while nobody knew
+    assert seen["moved"][2]["before"] > 0  # the store did come back with the old regions, while nobody knew
+
+
+def test_the_second_vendor_stands_in_while_the_first_is_down(seen: Any) -> None:
+    hits = {name: sum(move["hits"] for move in seen["moved"] if move["router"] == name) for name in NAMES[1:]}
+    assert hits["resilient"] == 0
+    assert hits["two vendors"] > 0
+    assert all(seen["rows"][act]["two vendors"]["failed"] == 0 for act in THREE)
 
 
 def test_a_router_that_was_killed_makes_good_what_it_owed_before_it_answers(seen: Any) -> None:
-    store, both = seen["moved"]
-    assert store["first"] is None
-    assert both["first"] > 0  # before its first answer
+    first = [move["first"] for move in seen["moved"]]
+    assert first[:2] == [None, None]
+    assert min(first[2:]) > 0  # before its first answer
 
 
 def test_caching_is_back_after_every_outage(seen: Any) -> None:
@@ -107,7 +116,7 @@ def test_caching_is_back_after_every_outage(seen: Any) -> None:
 def test_the_page_is_complete_and_refers_to_nothing_outside(fast: tuple[int, str, float, Path]) -> None:
     page = (fast[3] / "index.html").read_text("utf-8")
     assert all(f">{act}<" in page for act in (*ACTS, *THREE))
-    assert "<td>store and router</td>" in page
+    assert "<td>store + router</td>" in page
     assert page.count("<polyline") >= 2
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"(?:src|href)=|https?:|url\(|@import|<script", page)
@@ -154,7 +163,7 @@ def test_interrupted_while_its_server_is_frozen_it_leaves_no_process_behind(
         assert any("corrupted" in line for line in process.stdout)
         time.sleep(0.3)  # the next act has frozen the server
         servers = children(process.pid)
-        assert len(servers) >= 2 + 3  # the stores, and the routers that wait for their act
+        assert len(servers) >= 3 + 3  # the stores, and the routers that wait for their act
         process.send_signal(number)
         said, _ = process.communicate(timeout=10)
     finally:

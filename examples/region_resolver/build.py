@@ -18,7 +18,7 @@ from .damage import Damage
 from .directory import REGIONS, Directory, Tenant
 from .fleet import Crew, Fleet, RouterProcess
 from .naive import NaiveRouter
-from .process import Plan
+from .process import NAMES, Plan
 from .report import Settings
 from .resilient import ResilientRouter
 from .stage import Contender, Stage
@@ -72,14 +72,14 @@ async def staged(
 async def fleet(
     settings: Settings, record: Path, tenants: Sequence[Tenant], *, zero: float, planted: bool = False
 ) -> AsyncGenerator[Fleet]:
-    """Three processes with both routers each, around a store of their own; all of it is gone after the block.
+    """Three processes with routers of each kind, around two stores of their own; all of it is gone after the block.
 
     They start meanwhile: whoever plays with them awaits `Fleet.ready` first.
     """
     async with AsyncExitStack() as exits:
-        store = exits.enter_context(Valkey())
+        store, far = (exits.enter_context(Valkey()) for _ in range(2))
         upstreams = {region: await exits.enter_async_context(serving(region_app(region))) for region in REGIONS}
-        plan = _plan(settings, record, upstreams, f"redis://127.0.0.1:{store.port}", planted)
+        plan = _plan(settings, record, upstreams, (store, far), planted)
         told = replace(plan, journal=str(record.with_name("told.journal")))
         processes = [RouterProcess(each) for each in (told, plan, plan)]
         successor = RouterProcess(told)
@@ -87,12 +87,12 @@ async def fleet(
             exits.push_async_callback(process.kill)
         starting = asyncio.gather(*(process.start() for process in processes))
         exits.push_async_callback(_ended, starting)
-        crews = tuple(Crew(Lane(name, Truth(tenants), zero)) for name in ("naive", "resilient"))
+        crews = tuple(Crew(Lane(name, Truth(tenants), zero)) for name in NAMES)
         for crew in crews:
             exits.push_async_callback(crew.lane.aclose)
         count = 3 if settings.fast else MOVERS
         movers = tenants[: 2 * count : 2], tenants[1 : 2 * count : 2]
-        yield Fleet(crews, processes, successor, starting, store, movers, 0.1 if settings.fast else 1.0)
+        yield Fleet(crews, processes, successor, starting, store, far, movers, 0.1 if settings.fast else 1.0)
 
 
 async def _ended(work: asyncio.Future[Any]) -> None:
@@ -101,12 +101,16 @@ async def _ended(work: asyncio.Future[Any]) -> None:
         await work
 
 
-def _plan(settings: Settings, record: Path, upstreams: dict[str, str], store: str, planted: bool) -> Plan:
+def _plan(
+    settings: Settings, record: Path, upstreams: dict[str, str], stores: tuple[Valkey, Valkey], planted: bool
+) -> Plan:
+    near, far = (f"redis://127.0.0.1:{store.port}" for store in stores)
     return Plan(
         record=str(record),
         record_delay=settings.record_delay,
         upstreams=upstreams,
-        store=store,
+        store=near,
+        far=far,
         journal="",
         ttl=60,  # longer than the run: what is right again is so because somebody was told
         timeout=settings.timeout,

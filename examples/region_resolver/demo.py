@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -85,7 +86,7 @@ async def run(settings: Settings, watcher: Watcher, *, url: str | None = None, p
                 report.refused_moves = stage.refused_moves
             if three:
                 more = await director.play(three, later, same, ())
-                report.moved = moved(three.moves, more, zero)
+                report.moved = moved(chain.from_iterable(three.moves), more, zero)
                 samples = {name: [*some, *more[name]] for name, some in samples.items()}
     frozen = next((act for act in report.acts if act["name"] == "frozen"), None)
     report.judge(played, samples, log.first_in(frozen) if frozen else None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from .directory import REGIONS, Tenant
-from .process import Plan
+from .process import NAMES, Plan
 from .store import Valkey
 from .traffic import Ask, Lane
 
@@ -23,11 +23,11 @@ SETTLE: Final = 0.05  # s until what a process told has arrived
 
 
 class RouterProcess:
-    """An operating system process with both routers; what it tells is in `diary`: (when, pending, settled)."""
+    """An operating system process with routers; `diaries` is what each told: (when, pending, settled)."""
 
     def __init__(self, plan: Plan) -> None:
         self.bases: dict[str, str] = {}
-        self.diary: list[tuple[float, int, int]] = []
+        self.diaries = {name: list[tuple[float, int, int]]() for name in NAMES}
         self._plan = plan
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -61,7 +61,7 @@ class RouterProcess:
     async def _read(self, lines: asyncio.StreamReader) -> None:
         async for line in lines:
             told = json.loads(line)
-            self.diary.append((told["at"], told["pending"], told["settled"]))
+            self.diaries[told["router"]].append((told["at"], told["pending"], told["settled"]))
 
 
 @dataclass(slots=True)
@@ -80,16 +80,23 @@ class Crew:
 class Move:
     """Tenants that moved while the store was down. Moments on the loop's clock, which is that of all processes."""
 
+    router: str  # of which kind
     hosts: frozenset[str]
     process: RouterProcess  # that has to replay it
     bases: set[str]  # of the router that was told
+    down: float
+    told: float
     pending: int = 0
     back: float = 0.0
     killed: bool = False
 
     def confirmed(self) -> float | None:
         """When the store had confirmed everything after its return; None if it never did."""
-        told = (at for at, pending, settled in self.process.diary if at >= self.back and not pending and settled)
+        told = (
+            at
+            for at, pending, settled in self.process.diaries[self.router]
+            if at >= self.back and not pending and settled
+        )
         return next(told, None)
 
 
@@ -102,10 +109,12 @@ class Fleet:
     successor: RouterProcess
     starting: Awaitable[object]
     store: Valkey
+    far: Valkey  # the second vendor's, which nothing happens to
     movers: Sequence[Sequence[Tenant]]
     pause: float
     playing: bool = False
-    moves: list[Move] = field(default_factory=list[Move])
+    down: float = 0.0
+    moves: list[list[Move]] = field(default_factory=list[list[Move]])
 
     async def ready(self) -> None:
         """All serve, and all is well."""
@@ -118,6 +127,7 @@ class Fleet:
         """The store is killed. What it holds now is on its disk."""
         self.store.save()
         self.store.kill()
+        self.down = now()
 
     async def move(self) -> None:
         """Tenants move; the first router of each kind is told, and nobody else."""
@@ -131,22 +141,24 @@ class Fleet:
                 await crew.lane.move(tenant, region)
         await asyncio.sleep(SETTLE)
         hosts = frozenset(host for tenant in tenants for host in tenant.hosts)
-        self.moves.append(Move(hosts, self.processes[0], {self.processes[0].bases["resilient"]}))
+        told = self.processes[0]
+        self.moves.append([Move(name, hosts, told, {told.bases[name]}, self.down, now()) for name in NAMES[1:]])
 
     async def mend(self) -> None:
         """The store is back, with what is on its disk."""
-        move = self.moves[-1]
-        move.pending = move.process.diary[-1][1]
+        for move in self.moves[-1]:
+            _, move.pending, _ = [(0.0, 0, 0), *move.process.diaries[move.router]][-1]
         await asyncio.to_thread(self.store.start)
-        move.back = asyncio.get_running_loop().time()
+        for move in self.moves[-1]:
+            move.back = now()
 
     async def lose(self) -> None:
         """SIGKILL for the router that was told; only then is the store back, and nobody knows what it owes."""
-        move = self.moves[-1]
         await self.processes[0].kill()
         self._steer(self.processes[1:])
         await self.mend()
-        move.process, move.killed = self.successor, True
+        for move in self.moves[-1]:
+            move.process, move.killed = self.successor, True
 
     async def find(self) -> None:
         """The router that was killed is started again, with its journal, and not asked yet."""
@@ -156,13 +168,19 @@ class Fleet:
 
     async def rejoin(self) -> None:
         """It is asked once, as before a router is trusted with traffic; then it gets its share again."""
-        host = min(self.moves[-1].hosts)
+        for move in self.moves[-1]:
+            move.bases.add(self.successor.bases[move.router])
+        host = min(self.moves[-1][0].hosts)
         for crew in self.contenders:
             crew.lane.steer(self.successor.bases[crew.lane.name])
-            await crew.lane.ask(Ask(host, host), asyncio.get_running_loop().time())
-        self.moves[-1].bases.add(self.successor.bases["resilient"])
+            await crew.lane.ask(Ask(host, host), now())
         self._steer(self.processes)
 
     def _steer(self, processes: Sequence[RouterProcess]) -> None:
         for crew in self.contenders:
             crew.lane.steer(*(process.bases[crew.lane.name] for process in processes))
+
+
+def now() -> float:
+    """The loop's clock."""
+    return asyncio.get_running_loop().time()

@@ -14,18 +14,21 @@ from .phases import Phase
 from .report import Report, Row
 from .traffic import Lane
 
-__all__ = ["MOVED", "Screen", "move_cells", "print_report"]
+__all__ = ["MOVED", "SHOWN", "Screen", "move_cells", "print_report"]
 
 MOVED = (
-    "what was down",
-    "pending",
+    "three\nrouters",
+    "what was\ndown",
+    "hits\nthen",
+    "pend-\ning",
     "confirmed\nonce back",
     "the one\ntold",
-    "others\nuntil then",
+    "others\nbefore",
     "others,\nlast one",
     "others,\nlater",
-    "naive\nall three",
+    "naive",
 )
+SHOWN = ("naive", "resilient")
 COLUMNS = ("req", "5xx", "wrong", "p50", "p99", "loads")
 
 
@@ -48,7 +51,7 @@ class Screen:
 
     def began(self, phase: Phase[Any], lanes: Sequence[Lane]) -> None:
         """An act begins."""
-        self._now = phase, [(lane, len(lane.samples)) for lane in lanes]
+        self._now = phase, [(lane, len(lane.samples)) for lane in lanes if lane.name in SHOWN]
 
     def ended(self, phase: Phase[Any], rows: Mapping[str, Row]) -> None:
         """An act is over."""
@@ -72,11 +75,11 @@ def results(rows: Sequence[tuple[str, Mapping[str, Row]]]) -> Table:
     """Acts down, routers and their numbers across; latencies in milliseconds."""
     table = Table(title="naive | resilient; latencies in ms from the moment a request was due", title_justify="left")
     table.add_column("act")
-    for name in ("naive", "resilient"):
+    for name in SHOWN:
         for column in COLUMNS:
             table.add_column(f"{name}\n{column}" if column == "req" else f"\n{column}", justify="right")
     for act, routers in rows:
-        table.add_row(act, *[cell for row in routers.values() for cell in _cells(row)])
+        table.add_row(act, *[cell for name in SHOWN for cell in _cells(routers[name])])
     return table
 
 
@@ -96,21 +99,20 @@ def print_report(report: Report, console: Console) -> None:
 
 def moves(moved: Sequence[Moved]) -> Table:
     """Who sent visitors to a region that their tenant had left, seen and promised."""
-    table = Table(title="three routers: answers with a region that the tenant had left", title_justify="left")
-    for column in MOVED:
-        table.add_column(column, justify="left" if column == MOVED[0] else "right")
+    table = Table(title="answers with a region that the tenant had left", title_justify="left")
+    for place, column in enumerate(MOVED):
+        table.add_column(column, justify="left" if place < 2 else "right")
     for move in moved:
         table.add_row(*move_cells(move))
-    promised = ("promised", "", "", "0", "", f"{BOUND:.2f} s after", "0", "")
-    table.add_row(*promised, style="bold")
+    table.add_row("promised", "", "", "", "", "0", "", f"+{BOUND:.2f} s", "0", "", style="bold")
     return table
 
 
 def move_cells(move: Moved) -> list[str]:
     """One move as a row of a table whose heads are MOVED."""
     replayed = "never" if move.replayed is None else f"{move.replayed:.2f} s"
-    counts = (move.told, move.before, f"{move.last:.2f} s after", move.later, move.naive)
-    return [move.how, str(move.pending), replayed, *map(str, counts)]
+    counts = (move.told, move.before, f"+{move.last:.2f} s", move.later, move.naive)
+    return [move.router, move.how, str(move.hits), str(move.pending), replayed, *map(str, counts)]
 
 
 def _cells(row: Row) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from .chart import drawing
-from .live import MOVED, move_cells
+from .live import MOVED, SHOWN, move_cells
 from .moved import BOUND
 from .report import Check, Report, Row
 
@@ -105,11 +105,11 @@ def _table(report: Report) -> str:
     heads = "".join(f"<th>{column}</th>" for column in COLUMNS)
     lines = "".join(
         f"<tr><td>{escape(str(act['name']))}<small>{escape(str(act['says']))}</small></td>"
-        + "".join(_cells(row) for row in report.rows[str(act["name"])].values())
+        + "".join(_cells(row) for row in map(report.rows[str(act["name"])].__getitem__, SHOWN))
         + "</tr>"
         for act in report.acts
     )
-    sides = "".join(f'<th class="side" colspan="{len(COLUMNS)}">{name}</th>' for name in ("naive", "resilient"))
+    sides = "".join(f'<th class="side" colspan="{len(COLUMNS)}">{name}</th>' for name in SHOWN)
     return f"<table><tr><th></th>{sides}</tr><tr><th>act</th>{heads}{heads}</tr>{lines}</table>"
 
 

@@ -46,7 +46,7 @@ PHASES: Final[tuple[Phase[Stage], ...]] = (
 
 FLEET_PHASES: Final[tuple[Phase[Fleet], ...]] = (
     Phase("three", "three processes, copies in memory, one store", 3, 0.5, Fleet.ready, own_server=True),
-    Phase("told one", "store killed; one of them is told of moves", 2, 0.4, Fleet.outage, Fleet.move, own_server=True),
+    Phase("told one", "store killed; one of them is told of moves", 2, 0.7, Fleet.outage, Fleet.move, own_server=True),
     Phase("old disk", "store back with its disk: the old regions", 5, 1.6, Fleet.mend, own_server=True),
     Phase(
         "told again", "store killed; more moves, told to it again", 2, 0.4, Fleet.outage, Fleet.move, own_server=True

@@ -1,7 +1,7 @@
-"""`python -m examples.region_resolver.process PLAN`: both routers in an operating system process of their own.
+"""`python -m examples.region_resolver.process PLAN`: routers of each kind in an operating system process of their own.
 
 It ends when its standard input does, so nobody is left behind, however the demo ends. On its standard output it tells,
-a JSON object a line: first where its routers listen, then how many invalidations its store has not confirmed.
+a JSON object a line: first where its routers listen, then how many invalidations their stores have not confirmed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from .resilient import ResilientRouter
 from .upstreams import serving
 from .web import Router, router_app
 
-__all__ = ["Plan"]
+__all__ = ["NAMES", "Plan"]
+
+NAMES = ("naive", "resilient", "two vendors")
 
 GLANCE = 0.01  # s between two looks at what is pending
 
@@ -35,6 +37,7 @@ class Plan:
     record_delay: float
     upstreams: dict[str, str]
     store: str
+    far: str
     journal: str
     ttl: float
     timeout: float
@@ -43,28 +46,43 @@ class Plan:
     planted: bool
 
 
-def routers(plan: Plan, directory: Directory, diary: Diary) -> dict[str, Router]:
-    """The two routers; with `planted` both are naive."""
-    naive = NaiveRouter(directory, plan.store, ttl=plan.ttl, timeout=plan.naive_timeout)
+def routers(plan: Plan, directory: Directory) -> tuple[dict[str, Router], list[Diary]]:
+    """The routers by name, and the diaries of the resilient ones; with `planted` all are naive."""
+
+    def naive() -> Router:
+        return NaiveRouter(directory, plan.store, ttl=plan.ttl, timeout=plan.naive_timeout)
+
     if plan.planted:
-        again = NaiveRouter(directory, plan.store, ttl=plan.ttl, timeout=plan.naive_timeout)
-        return {"naive": naive, "resilient": again}
-    resilient = ResilientRouter(
+        return {name: naive() for name in NAMES}, []
+    diaries = [Diary(name) for name in NAMES[1:]]
+    single, double = diaries
+    both: dict[str, Router] = {
+        single.name: resilient(plan, directory, single, plan.store, None),
+        double.name: resilient(plan, directory, double, f"{plan.store}/1", plan.far),
+    }
+    return {NAMES[0]: naive(), **both}, diaries
+
+
+def resilient(plan: Plan, directory: Directory, diary: Diary, store: str, second: str | None) -> Router:
+    """A router on `store`, and on `second` where there is one."""
+    router = ResilientRouter(
         directory,
-        plan.store,
+        store,
+        second_url=second,
         policy=CachePolicy(ttl=plan.ttl, stale_for=300, timeout=plan.timeout),
         breaker=BreakerPolicy(hold=plan.hold, max_hold=2 * plan.hold),
-        journal=plan.journal or None,
+        journal=plan.journal and f"{plan.journal}-{diary.name}",
         hooks=[diary],
     )
-    diary.health = resilient.cache.health
-    return {"naive": naive, "resilient": resilient}
+    diary.health = router.cache.health
+    return router
 
 
 @dataclass(slots=True)
 class Diary:
-    """A hook that tells whoever started this process what the resilient router's store owes."""
+    """A hook that tells whoever started this process what is pending in one router."""
 
+    name: str
     health: Callable[[], Mapping[str, object]] = dict
     settled: int = 0
     told: object = None
@@ -80,7 +98,7 @@ class Diary:
         news = {"pending": self.health().get("pending_invalidations", 0), "settled": self.settled}
         if news != self.told:
             self.told = news
-            print(json.dumps({"at": asyncio.get_running_loop().time(), **news}), flush=True)
+            print(json.dumps({"router": self.name, "at": asyncio.get_running_loop().time(), **news}), flush=True)
 
     async def keep(self) -> None:
         """Look again and again."""
@@ -91,17 +109,17 @@ class Diary:
 
 async def serve(plan: Plan) -> None:
     """Serve until standard input ends."""
-    diary = Diary()
     async with AsyncExitStack() as exits:
         directory = Directory(plan.record, delay=plan.record_delay)
         exits.callback(directory.close)
+        named, diaries = routers(plan, directory)
         bases = {
             name: await exits.enter_async_context(serving(router_app(router, plan.upstreams)))
-            for name, router in routers(plan, directory, diary).items()
+            for name, router in named.items()
         }
         print(json.dumps(bases), flush=True)
-        keeping = asyncio.create_task(diary.keep())
-        exits.callback(keeping.cancel)
+        for diary in diaries:
+            exits.callback(asyncio.create_task(diary.keep()).cancel)
         await asyncio.to_thread(sys.stdin.buffer.read)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .moved import BOUND, Moved
+from .moved import BOUND, TWO, Moved
 from .phases import FLEET_PHASES, Phase
 from .traffic import Sample
 
@@ -87,10 +87,11 @@ class Report:
         self.checks = [*self._deciding(phases, samples["resilient"]), *self._latency(samples["resilient"], opened)]
         self.checks += [*map(_told, self.moved), *map(_others, self.moved)]
         self.checks += [_heir(move) for move in self.moved if move.first is not None]
+        self.checks += _hits([move for move in self.moved if move.router == TWO])
         self.checks.append(self._naive_fails(phases))
 
     def _deciding(self, phases: Sequence[Phase[Any]], samples: Sequence[Sample]) -> Iterable[Check]:
-        failed = {phase.name: self.rows[phase.name]["resilient"].failed for phase in phases if not phase.cold}
+        failed = {phase.name: self._failed(phase.name) for phase in phases if not phase.cold}
         alone = [name for name in self.rows if name not in {phase.name for phase in FLEET_PHASES}]
         wrong = sum(self.rows[name]["resilient"].wrong for name in alone)
         seen = ", ".join(f"{count} while {name}" for name, count in failed.items() if count) or "0"
@@ -101,6 +102,9 @@ class Report:
         refusals = [sample for sample in samples if sample.status == 503]
         polite = all(sample.retry_after for sample in refusals)
         yield Check("resilient: every 503 says when to retry", f"{len(refusals)} of them", polite, fatal=False)
+
+    def _failed(self, act: str) -> int:
+        return sum(row.failed for name, row in self.rows[act].items() if name != "naive")
 
     def _latency(self, samples: Sequence[Sample], opened: float | None) -> Iterable[Check]:
         """Split when the circuit opened: whoever waited for the store then was woken, and nobody waits for it after."""
@@ -131,24 +135,29 @@ class Report:
 
 
 def _told(move: Moved) -> Check:
-    promise = f"three routers, {move.how} down: no old region from the one that was told, at any time"
+    promise = f"{move.router} x 3, {move.how} down: no old region from the one that was told, at any time"
     return Check(promise, str(move.told), not move.told, fatal=True)
+
+
+def _others(move: Moved) -> Check:
+    when = "that one was told" if move.router == TWO else "the store has confirmed"
+    promise = f"{move.router} x 3, {move.how} down: none from the others {BOUND:g} s after {when}"
+    if move.replayed is None:
+        return Check(promise, "the store never confirmed", kept=False, fatal=True)
+    seen = f"{move.later} of {move.asked} requests; {move.before} before, {move.within} until {move.last:.2f} s after"
+    return Check(promise, seen, not move.later, fatal=True)
 
 
 def _heir(move: Moved) -> Check:
     first = -math.inf if move.first is None else move.first
-    promise = "three routers, after kill -9: what its journal holds is deleted before its first answer"
+    promise = f"{move.router} x 3, after kill -9: what its journal holds is deleted before its first answer"
     return Check(promise, f"{first * 1000:.0f} ms before", first > 0, fatal=False)
 
 
-def _others(move: Moved) -> Check:
-    promise = f"three routers, {move.how} down: none from the others {BOUND:g} s after the store has confirmed"
-    if move.replayed is None:
-        return Check(promise, "it never did", kept=False, fatal=True)
-    seen = (
-        f"{move.later} of {move.asked} requests; {move.before + move.within} before, the last {move.last:.2f} s after"
-    )
-    return Check(promise, seen, not move.later, fatal=True)
+def _hits(moves: Sequence[Moved]) -> Iterable[Check]:
+    if moves:
+        hits = sum(move.hits for move in moves)
+        yield Check(f"{TWO} x 3: hits from the second while the first is down", str(hits), hits > 0, fatal=True)
 
 
 def row(samples: Sequence[Sample], loads: int) -> Row:

@@ -11,6 +11,8 @@ from resilient_cache.adapters.redis import AsyncRedisAdapter
 from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import Hook
+from resilient_cache.failover import AsyncFailover
+from resilient_cache.protocols import AsyncCacheAdapter
 
 from .directory import Directory, Region
 from .web import Answer
@@ -31,24 +33,30 @@ class ResilientRouter:
         policy: CachePolicy = POLICY,
         breaker: BreakerPolicy | None = None,
         memory: int = 10_000,
+        second_url: str | None = None,
         journal: str | Path | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         """Connects to nothing yet.
 
         `memory`: regions kept in process. Who keeps any hears from the other routers what they invalidate.
+        `second_url`: a store of a second vendor, which stands in while the first is gone, and carries those messages.
         `journal`: a file of its own, which remembers what the store has not confirmed even if this process is killed.
         """
         self.directory = directory
+        store: AsyncCacheAdapter = AsyncRedisAdapter.from_url(cache_url)
+        if second_url:
+            far = AsyncRedisAdapter.from_url(second_url)
+            store = AsyncFailover(store, far, names=("near", "far"), breaker=breaker)
         self.cache = AsyncResilientCache(
-            AsyncRedisAdapter.from_url(cache_url),
+            store,
             name="regions",
             policy=policy,
             breaker=breaker,
             type=Region,
             memory=memory,
             hooks=hooks,
-            backplane=AsyncRedisBackplane.from_url(cache_url) if memory else None,
+            backplane=AsyncRedisBackplane.from_url(second_url or cache_url) if memory else None,
             journal=SqliteJournal(journal) if journal else None,
         )
 
