@@ -219,7 +219,7 @@ def test_spoilt_values_break_the_naive_router_and_not_the_resilient_one(
         for tenant in service.tenants:
             await service.get(tenant.hosts[0])
         await asyncio.sleep(0.05)
-        damage = Damage(valkey_server.url, ["*"])
+        damage = Damage(valkey_server.url, ["region:*", "regions:*"])
         assert await damage.spoil() == len(service.tenants)
         assert await damage.spoil() == 0
         await damage.aclose()
