@@ -219,8 +219,8 @@ def test_spoilt_values_break_the_naive_router_and_not_the_resilient_one(
         for tenant in service.tenants:
             await service.get(tenant.hosts[0])
         await asyncio.sleep(0.05)
-        damage = Damage(valkey_server.url, ["region:*", "regions:*"])
-        assert await damage.spoil() == len(service.tenants)
+        damage = Damage(valkey_server.url, ["*"])
+        assert await damage.spoil() - len(service.tenants) in (0, 1)  # the mark of the namespace as well
         assert await damage.spoil() == 0
         await damage.aclose()
         return [(await service.get(tenant.hosts[0]))[:2] == (200, tenant.region) for tenant in service.tenants]

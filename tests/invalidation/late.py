@@ -34,7 +34,9 @@ class Late:
 def late(colour: str, pace: str) -> Late:
     given = PACES[pace]
     with ValkeyServer() as server, ChaosProxy(server.port) as proxy:
-        policy = CachePolicy(ttl=60, timeout=0.05, jitter=0, inflight_max=given.again, max_store_calls=10_000)
+        policy = CachePolicy(
+            ttl=60, timeout=0.05, jitter=0, inflight_max=given.again, max_store_calls=10_000, epoch_ttl=None
+        )
         made = {"name": NAME, "policy": policy, "breaker": NEVER_OPENS}
         return (_late if colour == "sync" else _run_late)(given, server, proxy, made)
 
@@ -45,14 +47,16 @@ def _late(given: Pace, server: ValkeyServer, proxy: ChaosProxy, made: dict[str, 
         RedisAdapter.from_url(f"redis://127.0.0.1:{port}", timeout=0.05) for port in (server.port, proxy.port)
     )
     here: Any = ResilientCache(from_functions(straight.get, held.set, straight.delete, close=straight.close), **made)
+    here.set("first", "old")  # before the wire is bad: what a cache reads and writes once
+    before = stored(server)
     proxy.inject(WireFault.HOLE)
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(lambda key: here.get_or_load(key, lambda _: "old"), read + unread)) == {"old"}
     assert {here.invalidate(key) for key in read + unread} == {Invalidation.CONFIRMED}
     asked = time.monotonic()
     proxy.heal()
-    wait_for(server, 2 * len(read), asked + given.again / 2)
-    landed = stored(server)
+    wait_for(server, before + 2 * len(read), asked + given.again / 2)
+    landed = stored(server) - before
     mine = sum(here.get(key) == "old" for key in read)
     time.sleep(max(0.0, asked + given.again + 0.5 - time.monotonic()))
     with ResilientCache(RedisAdapter.from_url(f"redis://127.0.0.1:{server.port}"), **made) as there:
@@ -80,14 +84,16 @@ async def _late_awaited(given: Pace, server: ValkeyServer, proxy: ChaosProxy, ma
     async def load(_: str) -> str:
         return "old"
 
+    await here.set("first", "old")  # before the wire is bad: what a cache reads and writes once
+    before = stored(server)
     proxy.inject(WireFault.HOLE)
     for first in range(0, 2 * len(read), 16):
         await asyncio.gather(*(here.get_or_load(key, load) for key in (read + unread)[first : first + 16]))
     assert {await here.invalidate(key) for key in read + unread} == {Invalidation.CONFIRMED}
     asked = time.monotonic()
     proxy.heal()
-    await asyncio.to_thread(wait_for, server, 2 * len(read), asked + given.again / 2)
-    landed = stored(server)
+    await asyncio.to_thread(wait_for, server, before + 2 * len(read), asked + given.again / 2)
+    landed = stored(server) - before
     mine = sum([await here.get(key) == "old" for key in read])
     await asyncio.sleep(max(0.0, asked + given.again + 0.5 - time.monotonic()))
     async with AsyncResilientCache(AsyncRedisAdapter.from_url(f"redis://127.0.0.1:{server.port}"), **made) as there:
