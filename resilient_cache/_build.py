@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from ._debts import Debts
@@ -74,8 +75,7 @@ def build(
     journal = Journal(float_of(policy.inflight_max), lambda tries: timeout + pause(tries))
     local = Local(memory, policy, clock, guard.lock, journal if has_store else None)
     guard.on_fork = local.forked
-    if policy.after_outage is not AfterOutage.TRUST:
-        guard.on_recovery = local.recovered
+    guard.on_recovery = partial(local.recovered, trusted=policy.after_outage is AfterOutage.TRUST)
     switch = Switch(mode, reporter)
     return Rules(
         policy=policy,

@@ -155,9 +155,12 @@ class Many:
                     self._drop_locked(key)
                     self.flights.detach_locked(key)
 
-    def recovered(self) -> None:
-        """The store is back: what it has was not invalidated while it was gone."""
-        self.outage = self.stamps.next()
+    def recovered(self, *, trusted: bool) -> None:
+        """The store is back: its marks may be lost, and unless `trusted` what it has was not invalidated meanwhile."""
+        with self._lock:
+            self.marks.distrust_all_locked()  # or entries are written with marks that are soon found to be lost
+            if not trusted:
+                self.outage = self.stamps.next()
 
     def distrust(self) -> None:
         """Invalidations may have been missed: no copy in memory is fresh any more, but it may stand in."""

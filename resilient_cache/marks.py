@@ -154,6 +154,11 @@ class Marks:
         if known is not None:
             known.renew = known.until = 0.0
 
+    def distrust_all_locked(self) -> None:
+        """Ask the store for each mark before it is trusted again."""
+        for known in (self.namespace, *self._tags.values()):
+            known.renew = known.until = 0.0
+
     def claim_locked(self, name: str, now: float, timeout: float) -> bool:
         """Whether the caller is to write the mark, because nobody else here is at it."""
         known = self._remember(name)

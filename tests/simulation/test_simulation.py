@@ -106,7 +106,7 @@ def test_a_stuck_cache_is_reported() -> None:
         run = next(run for seed in SEEDS if (run := simulate(real, seed)).violations)
     shown = "\n".join(map(str, run.violations))
     assert "a call never ended: get" in shown
-    assert "the runtime complains: deadlock: every task waits" in shown
+    assert "the runtime complains: deadlock" in shown
 
 
 def test_a_circuit_that_never_closes_is_reported() -> None:

@@ -161,6 +161,7 @@ def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
         inflight_max=tape.pick((5.0,) if calm else (5.0, 2.5)),  # 5.0: longer than what the store has lives
         skew=skew,
         max_store_calls=64 if calm else tape.pick((64, 2, 3)),
+        epoch_ttl=None,  # a mark that is lost costs hits that the rules count on; marks have histories of their own
     )
 
 
