@@ -24,7 +24,7 @@ from resilient_cache.testing.simulation.threaded import shorten_threads, simulat
 
 from .broken import real
 
-SHARE = {Switch.LOCKS: 150, Switch.LINES: 30, Switch.BYTECODES: 15}
+SHARE = {Switch.LOCKS: 330, Switch.LINES: 30, Switch.BYTECODES: 15}
 
 
 @functools.cache
