@@ -126,6 +126,8 @@ class Local(Many):
                 self.fences.raise_locked(name[len(KEY) :], stamp)
             elif name.startswith(MARK):
                 self._forget_locked(name[len(MARK) :], stamp)
+            else:
+                return  # of a later version of this library
             if self.journal is not None and name not in self.journal:  # else it is this one's own
                 self.journal.owe_locked(name, stamp, self._clock.monotonic())
 
@@ -140,9 +142,9 @@ class Local(Many):
 
     def doubt(self, key: str, stamp: int) -> None:
         """Nobody knows whether the value of `stamp` will yet land in the store."""
+        assert self.journal is not None  # or nothing would have been written
         with self._lock:
-            if self.journal is not None:
-                self.journal.suspect_locked(KEY + key, stamp, self._clock.monotonic())
+            self.journal.suspect_locked(KEY + key, stamp, self._clock.monotonic())
 
     def board(
         self, request: Request, make_waiter: Callable[[], Waiter], now: float

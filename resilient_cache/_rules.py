@@ -265,7 +265,7 @@ class Rules:
         request.reason = Reason.OUTAGE
         if self.policy.after_outage is AfterOutage.DISCARD:
             request.refused = True
-        elif self.monotonic() < found.stale_until:
+        else:
             request.offer(found)
 
     # Setting and invalidating

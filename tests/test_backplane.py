@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from resilient_cache import AsyncResilientCache, CachePolicy, ResilientCache
-from resilient_cache.adapters import MappingAdapter
+from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisBackplane
-from resilient_cache.testing import BackplaneHub, LocalBackplane
+from resilient_cache.testing import AsyncLocalBackplane, BackplaneHub, LocalBackplane
 
 from .servers import ValkeyServer, in_child
 
@@ -115,6 +115,26 @@ def test_where_no_thread_can_be_started_the_cache_does_without(monkeypatch: pyte
         until(lambda: listens(cache))
         until(lambda: hub.messages)
     cache.close()
+
+
+def test_a_task_in_a_loop_that_stands_still_ends_when_that_goes_on() -> None:
+    cache: AsyncResilientCache[str, str] = AsyncResilientCache(
+        AsyncMappingAdapter(), name="loops", backplane=AsyncLocalBackplane()
+    )
+
+    async def begin() -> None:
+        await cache.get("the first call")
+        await asyncio.sleep(0.01)
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(begin())
+        assert listens(cache)
+        asyncio.run(cache.aclose())
+        loop.run_until_complete(asyncio.sleep(0.7))  # longer than the pause between two tries
+        assert not asyncio.all_tasks(loop)
+    finally:
+        loop.close()
 
 
 def test_both_colours_over_a_server_that_dies(valkey_server: ValkeyServer) -> None:

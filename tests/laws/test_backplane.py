@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import AsyncResilientCache, CachePolicy
+from resilient_cache import AsyncResilientCache, CachePolicy, NotFound, Source
 from resilient_cache.events import BackplaneChanged, Event
 from resilient_cache.testing import AsyncFaultyAdapter, Fault, FaultKind, FaultPlan, ManualClock, run_virtual
 
@@ -223,6 +223,50 @@ def test_a_replay_is_told_again(two: Two) -> None:
         await pass_time(2.0)
         assert await third.get("k") is None
         await third.aclose()
+
+    two.run(main)
+
+
+def test_that_there_is_none_is_forgotten_with_what_may_have_been_missed(two: Two) -> None:
+    async def main() -> None:
+        async def none(key: str) -> Any:
+            await pass_time(0.1)
+            raise NotFound(key)
+
+        with pytest.raises(NotFound):
+            await two.there.get_or_load("k", none)
+        assert (await two.there.lookup("k")).source is Source.NEGATIVE
+        two.hub.cut()
+        await pass_time(1.0)
+        assert (await two.there.lookup("k")).source is Source.NONE
+        asking = asyncio.create_task(two.there.get_or_load("k", none))
+        await pass_time(0.05)
+        two.hub.cut()  # while it is being asked for
+        with pytest.raises(NotFound):
+            await asking
+        assert (await two.there.lookup("k")).source is Source.NONE
+
+    two.run(main)
+
+
+def test_long_names_are_told_in_several_messages_and_unknown_ones_are_passed_over(two: Two) -> None:
+    async def main() -> None:
+        keys = [f"{n}{'k' * 9_000}" for n in range(10)]
+        for key in keys:
+            await two.load(two.there, key)
+        await asyncio.gather(*(two.here.invalidate(key) for key in keys))
+        await pass_time(0.1)
+        assert len(two.hub.sent) > 2
+        assert max(map(len, two.hub.sent)) < 40_000
+        assert [await two.there.get(key) for key in keys] == [None] * 10
+        two.there._rules.local.heard(["?of another kind"])
+
+    two.run(main)
+
+
+def test_closed_before_it_ever_listened(two: Two) -> None:
+    async def main() -> None:
+        await two.another().aclose()
 
     two.run(main)
 

@@ -116,13 +116,32 @@ def test_a_disk_that_fails_costs_nothing_but_an_event(stage: Make) -> None:
     assert first.cache.stats()["journal_errors"] == 3  # to load, to note, to strike
 
 
-@pytest.mark.parametrize("rows", [None, 7, [("kk",)], [("kk", "7"), (7, 7)]])
+@pytest.mark.parametrize("rows", [None, 7, [("kk",)], [("kk", "7"), (7, 7)], [("zz", 7)]])
 def test_rows_that_are_none(stage: Make, rows: object) -> None:
     disk = Disk()
     disk.load = lambda: rows  # type: ignore[method-assign, return-value, assignment]
     first = stage(journal=disk)
     assert first.load("k", "v") == "v"
     assert first.cache.health()["pending_invalidations"] == 0
+
+
+def test_who_finds_that_another_has_read_it_meanwhile_leaves_it_at_that(stage: Make) -> None:
+    disk = Disk()
+    first = stage(journal=disk)
+
+    def load() -> list[tuple[str, int]]:
+        first.cache._upkeep.unread = False
+        return [("kk", 7)]
+
+    disk.load = load  # type: ignore[method-assign]
+    first.get("k")
+    assert first.cache.health()["pending_invalidations"] == 0
+
+
+def test_a_cache_without_a_store_has_nothing_to_write_down(stage: Make) -> None:
+    made = stage()
+    with pytest.raises(MisuseError, match="give an adapter, or no journal"):
+        type(made.cache)(None, name="laws", journal=Disk())
 
 
 def test_it_is_closed_with_the_cache(stage: Make) -> None:

@@ -477,3 +477,12 @@ def test_a_tag_is_not_lost_when_another_write_comes_between() -> None:
     memory.put_locked("b", 2, 9.0, 9.0, 2, ("t",))
     memory.drop_older_locked(2, "t")
     assert not memory.entries
+
+
+def test_a_tag_that_is_not_an_entrys_own_any_more_drops_nothing() -> None:
+    """A writer may be interrupted anywhere: the index by tag is a hint, and the entry's word counts."""
+    memory = Memory[str](4)
+    memory.put_locked("k", "v", 1.0, 2.0, 7)
+    memory._tagged["t"] = {"k": None}
+    memory.drop_older_locked(9, "t")
+    assert memory.get("k") is not None

@@ -50,9 +50,9 @@ def board_unlocked(self: Any, request: Any, make_waiter: Any, now: float) -> Any
     return flight, None
 
 
-def keep_checked_before(self: Any, key: str, found: Any, flight: Any = None) -> bool:
+def keep_checked_before(self: Any, key: str, found: Any, flight: Any = None, **_: Any) -> bool:
     """(c) `Local.keep` that looks at the fence before it takes the lock, and not within it."""
-    if not self._current_locked(key, found.stamp, flight):
+    if not self._current_locked(key, found, flight):
         return False
     with self._lock:
         self.negatives.drop_locked(key)
