@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -365,6 +366,19 @@ def test_threads_that_wait_for_a_map_have_a_deadline(nodes: Any) -> None:
         client: Any = store._client
         with client._looking:
             assert kind_of(lambda: store.get("k")) is FailureKind.TIMEOUT
+
+
+def test_a_thread_that_waits_for_a_map_uses_the_one_that_another_has_found(nodes: Any) -> None:
+    node = nodes()
+    with RedisClusterAdapterOf(node.url, timeout=5) as store, ThreadPoolExecutor(1) as pool:
+        client: Any = store._client
+        with client._looking:
+            waiting = pool.submit(store.get, "k")
+            time.sleep(0.05)  # it waits now; if it does not yet it finds the map at once
+            client.slots.looked()
+            assert any(client._told_by(name, 1.0) for name in list(client.slots.candidates()))
+        assert waiting.result(5) == b"v"
+    assert node.count(b"CLUSTER") == 1
 
 
 class RedisClusterAdapterOf:
