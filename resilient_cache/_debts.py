@@ -60,7 +60,7 @@ class Debts:
             return False
         with self._guard.lock:
             if debt.confirmed:
-                if self._journal.settle_locked(debt, began):
+                if self._journal.settle_locked(debt, began) and debt.name.startswith(KEY):
                     self._local.tell([DROPPED + debt.name[len(KEY) :]])  # what landed late may have been read there
                 return True
             was_owed = self._journal.confirm_locked(debt.name, debt.stamp, self._guard.monotonic())
