@@ -41,7 +41,7 @@ class Collector(ABC):
         """Ask for what is due; the seconds until there is more to do, None when nothing is owed."""
         if self._closed:
             return None
-        return self._pause(self._debts.pause(await self._round(FOREVER, most)))
+        return self._pause(self._debts.pause(await self._turn(most)))
 
     async def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
@@ -68,6 +68,10 @@ class Collector(ABC):
         while await self._round(until):
             pass
         return self._debts.left()
+
+    async def _turn(self, most: int) -> int:
+        """What one step does; how often the store did as asked."""
+        return await self._round(FOREVER, most)
 
     async def _round(self, until: float, most: int = BATCH) -> int:
         """Ask for at most `most` of what is due; how often the store did as asked."""

@@ -97,13 +97,6 @@ class Upkeep(Collector):
             self._listener.wake()
         super().soon()
 
-    async def step(self, most: int = BATCH) -> float | None:
-        """Ask for what is due and tell the peers; the seconds until there is more to do, None when there is nothing."""
-        pause = await super().step(most)
-        if not self._closed:
-            await self._tell()
-        return self._pause(pause)
-
     async def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""
         if self._closed:
@@ -119,6 +112,11 @@ class Upkeep(Collector):
         if self._durable is not None:
             await attempt(getattr(self._durable, "close", list))  # or nothing
         return left
+
+    async def _turn(self, most: int) -> int:
+        settled = await super()._turn(most)
+        await self._tell()
+        return settled
 
     async def _round(self, until: float, most: int = BATCH) -> int:
         settled = await super()._round(until, most)
