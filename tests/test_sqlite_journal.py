@@ -13,8 +13,9 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -339,12 +340,24 @@ sys.stdin.readline()
 """
 
 
-def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(path), name, str(count)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "up\n"
-    return process
+Writers = Callable[[str, int], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[Writers]:
+    """Starts processes that add rows when they are told to; none is left behind."""
+    with ExitStack() as started:
+
+        def start(name: str, count: int) -> subprocess.Popen[str]:
+            command = [sys.executable, "-c", WRITER, str(path), name, str(count)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            started.enter_context(process)
+            started.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            return process
+
+        yield start
 
 
 def tell(process: subprocess.Popen[str]) -> None:
@@ -353,8 +366,8 @@ def tell(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def test_what_a_killed_process_added_is_there(path: Path) -> None:
-    process = writer(path, "killed", 1_000)
+def test_what_a_killed_process_added_is_there(path: Path, writer: Writers) -> None:
+    process = writer("killed", 1_000)
     tell(process)
     assert process.stdout is not None
     assert process.stdout.readline() == "done\n"
@@ -364,14 +377,36 @@ def test_what_a_killed_process_added_is_there(path: Path) -> None:
     assert loaded(path) == [(f"killed-{number}", number) for number in range(1_000)]
 
 
-def test_two_processes_write_one_file_at_once_from_its_beginning(path: Path) -> None:
-    processes = [writer(path, name, 300) for name in ("a", "b")]
+def test_two_processes_write_one_file_at_once_from_its_beginning(path: Path, writer: Writers) -> None:
+    processes = [writer(name, 300) for name in ("a", "b")]
     for process in processes:
         tell(process)
     for process in processes:
         assert process.communicate("go on\n")[0] == "done\n"
         assert process.returncode == 0
     assert dict(loaded(path)) == {f"{name}-{number}": number for name in ("a", "b") for number in range(300)}
+
+
+def test_a_file_that_somebody_reads_while_it_is_made_is_waited_for(path: Path) -> None:
+    """SQLite refuses at once to log ahead in a file that another one reads, whatever its timeout."""
+    path.touch()
+    refused_in = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        for patience in (0.0, 0.05):
+            began = time.monotonic()
+            refused(SqliteJournal(path, patience=patience), "locked")
+            refused_in.append(time.monotonic() - began)
+        patient = SqliteJournal(path, patience=5.0)
+        thread = threading.Thread(target=patient.add, args=("a", 1))
+        thread.start()
+        time.sleep(0.02)
+        reader.execute("COMMIT")
+    thread.join()
+    patient.close()
+    assert loaded(path) == [("a", 1)]
+    assert refused_in[1] >= 3 * 0.05
 
 
 def test_one_that_was_faster_to_make_the_file_is_respected(
@@ -464,6 +499,7 @@ def test_one_that_is_let_go_of_is_let_go_of(path: Path) -> None:
     journal = SqliteJournal(path)
     journal.add("a", 1)
     journal.close()
+    gone = weakref.ref(journal)
     del journal
     gc.collect()
-    assert not [thing for thing in gc.get_objects() if isinstance(thing, SqliteJournal)]
+    assert gone() is None

@@ -131,7 +131,7 @@ def _connected(path: str, patience: float) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous = NORMAL")
         if not _is_ours(connection, path):
-            connection.execute("PRAGMA journal_mode = WAL")
+            _log_ahead(connection, patience)
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 if not _is_ours(connection, path):  # nobody was faster
@@ -142,6 +142,22 @@ def _connected(path: str, patience: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _log_ahead(connection: sqlite3.Connection, patience: float) -> None:
+    """SQLite itself waits for no other here: of four processes that make one file at once 26 in 600 were refused."""
+    import tenacity  # noqa: PLC0415 - 30 ms, and only when the file is made
+
+    tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_busy),
+        wait=tenacity.wait_random(0, 0.002),
+        stop=tenacity.stop_after_delay(patience),
+        reraise=True,
+    )(connection.execute, "PRAGMA journal_mode = WAL")
+
+
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 def _is_ours(connection: sqlite3.Connection, path: str) -> bool:
