@@ -71,10 +71,9 @@ class Journal:
 
     def owe_locked(self, name: str, stamp: int, due: float) -> None:
         """From now on the delete of `name` is owed; somebody asks for it already, so not before `due` again."""
-        self._confirmed.pop(name, None)
-        old = self._owed.pop(name, None)
-        stamp = stamp if old is None else max(stamp, old.stamp)
-        self._put(self._owed, Debt(name, stamp, due, newest=stamp))
+        # An earlier stamp may come late, and of a write that is on its way it knows nothing.
+        old = self._owed.pop(name, None) or self._confirmed.pop(name, None) or Debt(name, stamp, due)
+        self._put(self._owed, Debt(name, max(stamp, old.stamp), due, newest=max(stamp, old.newest)))
         if len(self._owed) > self._capacity:
             oldest = self._owed.pop(next(iter(self._owed)))
             self.floor = max(self.floor, oldest.stamp)

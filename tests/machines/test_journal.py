@@ -59,26 +59,26 @@ class JournalMachine(RuleBasedStateMachine):
         self.stamp += 1
         stamp = self.stamp - late
         self.journal.owe_locked(name, stamp, self.now + ahead)
-        self.confirmed.pop(name, None)
-        old = self.owed.pop(name, None)
-        stamp = max(stamp, old.stamp if old else 0)
-        self.owed[name] = Kept(stamp, self.now + ahead, newest=stamp)
+        known = [debts.pop(name) for debts in (self.owed, self.confirmed) if name in debts]
+        stamp = max([stamp, *(kept.stamp for kept in known)])
+        self.owed[name] = Kept(stamp, self.now + ahead, newest=max([stamp, *(kept.newest for kept in known)]))
         while len(self.owed) > self.capacity:
             oldest = next(iter(self.owed))
             self.gone.append((oldest, self.owed[oldest].stamp))
             self.floor = max(self.floor, self.owed.pop(oldest).stamp)
 
-    @rule(name=NAMES)
-    def suspect(self, name: str) -> None:
+    @rule(name=NAMES, late=st.sampled_from([0, 0, 0, 2]))
+    def suspect(self, name: str, late: int) -> None:
         self.stamp += 1
-        self.journal.suspect_locked(name, self.stamp, self.now)
+        stamp = self.stamp - late
+        self.journal.suspect_locked(name, stamp, self.now)
         if name in self.confirmed:
             self.confirmed[name].final = self.now + AGAIN
         kept = self.owed.get(name) or self.confirmed.get(name)
         if kept is None:
-            self._confirm(name, Kept(self.stamp, 0.0, newest=self.stamp))
+            self._confirm(name, Kept(stamp, 0.0, newest=stamp))
         else:
-            kept.newest = self.stamp
+            kept.newest = max(kept.newest, stamp)
 
     @rule(name=NAMES, late=st.sampled_from([0, 0, 1, 4, 2_000]))
     def confirm(self, name: str, late: int) -> None:
@@ -264,6 +264,16 @@ def test_a_write_of_unknown_outcome_adds_nothing_to_what_is_owed(journal: Journa
     assert journal.confirm_locked("a", 7, now=1.0)
     journal.suspect_locked("a", 6, now=1.0)  # an older one came late
     assert journal.next_locked(6.0) == Debt("a", 7, 7.0, tries=1, confirmed=True, final=6.0, newest=8)
+
+
+def test_what_is_known_of_a_write_outlives_an_earlier_debt_that_comes_late(journal: Journal) -> None:
+    """Seed 18671 of `make prove`: the write stamped 8 landed after the second look, which took 6 for the newest."""
+    journal.suspect_locked("a", 8, now=0.0)
+    journal.owe_locked("a", 5, due=1.0)
+    assert journal.next_locked(1.0) == Debt("a", 8, 2.0, tries=1, newest=8)
+    journal.suspect_locked("a", 9, now=1.0)
+    journal.owe_locked("a", 6, due=3.0)
+    assert journal.next_locked(3.0) == Debt("a", 8, 4.0, tries=1, newest=9)
 
 
 def test_too_many_raise_the_floor(journal: Journal) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from ...events import CircuitState
@@ -25,6 +26,7 @@ ALLOWED: Final = {
 HITS: Final = (Source.MEMORY, Source.STORE)
 HEARD: Final = 0.9
 """A call that is given less than this share of the timeout says nothing when it runs out of time."""
+NOT_BEFORE: Final[Mapping[int, float]] = MappingProxyType({})
 TURNING: Final = frozenset({"invalidate", "set", "refresh"})
 
 
@@ -71,15 +73,26 @@ def _overlaps(turn: Spell, earlier: Load, later: Load) -> bool:
 def check_permits(history: History, limits: Limits) -> Violations:
     """L15: no more store calls at once than there are permits; a permit is held until the work ends."""
     rule = "more store calls at once than max_store_calls"
-    yield from _at_most(limits.max_store_calls, limits.permit_life - GRAIN, rule, history.commands)
+    taken: dict[int, float] = {}
+    if limits.threads:  # one that stood still between its permit and its store call may have lost the permit meanwhile
+        asked = {call.number: call.began for call in history.calls}
+        taken = {command.number: asked.get(command.call, command.began) for command in history.commands}
+    yield from _at_most(limits.max_store_calls, limits.permit_life - GRAIN, rule, history.commands, taken)
 
 
-def _at_most(most: int, life: float, rule: str, spells: Sequence[Spell]) -> Violations:
+def _at_most(
+    most: int, life: float, rule: str, spells: Sequence[Spell], taken: Mapping[int, float] = NOT_BEFORE
+) -> Violations:
+    """No more of one process at once, but for those `life` seconds old. `taken`: when one was begun at the earliest."""
     running: defaultdict[int, list[Spell]] = defaultdict(list)
     for spell in spells:
         mine = running[spell.process]
-        mine[:] = [other for other in mine if other.last > spell.number and spell.began - other.began < life]
         mine.append(spell)
+        mine[:] = [
+            other
+            for other in mine
+            if other.last > spell.number and spell.began - taken.get(other.number, other.began) < life
+        ]
         if len(mine) > most:
             yield Violation(rule, f"{len(mine)}, allowed {most}", (spell.number,))
 
@@ -169,6 +182,21 @@ def _failed(command: Command, turn: Transition, limits: Limits) -> bool:
     return (command.ending is Ending.RAISED and command.last < turn.number) or (over and late)
 
 
+def _crowded(history: History, second: Call, limits: Limits) -> bool:
+    """Whether what the cache does behind its callers may have had all the permits while a key was asked for twice."""
+    pair = [call for call in history.calls if call.key == second.key and call.process == second.process]
+    own = {call.number for call in pair}
+    others = [
+        command
+        for command in history.commands
+        if command.process == second.process
+        and command.call not in own
+        and command.number < second.last
+        and command.last > pair[0].number
+    ]
+    return len(others) >= limits.max_store_calls
+
+
 def check_recovery(history: History, limits: Limits) -> Violations:
     """C8, L16: once the store is well no circuit opens anew, and each is closed again within one hold.
 
@@ -177,7 +205,7 @@ def check_recovery(history: History, limits: Limits) -> Violations:
     if history.healed == NEVER:
         return
     for call in history.calls:
-        if call.caller == SECOND and call.source not in HITS:
+        if call.caller == SECOND and call.source not in HITS and not _crowded(history, call, limits):
             yield Violation("a second read did not hit", f"{call.key} from {call.source}", (call.number,))
     for (process, direction), circuit in _circuits(history).items():
         if not circuit.turns:
