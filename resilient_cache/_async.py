@@ -1,4 +1,4 @@
-"""The flow, for tasks: one request from top to bottom. Twin of `_sync.py`, and held equal to it by a test."""
+"""The cache, for tasks: what its users call. Twin of `_sync.py`, and held equal to it by a test."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from typing import Any, Generic, Self, final, overload
 from typing_extensions import TypeVar
 
 from . import _build
+from ._async_flow import Flow
 from ._async_marks import MarkStore
 from ._async_store import Store
 from ._async_upkeep import Tended, Upkeep
-from ._asyncio import Behind, Seat, Spawn, check_adapter, check_loader, close, load
+from ._asyncio import Behind, Spawn, check_adapter, check_loader, close
 from ._colours import shard_of
-from ._guard import Answer
-from ._local import KEY
-from ._request import Draft, Request
 from ._switch import ModeSetting
 from .decorators import MakeAsyncCached, make_async_cached
 from .entry import Duration, Entry
 from .events import Hook
-from .flights import AGAIN, LEAD, LEADING, Flight, lead
-from .marks import NAMESPACE
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import AsyncBackplane, AsyncCacheAdapter, Clock, Codec, DurableJournal
@@ -50,7 +46,7 @@ class AsyncResilientCache(Tended, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_behind", "_marks", "_store")
+    __slots__ = ("_behind", "_flow")
 
     def __init__(
         self,
@@ -89,10 +85,11 @@ class AsyncResilientCache(Tended, Generic[K, V]):
             random=random,
             has_peers=backplane is not None,
         )
-        self._store = Store(self._rules, adapter, self._behind)
         durable = _build.check_journal(journal, adapter)
-        self._marks = marks = MarkStore(self._rules, adapter, self._behind)
-        self._upkeep = Upkeep(self._store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
+        store = Store(self._rules, adapter, self._behind)
+        marks = MarkStore(self._rules, adapter, self._behind)
+        self._upkeep = Upkeep(store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
+        self._flow = Flow(store, marks, self._upkeep, self._behind)
 
     # Reading
 
@@ -110,7 +107,7 @@ class AsyncResilientCache(Tended, Generic[K, V]):
             if rules.hooks:
                 rules.tell_hit()
             return entry[0]
-        found = await self._look_up(key)
+        found = await self._flow.look_up(key)
         return found.value if found else default
 
     async def lookup(
@@ -126,8 +123,8 @@ class AsyncResilientCache(Tended, Generic[K, V]):
         Never raises for a store; with a loader, raises what `get_or_load` raises.
         """
         if loader is None:
-            return await self._look_up(key, policy, deadline)
-        return await self._resolve(key, loader, policy, deadline)
+            return await self._flow.look_up(key, policy, deadline)
+        return await self._flow.resolve(key, loader, policy, deadline)
 
     async def get_or_load(
         self,
@@ -151,7 +148,7 @@ class AsyncResilientCache(Tended, Generic[K, V]):
                 rules.tell_hit()
             hit: V = entry[0]
             return hit
-        found: Any = await self._resolve(key, loader, policy, deadline)
+        found: Any = await self._flow.resolve(key, loader, policy, deadline)
         value: V = found.value
         return value
 
@@ -159,7 +156,7 @@ class AsyncResilientCache(Tended, Generic[K, V]):
         self, key: K, loader: Callable[[K], Awaitable[V | Entry[V]]], *, policy: CachePolicy | None = None
     ) -> V:
         """The value of a load that begins now, in place of whatever the cache has. Raises what the loader raises."""
-        found: Any = await self._resolve(key, loader, policy, None, forced=True)
+        found: Any = await self._flow.resolve(key, loader, policy, None, forced=True)
         value: V = found.value
         return value
 
@@ -174,7 +171,7 @@ class AsyncResilientCache(Tended, Generic[K, V]):
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
-        return await self._write(request, rules.place(request, value, ttl))
+        return await self._flow.write(request, rules.place(request, value, ttl))
 
     async def invalidate(self, key: K) -> Invalidation:
         """From now on nothing whose load began before this call is served for `key` in this process.
@@ -185,7 +182,7 @@ class AsyncResilientCache(Tended, Generic[K, V]):
         rules = self._rules
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
-        return rules.invalidated(request, await self._delete(request))
+        return rules.invalidated(request, await self._flow.delete(request))
 
     # Around it
 
@@ -200,7 +197,7 @@ class AsyncResilientCache(Tended, Generic[K, V]):
 
     async def explain(self, key: K) -> dict[str, object]:
         """Why `key` answers as it does; looks into the store as `lookup` does. Never holds the value."""
-        return _build.explain(self._rules, key, await self._look_up(key))
+        return _build.explain(self._rules, key, await self._flow.look_up(key))
 
     async def aclose(self) -> int:
         """Stop what runs behind and close the adapter; how many invalidations the store has not confirmed.
@@ -222,126 +219,3 @@ class AsyncResilientCache(Tended, Generic[K, V]):
     async def __aexit__(self, *raised: object) -> None:
         """Close it."""
         await self.aclose()
-
-    # One request, from top to bottom
-
-    async def _look_up(
-        self, key: K, policy: CachePolicy | None = None, deadline: Duration | None = None
-    ) -> Lookup[Any]:
-        rules = self._rules
-        request = rules.begin(key, policy, deadline)
-        result = rules.recall(request)
-        if result is None and request.gates.read:
-            result = await self._read(request)
-            if request.refused:
-                await self._delete(request)
-        if result is None:
-            result = rules.loads.leftover(request)
-        return rules.finish(result, request.reason)
-
-    async def _resolve(
-        self, key: K, loader: Any, policy: CachePolicy | None, deadline: Duration | None, *, forced: bool = False
-    ) -> Lookup[Any]:
-        check_loader(loader)
-        rules = self._rules
-        request = rules.begin(key, policy, deadline, loads=True, forced=forced)
-        recalled = rules.recall(request)
-        if recalled is not None:
-            return rules.finish(recalled, request.reason)
-        return rules.finish(rules.loads.settle(request, await self._fly(request, loader)), request.reason)
-
-    async def _fly(self, request: Request, loader: Any) -> Any:
-        while True:
-            flight, seat = self._rules.local.board(request, Seat, self._rules.monotonic())
-            if seat is None:
-                outcome = await self._take_lead(request, flight, None, loader)
-            else:
-                outcome = await self._follow(request, flight, seat, loader)
-            if outcome is not AGAIN:
-                return outcome
-
-    async def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
-        local, monotonic = self._rules.local, self._rules.monotonic
-        if request.policy.load_timeout is not None:  # the load is to go on when its callers have lost patience
-            behind = local.sit(flight, Seat)
-            if self._behind.spawn(
-                lambda: self._lead(request, flight, seat, loader, behind=True),
-                lambda: local.leave(flight, seat, monotonic()),
-            ):
-                return await self._follow(request, flight, behind, loader)
-            local.leave(flight, behind, monotonic())
-        return await self._lead(request, flight, seat, loader)
-
-    async def _lead(
-        self, request: Request, flight: Flight[Any], seat: Any, loader: Any, *, behind: bool = False
-    ) -> Any:
-        local, leading = self._rules.local, LEADING.get()
-        try:
-            lead(flight)
-            outcome = await self._answer(request, flight, loader)
-        except BaseException as error:
-            if not behind or not self._behind.strikes(error):
-                local.leave(flight, seat, self._rules.monotonic())
-                raise
-            outcome = self._rules.loads.failed(request, flight, error)
-        finally:
-            LEADING.set(leading)  # not reset by token: what is closed may be closed in another context
-        local.land(flight, outcome)
-        return outcome
-
-    async def _follow(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
-        rules = self._rules
-        try:
-            await seat.wait(rules.loads.patience(request, flight))
-        except BaseException:
-            rules.local.leave(flight, seat, rules.monotonic())
-            raise
-        if seat.verdict == LEAD:
-            return await self._take_lead(request, flight, seat, loader)
-        if flight.outcome is None:
-            rules.local.leave(flight, seat, rules.monotonic())
-            return rules.loads.timed_out(request, flight) or AGAIN
-        return flight.outcome
-
-    async def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
-        rules = self._rules
-        if request.gates.read and not request.asked and not flight.forced:
-            found = await self._read(request)
-            if found is not None:
-                return found
-        if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
-            await self._marks.look(request, (NAMESPACE,), request.since)
-        instead = rules.loads.begin(request, flight)
-        if instead is not None:
-            return instead
-        try:
-            value = await load(loader, request.given)
-        except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
-            return rules.loads.failed(request, flight, error)
-        outcome, draft = rules.loads.loaded(request, flight, value)
-        await self._write(request, draft)
-        return outcome
-
-    async def _read(self, request: Request) -> Lookup[Any] | None:
-        request.asked = True
-        if self._upkeep.unread:
-            await self._upkeep.recover()
-        answer = await self._store.get(request)
-        self._upkeep.soon()
-        found = self._rules.judge(request, answer)
-        return await self._marks.judge(request, answer) if request.unsure else found
-
-    async def _write(self, request: Request, draft: Draft | None) -> bool:
-        data = None if draft is None else await self._marks.sealed(request, draft)
-        stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
-        if not stored:
-            await self._upkeep.note(KEY + request.key, request.stamp)
-        self._upkeep.soon()
-        return stored
-
-    async def _delete(self, request: Request) -> Answer | None:
-        if request.stamp:
-            await self._upkeep.note(KEY + request.key, request.stamp)
-        answer = await self._store.delete(request) if request.gates.write else None
-        self._upkeep.soon()
-        return answer

@@ -1,4 +1,4 @@
-"""The flow, for threads: one request from top to bottom. Twin of `_async.py`, and held equal to it by a test."""
+"""The cache, for threads: what its users call. Twin of `_async.py`, and held equal to it by a test."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from typing_extensions import TypeVar
 
 from . import _build
 from ._colours import shard_of
-from ._guard import Answer
-from ._local import KEY
-from ._request import Draft, Request
 from ._switch import ModeSetting
+from ._sync_flow import Flow
 from ._sync_marks import MarkStore
 from ._sync_store import Store
 from ._sync_upkeep import Tended, Upkeep
-from ._threads import Behind, Seat, Spawn, check_adapter, check_loader, close, load
+from ._threads import Behind, Spawn, check_adapter, check_loader, close
 from .decorators import MakeCached, make_cached
 from .entry import Duration, Entry
 from .events import Hook
-from .flights import AGAIN, LEAD, LEADING, Flight, lead
-from .marks import NAMESPACE
 from .outcome import Invalidation, Lookup, Mode
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import Backplane, CacheAdapter, Clock, Codec, DurableJournal
@@ -48,7 +44,7 @@ class ResilientCache(Tended, Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or thread is touched.
     """
 
-    __slots__ = ("_behind", "_marks", "_store")
+    __slots__ = ("_behind", "_flow")
 
     def __init__(
         self,
@@ -87,10 +83,11 @@ class ResilientCache(Tended, Generic[K, V]):
             random=random,
             has_peers=backplane is not None,
         )
-        self._store = Store(self._rules, adapter, self._behind)
         durable = _build.check_journal(journal, adapter)
-        self._marks = marks = MarkStore(self._rules, adapter, self._behind)
-        self._upkeep = Upkeep(self._store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
+        store = Store(self._rules, adapter, self._behind)
+        marks = MarkStore(self._rules, adapter, self._behind)
+        self._upkeep = Upkeep(store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
+        self._flow = Flow(store, marks, self._upkeep, self._behind)
 
     # Reading
 
@@ -108,7 +105,7 @@ class ResilientCache(Tended, Generic[K, V]):
             if rules.hooks:
                 rules.tell_hit()
             return entry[0]
-        found = self._look_up(key)
+        found = self._flow.look_up(key)
         return found.value if found else default
 
     def lookup(
@@ -124,8 +121,8 @@ class ResilientCache(Tended, Generic[K, V]):
         Never raises for a store; with a loader, raises what `get_or_load` raises.
         """
         if loader is None:
-            return self._look_up(key, policy, deadline)
-        return self._resolve(key, loader, policy, deadline)
+            return self._flow.look_up(key, policy, deadline)
+        return self._flow.resolve(key, loader, policy, deadline)
 
     def get_or_load(
         self,
@@ -149,13 +146,13 @@ class ResilientCache(Tended, Generic[K, V]):
                 rules.tell_hit()
             hit: V = entry[0]
             return hit
-        found: Any = self._resolve(key, loader, policy, deadline)
+        found: Any = self._flow.resolve(key, loader, policy, deadline)
         value: V = found.value
         return value
 
     def refresh(self, key: K, loader: Callable[[K], V | Entry[V]], *, policy: CachePolicy | None = None) -> V:
         """The value of a load that begins now, in place of whatever the cache has. Raises what the loader raises."""
-        found: Any = self._resolve(key, loader, policy, None, forced=True)
+        found: Any = self._flow.resolve(key, loader, policy, None, forced=True)
         value: V = found.value
         return value
 
@@ -170,7 +167,7 @@ class ResilientCache(Tended, Generic[K, V]):
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
-        return self._write(request, rules.place(request, value, ttl))
+        return self._flow.write(request, rules.place(request, value, ttl))
 
     def invalidate(self, key: K) -> Invalidation:
         """From now on nothing whose load began before this call is served for `key` in this process.
@@ -181,7 +178,7 @@ class ResilientCache(Tended, Generic[K, V]):
         rules = self._rules
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
-        return rules.invalidated(request, self._delete(request))
+        return rules.invalidated(request, self._flow.delete(request))
 
     # Around it
 
@@ -196,7 +193,7 @@ class ResilientCache(Tended, Generic[K, V]):
 
     def explain(self, key: K) -> dict[str, object]:
         """Why `key` answers as it does; looks into the store as `lookup` does. Never holds the value."""
-        return _build.explain(self._rules, key, self._look_up(key))
+        return _build.explain(self._rules, key, self._flow.look_up(key))
 
     def close(self) -> int:
         """Stop what runs behind and close the adapter; how many invalidations the store has not confirmed.
@@ -218,122 +215,3 @@ class ResilientCache(Tended, Generic[K, V]):
     def __exit__(self, *raised: object) -> None:
         """Close it."""
         self.close()
-
-    # One request, from top to bottom
-
-    def _look_up(self, key: K, policy: CachePolicy | None = None, deadline: Duration | None = None) -> Lookup[Any]:
-        rules = self._rules
-        request = rules.begin(key, policy, deadline)
-        result = rules.recall(request)
-        if result is None and request.gates.read:
-            result = self._read(request)
-            if request.refused:
-                self._delete(request)
-        if result is None:
-            result = rules.loads.leftover(request)
-        return rules.finish(result, request.reason)
-
-    def _resolve(
-        self, key: K, loader: Any, policy: CachePolicy | None, deadline: Duration | None, *, forced: bool = False
-    ) -> Lookup[Any]:
-        check_loader(loader)
-        rules = self._rules
-        request = rules.begin(key, policy, deadline, loads=True, forced=forced)
-        recalled = rules.recall(request)
-        if recalled is not None:
-            return rules.finish(recalled, request.reason)
-        return rules.finish(rules.loads.settle(request, self._fly(request, loader)), request.reason)
-
-    def _fly(self, request: Request, loader: Any) -> Any:
-        while True:
-            flight, seat = self._rules.local.board(request, Seat, self._rules.monotonic())
-            if seat is None:
-                outcome = self._take_lead(request, flight, None, loader)
-            else:
-                outcome = self._follow(request, flight, seat, loader)
-            if outcome is not AGAIN:
-                return outcome
-
-    def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
-        local, monotonic = self._rules.local, self._rules.monotonic
-        if request.policy.load_timeout is not None:  # the load is to go on when its callers have lost patience
-            behind = local.sit(flight, Seat)
-            if self._behind.spawn(
-                lambda: self._lead(request, flight, seat, loader, behind=True),
-                lambda: local.leave(flight, seat, monotonic()),
-            ):
-                return self._follow(request, flight, behind, loader)
-            local.leave(flight, behind, monotonic())
-        return self._lead(request, flight, seat, loader)
-
-    def _lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any, *, behind: bool = False) -> Any:
-        local, leading = self._rules.local, LEADING.get()
-        try:
-            lead(flight)
-            outcome = self._answer(request, flight, loader)
-        except BaseException as error:
-            if not behind or not self._behind.strikes(error):
-                local.leave(flight, seat, self._rules.monotonic())
-                raise
-            outcome = self._rules.loads.failed(request, flight, error)
-        finally:
-            LEADING.set(leading)  # not reset by token: what is closed may be closed in another context
-        local.land(flight, outcome)
-        return outcome
-
-    def _follow(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
-        rules = self._rules
-        try:
-            seat.wait(rules.loads.patience(request, flight))
-        except BaseException:
-            rules.local.leave(flight, seat, rules.monotonic())
-            raise
-        if seat.verdict == LEAD:
-            return self._take_lead(request, flight, seat, loader)
-        if flight.outcome is None:
-            rules.local.leave(flight, seat, rules.monotonic())
-            return rules.loads.timed_out(request, flight) or AGAIN
-        return flight.outcome
-
-    def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
-        rules = self._rules
-        if request.gates.read and not request.asked and not flight.forced:
-            found = self._read(request)
-            if found is not None:
-                return found
-        if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
-            self._marks.look(request, (NAMESPACE,), request.since)
-        instead = rules.loads.begin(request, flight)
-        if instead is not None:
-            return instead
-        try:
-            value = load(loader, request.given)
-        except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
-            return rules.loads.failed(request, flight, error)
-        outcome, draft = rules.loads.loaded(request, flight, value)
-        self._write(request, draft)
-        return outcome
-
-    def _read(self, request: Request) -> Lookup[Any] | None:
-        request.asked = True
-        if self._upkeep.unread:
-            self._upkeep.recover()
-        answer = self._store.get(request)
-        self._upkeep.soon()
-        found = self._rules.judge(request, answer)
-        return self._marks.judge(request, answer) if request.unsure else found
-
-    def _write(self, request: Request, draft: Draft | None) -> bool:
-        data = None if draft is None else self._marks.sealed(request, draft)
-        stored = self._rules.written(request, None if data is None else self._store.set(request, data))
-        if not stored:
-            self._upkeep.note(KEY + request.key, request.stamp)
-        self._upkeep.soon()
-        return stored
-
-    def _delete(self, request: Request) -> Answer | None:
-        if request.stamp:
-            self._upkeep.note(KEY + request.key, request.stamp)
-        answer = self._store.delete(request) if request.gates.write else None
-        self._upkeep.soon()
-        return answer

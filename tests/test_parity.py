@@ -20,6 +20,7 @@ NAMES = {
     "MakeAsyncCached": "MakeCached",
     "make_async_cached": "make_cached",
     "_asyncio": "_threads",
+    "_async_flow": "_sync_flow",
     "_async_marks": "_sync_marks",
     "_async_store": "_sync_store",
     "_async_upkeep": "_sync_upkeep",
@@ -90,7 +91,7 @@ def flows() -> tuple[str, str]:
     return twins("")
 
 
-@pytest.mark.parametrize("name", ["", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover"])
+@pytest.mark.parametrize("name", ["", "_flow", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover"])
 def test_the_flows_are_equal_but_for_waiting(name: str) -> None:
     found = differences(*twins(name))
     assert not found, f"the flows have drifted apart:\n{found}"

@@ -32,6 +32,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_sync_collector", "_async_collector"}),
     frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})
     | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"}),
+    frozenset({"_sync_flow", "_async_flow"}),
     frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),
     frozenset({"__init__"}),
 )

@@ -393,7 +393,7 @@ def test_a_trace_function_pauses_where_it_is_told_to() -> None:
 
 def test_the_modules_of_the_package_are_those_of_a_request() -> None:
     names = {module.__name__.removeprefix("resilient_cache.") for module in modules_of_the_package()}
-    assert {"_sync", "_local", "_guard", "flights", "breaker"} <= names
+    assert {"_sync", "_sync_flow", "_local", "_guard", "flights", "breaker"} <= names
     assert not any(name.startswith(("testing", "adapters", "forking", "locks")) for name in names)
 
 

@@ -56,7 +56,7 @@ def test_an_error_shows_the_caller_and_the_loader_and_nothing_of_what_is_between
         with pytest.raises(OSError, match="down") as caught:
             stage.load("k", deeper)
         shown = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-        assert shown[shown.index("get_or_load") :][1:3] == ["_resolve", "finish"]
+        assert shown[shown.index("get_or_load") :][1:3] == ["resolve", "finish"]
         assert shown[-2:] == ["give", "deeper"]
         assert not {"_answer", "load", "_lead", "_fly"} & set(shown[shown.index("finish") :])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import _async, _sync
+from resilient_cache import _async_flow, _sync_flow
 from resilient_cache.flights import LEADING, Flight, lead
 from resilient_cache.testing import Fault, FaultKind, ManualLoop
 
@@ -44,7 +44,7 @@ def test_a_leader_that_is_struck_as_it_begins(colour: str, monkeypatch: pytest.M
         raise Interrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(_sync if colour == "sync" else _async, "lead", struck)
+        patched.setattr(_sync_flow if colour == "sync" else _async_flow, "lead", struck)
         with pytest.raises(Interrupt):
             stage.load("k", "v")
     assert (LEADING.get(), stage.cache.health()["flights"]) == ((), 0)

@@ -102,7 +102,7 @@ def test_a_stuck_cache_is_reported() -> None:
         await asyncio.get_running_loop().create_future()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resilient_cache.AsyncResilientCache._look_up", never)
+        patch.setattr("resilient_cache._async_flow.Flow.look_up", never)
         run = next(run for seed in SEEDS if (run := simulate(real, seed)).violations)
     shown = "\n".join(map(str, run.violations))
     assert "a call never ended: get" in shown
@@ -133,7 +133,7 @@ def test_a_task_that_is_left_over_is_reported() -> None:
 def test_a_loader_that_is_asked_for_another_key_is_reported() -> None:
     """The loader's argument is the caller's key."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resilient_cache._async.load", lambda loader, key: loader("other"))
+        patch.setattr("resilient_cache._async_flow.load", lambda loader, key: loader("other"))
         assert "was asked for other" in str(simulate(real, 1).violations)
 
 

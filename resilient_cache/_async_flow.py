@@ -1,0 +1,159 @@
+"""The flow, for tasks: one request from top to bottom. Twin of `_sync_flow.py`, and held equal to it by a test."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from ._async_marks import MarkStore
+from ._async_store import Store
+from ._async_upkeep import Upkeep
+from ._asyncio import Behind, Seat, check_loader, load
+from ._guard import Answer
+from ._local import KEY
+from ._request import Draft, Request
+from .entry import Duration
+from .flights import AGAIN, LEAD, LEADING, Flight, lead
+from .marks import NAMESPACE
+from .outcome import Lookup
+from .policy import CachePolicy
+
+__all__ = ["Flow"]
+
+
+@final
+class Flow:
+    """The requests of one cache. A store never makes it raise."""
+
+    __slots__ = ("_behind", "_marks", "_rules", "_store", "_upkeep")
+
+    def __init__(self, store: Store, marks: MarkStore, upkeep: Upkeep, behind: Behind) -> None:
+        self._rules = store.rules
+        self._store = store
+        self._marks = marks
+        self._upkeep = upkeep
+        self._behind = behind
+
+    async def look_up(
+        self, key: str, policy: CachePolicy | None = None, deadline: Duration | None = None
+    ) -> Lookup[Any]:
+        """What there is for `key` without a loader."""
+        rules = self._rules
+        request = rules.begin(key, policy, deadline)
+        result = rules.recall(request)
+        if result is None and request.gates.read:
+            result = await self._read(request)
+            if request.refused:
+                await self.delete(request)
+        if result is None:
+            result = rules.loads.leftover(request)
+        return rules.finish(result, request.reason)
+
+    async def resolve(
+        self, key: str, loader: Any, policy: CachePolicy | None, deadline: Duration | None, *, forced: bool = False
+    ) -> Lookup[Any]:
+        """What `get_or_load` gives, with its provenance; raises what it raises."""
+        check_loader(loader)
+        rules = self._rules
+        request = rules.begin(key, policy, deadline, loads=True, forced=forced)
+        recalled = rules.recall(request)
+        if recalled is not None:
+            return rules.finish(recalled, request.reason)
+        return rules.finish(rules.loads.settle(request, await self._fly(request, loader)), request.reason)
+
+    async def write(self, request: Request, draft: Draft | None) -> bool:
+        """Write `draft`, if any, for a request; whether the store has the value now."""
+        data = None if draft is None else await self._marks.sealed(request, draft)
+        stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
+        if not stored:
+            await self._upkeep.note(KEY + request.key, request.stamp)
+        self._upkeep.soon()
+        return stored
+
+    async def delete(self, request: Request) -> Answer | None:
+        """Have the store delete the request's key; what it said, None when it was not asked."""
+        if request.stamp:
+            await self._upkeep.note(KEY + request.key, request.stamp)
+        answer = await self._store.delete(request) if request.gates.write else None
+        self._upkeep.soon()
+        return answer
+
+    async def _fly(self, request: Request, loader: Any) -> Any:
+        while True:
+            flight, seat = self._rules.local.board(request, Seat, self._rules.monotonic())
+            if seat is None:
+                outcome = await self._take_lead(request, flight, None, loader)
+            else:
+                outcome = await self._follow(request, flight, seat, loader)
+            if outcome is not AGAIN:
+                return outcome
+
+    async def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
+        local, monotonic = self._rules.local, self._rules.monotonic
+        if request.policy.load_timeout is not None:  # the load is to go on when its callers have lost patience
+            behind = local.sit(flight, Seat)
+            if self._behind.spawn(
+                lambda: self._lead(request, flight, seat, loader, behind=True),
+                lambda: local.leave(flight, seat, monotonic()),
+            ):
+                return await self._follow(request, flight, behind, loader)
+            local.leave(flight, behind, monotonic())
+        return await self._lead(request, flight, seat, loader)
+
+    async def _lead(
+        self, request: Request, flight: Flight[Any], seat: Any, loader: Any, *, behind: bool = False
+    ) -> Any:
+        local, leading = self._rules.local, LEADING.get()
+        try:
+            lead(flight)
+            outcome = await self._answer(request, flight, loader)
+        except BaseException as error:
+            if not behind or not self._behind.strikes(error):
+                local.leave(flight, seat, self._rules.monotonic())
+                raise
+            outcome = self._rules.loads.failed(request, flight, error)
+        finally:
+            LEADING.set(leading)  # not reset by token: what is closed may be closed in another context
+        local.land(flight, outcome)
+        return outcome
+
+    async def _follow(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
+        rules = self._rules
+        try:
+            await seat.wait(rules.loads.patience(request, flight))
+        except BaseException:
+            rules.local.leave(flight, seat, rules.monotonic())
+            raise
+        if seat.verdict == LEAD:
+            return await self._take_lead(request, flight, seat, loader)
+        if flight.outcome is None:
+            rules.local.leave(flight, seat, rules.monotonic())
+            return rules.loads.timed_out(request, flight) or AGAIN
+        return flight.outcome
+
+    async def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
+        rules = self._rules
+        if request.gates.read and not request.asked and not flight.forced:
+            found = await self._read(request)
+            if found is not None:
+                return found
+        if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
+            await self._marks.look(request, (NAMESPACE,), request.since)
+        instead = rules.loads.begin(request, flight)
+        if instead is not None:
+            return instead
+        try:
+            value = await load(loader, request.given)
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
+            return rules.loads.failed(request, flight, error)
+        outcome, draft = rules.loads.loaded(request, flight, value)
+        await self.write(request, draft)
+        return outcome
+
+    async def _read(self, request: Request) -> Lookup[Any] | None:
+        request.asked = True
+        if self._upkeep.unread:
+            await self._upkeep.recover()
+        answer = await self._store.get(request)
+        self._upkeep.soon()
+        found = self._rules.judge(request, answer)
+        return await self._marks.judge(request, answer) if request.unsure else found
