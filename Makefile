@@ -34,10 +34,7 @@ demo: setup
 
 ifeq ($(strip $(ARGS)),)
 test: setup
-	@$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest
-	@$(PY) -m coverage combine --quiet
-	$(PY) -m coverage report
+	sh .ci/tests
 else
 test: setup
 	$(PY) -m pytest $(ARGS)
