@@ -83,7 +83,7 @@ class Flow:
         """What came of a report that `seen` was wrong."""
         rules, mistakes = self._rules, self._mistakes
         request = rules.begin(key)
-        since = rules.local.stamps.tick()
+        since = rules.local.stamps.next()
         found = mistakes.recall(request)
         if found is None and request.gates.read and mistakes.may_heed(request.key):
             found = await self._read(request)

@@ -97,20 +97,6 @@ class Sealing:
         entry = Stored(request.stamp, fresh_until, stale_until, self._local.node, payload, request.version, marks)
         return seal(self._namespace, request.key.encode(), self._codec_id, entry)
 
-    def alike(self, value: Any, other: Any) -> bool:
-        """Whether the two are equal, or would be the same in the store. So are two that refuse to be compared."""
-        try:
-            if value is other or bool(value == other):
-                return True
-            told_apart = True
-        except Exception:  # noqa: BLE001 - around the values' own function
-            self._reporter.count("compare_errors")
-            told_apart = False
-        try:  # a tuple that was loaded comes back from a store as a list
-            return self._codec.encode(value) == self._codec.encode(other)
-        except Exception:  # noqa: BLE001 - around a codec
-            return not told_apart
-
     def _doubt(self, request: Request, versions: list[tuple[str, int]], monotonic: float) -> Reason | None:
         marks = self._local.marks
         if request.unsure is None:
