@@ -453,6 +453,23 @@ def test_frozen_gives_nothing_that_is_refused(stage: Make, memory: int) -> None:
     assert there.loads == 0
 
 
+def test_what_stands_in_under_frozen_is_asked_about_last_of_all(stage: Make) -> None:
+    """L13: the mind changes while the store is told to delete the garbage that it had."""
+    there, mind = stage(memory=10), Mind()
+    turning = (Turning if there.colour == "sync" else AwaitedTurning)(there.adapter, mind)
+    there.cache = there.another(adapter=turning, policy=replace(GUARDED, accept=mind))
+    there.set("k", "a")
+    there.clock.advance(11)
+    there.cache.mode = Mode.FROZEN
+    there.poison("k", b"garbage")
+    assert there.lookup("k").value == "a"
+    there.poison("k", b"garbage")
+    reading = 2 if there.colour == "sync" else 1
+    mind.tape = [EVERYTHING] * reading + [frozenset()]
+    found = there.lookup("k")
+    assert (found.value, found.reason) == (None, Reason.NOT_ACCEPTED)
+
+
 def test_a_negative_value_is_asked_about_and_an_absence_is_not(stage: Make) -> None:
     """L13: what `negative` recognises is a value; `NotFound` is none."""
     there, mind = guarded(stage, memory=10)
