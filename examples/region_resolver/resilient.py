@@ -46,6 +46,10 @@ class ResilientRouter:
         `regions`: those that there are; whatever cache or record say, nobody is sent anywhere else.
         `journal`: a file of its own, which remembers what the store has not confirmed even if this process is killed.
         """
+
+        def exists(host: str, region: Region) -> bool:
+            return region.name in regions
+
         self.directory = directory
         store: AsyncCacheAdapter = AsyncRedisAdapter.from_url(cache_url)
         if second_url:
@@ -54,7 +58,7 @@ class ResilientRouter:
         self.cache = AsyncResilientCache(
             store,
             name="regions",
-            policy=replace(policy, accept=lambda host, region: region.name in regions),
+            policy=replace(policy, accept=exists),
             breaker=breaker,
             type=Region,
             memory=memory,

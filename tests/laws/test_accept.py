@@ -34,7 +34,7 @@ from .stage import POLICY, Stage
 Make = Callable[..., Stage]
 
 VALUES = ("a", "b", "c", "none")
-EVERYTHING = frozenset(VALUES)
+EVERYTHING: frozenset[str] = frozenset(VALUES)
 DOWN = OSError("the origin is down")
 LASTING = [Fault(FaultKind.RAISE), Fault(FaultKind.HANG), Fault(FaultKind.LOST), Fault.late(2.0)]
 
@@ -134,7 +134,7 @@ class Play:
         self.stage.cache = self.stage.another(adapter=adapter, policy=replace(policy, accept=self.own))
         self.strict = replace(policy, accept=self.calls)
 
-    def loader(self, outcome: Any) -> Callable[..., Any]:
+    def loader(self, outcome: Any) -> Any:
         def load() -> Any:
             self.own.turn()
             self.calls.turn()
@@ -424,6 +424,19 @@ def test_what_stands_in_is_accepted(stage: Make, memory: int, outcome: Any) -> N
     assert there.load("k", "b") == "b"
 
 
+def test_what_is_refused_does_not_hide_what_may_stand_in(stage: Make) -> None:
+    """L13: memory has a newer value, which is refused, and the store an older one, which is not."""
+    there, mind = guarded(stage, memory=10)
+    there.load("k", "a")
+    there.clock.advance(11)
+    there.plan.then("set", Fault(FaultKind.RAISE))
+    assert there.load("k", "b") == "b"
+    there.clock.advance(11)
+    mind.forbid("b")
+    found = there.lookup("k", there.loader(DOWN))
+    assert (found.value, found.source) == ("a", Source.STALE)
+
+
 def test_a_stand_in_that_is_refused_after_the_load_does_not_stand_in(stage: Make) -> None:
     """L13: accepted when it was found, refused when it would have left; the loader's error is the answer then."""
     there, mind = guarded(stage, memory=10)
@@ -465,7 +478,7 @@ def test_what_stands_in_under_frozen_is_asked_about_last_of_all(stage: Make) -> 
     assert there.lookup("k").value == "a"
     there.poison("k", b"garbage")
     reading = 2 if there.colour == "sync" else 1
-    mind.tape = [EVERYTHING] * reading + [frozenset()]
+    mind.tape = [*[EVERYTHING] * reading, frozenset()]
     found = there.lookup("k")
     assert (found.value, found.reason) == (None, Reason.NOT_ACCEPTED)
 
@@ -625,7 +638,8 @@ def test_what_answers_with_a_future_has_refused(stage: Make) -> None:
         def __await__(self) -> Iterator[Any]:
             return iter(())
 
-    there = stage(memory=10, policy=replace(POLICY, accept=lambda *_: Later()))
+    later: Any = Later()
+    there = stage(memory=10, policy=replace(POLICY, accept=lambda *_: later))
     with pytest.raises(NoSafeValue):
         there.load("k", "value")
 
