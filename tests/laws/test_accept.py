@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_cache import (
@@ -120,6 +120,7 @@ step = st.one_of(
     st.tuples(st.just("fault"), st.sampled_from(FAULTS), st.booleans()),
     st.tuples(st.just("outage"), st.sampled_from([*LASTING, None]), st.booleans()),
 )
+fewer = settings(max_examples=max(1, settings().max_examples // 2))
 colours = pytest.mark.parametrize("colour", ["sync", "async"])
 
 
@@ -235,6 +236,7 @@ def test_no_way_out_gives_what_is_refused(
 
 
 @colours
+@fewer
 @given(memory=st.sampled_from([0, 10]), steps=st.lists(step, min_size=5, max_size=25))
 def test_who_accepts_everything_is_not_there(colour: str, memory: int, steps: list[Any]) -> None:
     """L4: the same answers from the same places, the same loads and the same calls of the store as without."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_cache import CachePolicy, Entry, Mistake, Mode, NotFound, Reason, ResilientCache
@@ -331,6 +331,7 @@ steps = st.lists(
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
+@settings(max_examples=max(1, settings().max_examples // 2))
 @given(steps=steps)
 def test_reports_do_exactly_what_they_say(colour: str, steps: list[tuple[str, Any]]) -> None:
     """L4: with a store that works, in memory."""
