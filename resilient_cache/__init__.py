@@ -18,7 +18,7 @@ from .errors import (
     StoreError,
 )
 from .fallback import fallback
-from .outcome import Invalidation, Lookup, Mode, Reason, Source
+from .outcome import Invalidation, Lookup, Mistake, Mode, Reason, Source
 from .policy import BreakerPolicy, CachePolicy
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Invalidation",
     "LoadTimeout",
     "Lookup",
+    "Mistake",
     "MisuseError",
     "Mode",
     "NoSafeValue",

@@ -10,11 +10,12 @@ from ._async_upkeep import Upkeep
 from ._asyncio import Behind, Seat, check_loader, load
 from ._guard import Answer
 from ._local import KEY
+from ._mistakes import Mistakes
 from ._request import Draft, Request
 from .entry import Duration
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
-from .outcome import Lookup
+from .outcome import Lookup, Mistake
 from .policy import CachePolicy
 
 __all__ = ["Flow"]
@@ -24,12 +25,13 @@ __all__ = ["Flow"]
 class Flow:
     """The requests of one cache. A store never makes it raise."""
 
-    __slots__ = ("_behind", "_marks", "_rules", "_store", "_upkeep")
+    __slots__ = ("_behind", "_marks", "_mistakes", "_rules", "_store", "_upkeep")
 
     def __init__(self, store: Store, marks: MarkStore, upkeep: Upkeep, behind: Behind) -> None:
         self._rules = store.rules
         self._store = store
         self._marks = marks
+        self._mistakes = Mistakes(store.rules)
         self._upkeep = upkeep
         self._behind = behind
 
@@ -77,6 +79,19 @@ class Flow:
         self._upkeep.soon()
         return answer
 
+    async def correct(self, key: str, seen: object) -> Mistake:
+        """What came of a report that `seen` was wrong."""
+        rules, mistakes = self._rules, self._mistakes
+        request = rules.begin(key)
+        since = rules.local.stamps.next()
+        found = mistakes.recall(request)
+        if found is None and request.gates.read and mistakes.may_heed(request.key):
+            found = await self._read(request)
+        mistake = mistakes.judge(request, found, seen, since)
+        if mistake is None:
+            mistake = Mistake(rules.invalidated(request, await self.delete(request)))
+        return mistakes.told(mistake)
+
     async def _fly(self, request: Request, loader: Any) -> Any:
         while True:
             flight, seat = self._rules.local.board(request, Seat, self._rules.monotonic())
@@ -84,6 +99,8 @@ class Flow:
                 outcome = await self._take_lead(request, flight, None, loader)
             else:
                 outcome = await self._follow(request, flight, seat, loader)
+            if self._rules.loads.turned_down(request, outcome):
+                continue
             if outcome is not AGAIN:
                 return outcome
 

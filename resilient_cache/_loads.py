@@ -50,10 +50,12 @@ class Loads:
         self._guard.reporter.count("loader_calls")
         return None
 
-    def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any], Draft | None]:
+    def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any] | Failure, Draft | None]:
         """What the loader gave, as the flight's outcome, and what to write for it, if anything."""
         entry: Entry[Any] = given if isinstance(given, Entry) else Entry(given)  # pyright: ignore[reportUnknownVariableType]
         value, since, policy = entry.value, request.loading_since, request.policy
+        if not request.lets_out(value):
+            return self._withhold(request, value), None
         if self._is_negative(policy, value):
             if request.gates.memory:
                 self._local.keep_negative(request, value, since + float_of(policy.negative_ttl), flight)
@@ -86,14 +88,25 @@ class Loads:
 
     def settle(self, request: Request, outcome: Lookup[Any] | Failure) -> Lookup[Any] | Failure:
         """What this request makes of its flight's outcome: a stale entry may stand in for a failure."""
+        outcome = self._let_out(request, outcome)
         if isinstance(outcome, Lookup) or outcome.source is Source.NEGATIVE or not isinstance(outcome.error, Exception):
             return outcome
         for stand_in in (request.stand_in, outcome.stand_in):
             if stand_in is not None and request.allows_stale and self._local.may_serve(request.key, stand_in):
                 until = self._monotonic() + float_of(request.policy.stale_retry)
-                if self._local.rest(request.key, stand_in, until):
+                if request.lets_out(stand_in.value) and self._local.rest(request.key, stand_in, until):
                     return self._stale(request, stand_in)
         return outcome
+
+    def turned_down(self, request: Request, outcome: Lookup[Any] | Failure) -> bool:
+        """Whether the request has to ask again, for a load: the hit that it was to share is none it accepts."""
+        if request.screen is None or request.forced or not isinstance(outcome, Lookup):
+            return False
+        if outcome.source is not Source.STORE or request.lets_out(outcome.value):
+            return False
+        request.force()
+        request.turned_down = True
+        return True
 
     def patience(self, request: Request, flight: Flight[Any]) -> float:
         """Seconds to wait for `flight`: until it counts as stuck, or until the caller's own patience ends."""
@@ -111,7 +124,9 @@ class Loads:
         """The answer to a request without a loader when there is nothing fresh."""
         stand_in = request.stand_in
         if request.gates.serve_stale and stand_in is not None and self._local.may_serve(request.key, stand_in):
-            return self._stale(request, stand_in)
+            if request.lets_out(stand_in.value):
+                return self._stale(request, stand_in)
+            request.reason = Reason.NOT_ACCEPTED
         return Lookup(None, Source.NONE, request.reason)
 
     def windows(self, policy: CachePolicy, entry: Entry[Any]) -> tuple[float, float] | None:
@@ -135,9 +150,29 @@ class Loads:
     def _stale(self, request: Request, found: Candidate) -> Lookup[Any]:
         return Lookup(found.value, Source.STALE, request.reason, self._local.age(found.stamp), stale=True)
 
+    def _withhold(self, request: Request, value: Any) -> Failure:
+        """A load whose value was refused has failed, but for those aboard who accept it."""
+        request.withheld = True
+        source = Source.NEGATIVE if self._is_negative(request.policy, value) else Source.LOADER
+        withheld = Lookup(value, source, request.reason, self._local.age(request.stamp))
+        return Failure(_refusal(), None, Source.NONE, request.stand_in, withheld)
+
+    def _let_out(self, request: Request, outcome: Lookup[Any] | Failure) -> Lookup[Any] | Failure:
+        shared = outcome.withheld if isinstance(outcome, Failure) else outcome
+        if shared is None:
+            return outcome
+        if request.lets_out(shared.value):
+            return shared
+        request.reason = Reason.NOT_ACCEPTED
+        return outcome if isinstance(outcome, Failure) else Failure(_refusal(), None, Source.NONE, None)
+
     def _is_negative(self, policy: CachePolicy, value: object) -> bool:
         try:
             return policy.negative is not None and bool(policy.negative(value))
         except Exception:  # noqa: BLE001 - around the policy's function, as around a hook
             self._sealing.cannot_keep(value, "its negative function failed")
             return False
+
+
+def _refusal() -> NoSafeValue:
+    return NoSafeValue("accept refuses what there is, and nothing else may be given instead")

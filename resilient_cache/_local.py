@@ -107,6 +107,19 @@ class Local(Many):
                 if entry is not None and entry[STAMP] < stamp:
                     tier.drop_locked(key)
 
+    def forget(self, key: str, stamp: int) -> None:
+        """Drop what is kept of `stamp`, which was refused on its way out."""
+        with self._lock:
+            for tier in (self.memory, self.negatives, self.stand_ins):
+                entry = tier.entries.get(key)
+                if entry is not None and entry[STAMP] == stamp:
+                    tier.drop_locked(key)
+
+    def latest_locked(self, key: str) -> int:
+        """The stamp of the latest that is kept for `key`, 0 for nothing."""
+        tiers = (self.memory, self.negatives, self.stand_ins)
+        return max(entry[STAMP] if (entry := tier.entries.get(key)) else 0 for tier in tiers)
+
     def invalidate(self, key: str) -> int:
         """Fence, drop and detach, in one step; the stamp of it."""
         with self._lock:
@@ -160,6 +173,8 @@ class Local(Many):
                 raise MisuseError("loader must not ask the cache, directly or in a circle, for the key it loads")
             if flight is not None and self._may_join_locked(request, flight):
                 seat = self._sit_locked(flight, make_waiter)
+                if not request.forced:  # or those who refuse what they shared would end each other's loads
+                    request.boarded = flight.stamp
             else:
                 flight = self.flights.take_off_locked(request.key, request.mode, self.stamps.tick(), now)
                 flight.forced = request.forced

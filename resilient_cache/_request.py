@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, final
 
-from .outcome import Mode, Reason, Source
+from .outcome import Lookup, Mode, Reason, Source
 from .policy import CachePolicy
 
 __all__ = ["GATES", "Candidate", "Draft", "Failure", "Gates", "Request"]
@@ -58,13 +59,15 @@ class Draft(NamedTuple):
 class Failure(NamedTuple):
     """A load that gave no value: its error with the traceback as it was, and what the leader had to stand in.
 
-    `source` is `NEGATIVE` when the error is the origin's answer, else `NONE`.
+    `source` is `NEGATIVE` when the error is the origin's answer, else `NONE`. `withheld`: what the loader did give, but
+    the leader's `accept` refused; who shares the load may think otherwise.
     """
 
     error: BaseException
     trace: TracebackType | None
     source: Source
     stand_in: Candidate | None
+    withheld: Lookup[Any] | None = None
 
 
 @final
@@ -79,8 +82,11 @@ class Request:
     loads: bool  # a loader came with it
     given: Any  # the key as the caller gave it: what the loader is called with
     forced = False  # replaces whatever is there: set and refresh
-    boarded = 0  # the stamp of the last flight it took off in
+    boarded = 0  # the stamp of the last flight it took off in, or joined before it was forced
     refused = False  # the store holds something that must go
+    screen: Callable[[Any], bool] | None = None  # what a value has to pass to get out
+    turned_down = False  # forced because it refused what it was to share, not by its caller
+    withheld = False  # what it was to put in place of something was refused
     stamp = 0
     version = 0  # of the namespace's mark, as known when the load began
     unsure: tuple[str, ...] | None = None  # the marks that the store is to be asked for, once that is known
@@ -102,7 +108,11 @@ class Request:
     @property
     def allows_stale(self) -> bool:
         """Whether a stale entry may answer in place of a failed load."""
-        return self.loads and not self.forced and self.policy.stale_for != 0
+        return self.loads and (not self.forced or self.turned_down) and self.policy.stale_for != 0
+
+    def lets_out(self, value: object) -> bool:
+        """Whether `value` may be given to the caller now, and so be kept. Not to be called under a lock."""
+        return self.screen is None or self.screen(value)
 
     def offer(self, candidate: Candidate) -> None:
         """Keep the newest entry that could stand in for a failed load."""

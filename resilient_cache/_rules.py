@@ -18,6 +18,7 @@ from ._marking import Marking
 from ._plane import Plane
 from ._reporting import Reporter
 from ._request import GATES, Candidate, Draft, Failure, Request
+from ._screening import Screening
 from ._sealing import UNMARKED, Sealing
 from ._switch import ModeSetting, Switch
 from .entry import LONGEST, MICROS, Entry, Slot, check_tag, make, seconds
@@ -67,6 +68,7 @@ class Rules:
         "plane",
         "policy",
         "reporter",
+        "screening",
         "sealing",
         "switch",
     )
@@ -99,6 +101,7 @@ class Rules:
         self.marks = local.memory.marks
         self._gates = GATES if has_store else {m: g._replace(read=False, write=False) for m, g in GATES.items()}
         self.has_store = has_store
+        self.screening = Screening(policy, reporter, local)
         self.sealing = Sealing(codec, policy, reporter, local)
         self.marking = Marking(reporter.name, policy, local, guard.timeout)
         self.loads = Loads(policy, guard, local, self.sealing, random)
@@ -106,7 +109,8 @@ class Rules:
 
     def aim(self) -> None:
         """Let hits in memory be answered at once, or not. Under the lock, with what it follows from."""
-        self.peek = (self.local.memory.entries if self.switch.steady else NOTHING).get
+        short = self.switch.steady and self.screening.own is None  # accept may change its mind: it is asked every time
+        self.peek = (self.local.memory.entries if short else NOTHING).get
 
     @contextmanager
     def bypass(self) -> Generator[None]:
@@ -158,6 +162,7 @@ class Rules:
         request = Request(checked, policy or self.policy, mode, self._gates[mode], since=now, until=until)
         request.given = key
         request.loads = loads
+        self.screening.attend(request)
         if forced:
             request.force()
         return request
@@ -181,8 +186,10 @@ class Rules:
     def recall(self, request: Request) -> Lookup[Any] | Failure | None:
         """What this process can answer by itself."""
         recalled = self.local.recall(request) if request.gates.memory and not request.forced else None
+        if request.screen is not None:
+            recalled = self.screening.recalled(request, recalled)
         if recalled is None:
-            if request.gates.memory:
+            if request.gates.memory and request.reason is not Reason.NOT_ACCEPTED:
                 request.reason = Reason.ABSENT if request.stand_in is None else Reason.EXPIRED
             return None
         source, value = recalled
@@ -239,6 +246,9 @@ class Rules:
             self.reporter.count(f"refused_{found}")
             self.reporter.tell(EntryRefused(self.name, found))
             return None
+        if not request.lets_out(found.value):
+            request.reason, request.refused = Reason.NOT_ACCEPTED, True
+            return None
         if found.stamp <= self.local.outage:
             self._from_before(request, found)
             return None
@@ -273,11 +283,15 @@ class Rules:
     def place(self, request: Request, value: object, ttl: object) -> Draft | None:
         """Put `value` in place of whatever there is in this process; what to write, if anything.
 
-        Raises `MisuseError` for an illegal ttl.
+        One that is not accepted only ends what there is: the request is `withheld` then. Raises `MisuseError` for an
+        illegal ttl.
         """
         entry: Entry[Any] = value if isinstance(value, Entry) else Entry(value)  # pyright: ignore[reportUnknownVariableType]
         if ttl is not None:
             entry = replace(entry, ttl=seconds("ttl", ttl, most=float_of(self.policy.max_ttl)))
+        if not request.lets_out(entry.value):
+            request.stamp, request.withheld = self.local.invalidate(request.key), True
+            return None
         fresh, stale_for = self.loads.windows(request.policy, entry) or (0.0, 0.0)
         stamp = request.stamp = self.local.stamps.next()
         tags, until = tuple(entry.tags), request.since + fresh
@@ -286,6 +300,8 @@ class Rules:
 
     def written(self, request: Request, answer: Answer | None) -> bool:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""
+        if request.withheld:
+            return False
         if answer is not None and answer.failed is None:
             self.local.confirm(request.key, request.stamp)
             if request.forced:

@@ -16,9 +16,9 @@ from ._sync_store import Store
 from ._sync_upkeep import Tended, Upkeep
 from ._threads import Behind, Spawn, check_adapter, check_loader, close
 from .decorators import MakeCached, make_cached
-from .entry import Duration, Entry
+from .entry import Duration, Entry, Slot
 from .events import Hook
-from .outcome import Invalidation, Lookup, Mode
+from .outcome import Invalidation, Lookup, Mistake, Mode
 from .policy import BreakerPolicy, CachePolicy
 from .protocols import Backplane, CacheAdapter, Clock, Codec, DurableJournal
 from .stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
@@ -96,7 +96,10 @@ class ResilientCache(Tended, Generic[K, V]):
     @overload
     def get(self, key: K, default: D) -> V | D: ...
     def get(self, key: K, default: Any = None) -> Any:
-        """A fresh value, else `default`. Never raises for a store; costs at most `timeout`."""
+        """A fresh value, else `default`. Never raises for a store; costs at most `timeout`.
+
+        `NoSafeValue` when there is nothing and the policy's `accept` refuses a `default` other than None.
+        """
         rules = self._rules
         entry = rules.peek(key) if type(key) is str else None
         if entry is not None and rules.monotonic() < entry[1]:
@@ -106,7 +109,7 @@ class ResilientCache(Tended, Generic[K, V]):
                 rules.tell_hit()
             return entry[0]
         found = self._flow.look_up(key)
-        return found.value if found else default
+        return found.value if found else rules.screening.default(key, default)
 
     def lookup(
         self,
@@ -138,14 +141,14 @@ class ResilientCache(Tended, Generic[K, V]):
         as it is, unless a stale entry stands in; `LoadTimeout`, `NotFound`, `NoSafeValue`. Never raises for a store.
         """
         rules = self._rules
-        entry = rules.peek(key) if type(key) is str else None
-        if entry is not None and rules.monotonic() < entry[1]:
-            rules.marks[entry[4]] = 1
-            rules.memory_hits += 1
-            if rules.hooks:
-                rules.tell_hit()
-            hit: V = entry[0]
-            return hit
+        if type(key) is str and (policy is None or rules.screening.may_peek(policy)):
+            entry: Slot[V] | None = rules.peek(key)
+            if entry is not None and rules.monotonic() < entry[1]:
+                rules.marks[entry[4]] = 1
+                rules.memory_hits += 1
+                if rules.hooks:
+                    rules.tell_hit()
+                return entry[0]
         found: Any = self._flow.resolve(key, loader, policy, deadline)
         value: V = found.value
         return value
@@ -162,12 +165,17 @@ class ResilientCache(Tended, Generic[K, V]):
         """Put `value` in place of whatever the cache has; True when the store acknowledged it.
 
         False: the store does not have it or may not, and what it had before is not served again. To hold also against
-        a store that acknowledges and then comes back with older data, invalidate.
+        a store that acknowledges and then comes back with older data, invalidate. False as well for a value that the
+        policy's `accept` refuses: then the key is invalidated, for what it had before is over, too.
         Never raises for a store; costs at most `timeout`.
         """
         rules = self._rules
         request = rules.begin(key, forced=True)
-        return self._flow.write(request, rules.place(request, value, ttl))
+        draft = rules.place(request, value, ttl)
+        if request.withheld:
+            rules.invalidated(request, self._flow.delete(request))
+            return False
+        return self._flow.write(request, draft)
 
     def invalidate(self, key: K) -> Invalidation:
         """From now on nothing whose load began before this call is served for `key` in this process.
@@ -179,6 +187,17 @@ class ResilientCache(Tended, Generic[K, V]):
         request = rules.begin(key)
         request.stamp = rules.local.invalidate(request.key)
         return rules.invalidated(request, self._flow.delete(request))
+
+    def report_mistake(self, key: K, seen: V | None) -> Mistake:
+        """Tell the cache that `seen`, which it gave for `key`, is wrong: as when a region answers 421.
+
+        If that is what it would still give, the key is invalidated and the next request loads it: `CONFIRMED` or
+        `PENDING`, as by `invalidate`. `OTHER`: something else is there by now, or nothing; nothing was done.
+        `TOO_SOON`: nothing was done, for a key is invalidated this way once per `stale_retry` at most, and no more than
+        1 000 of them. `seen` is compared by `==`; None stands for `NotFound`, too. What cannot be compared, or not be
+        asked for as the store is silent, counts as current. Never raises for a store; costs at most `timeout`.
+        """
+        return self._flow.correct(key, seen)
 
     # Around it
 

@@ -6,6 +6,7 @@ from typing import Any, final
 
 from ._guard import Answer
 from ._local import KEY
+from ._mistakes import Mistakes
 from ._request import Draft, Request
 from ._sync_marks import MarkStore
 from ._sync_store import Store
@@ -14,7 +15,7 @@ from ._threads import Behind, Seat, check_loader, load
 from .entry import Duration
 from .flights import AGAIN, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
-from .outcome import Lookup
+from .outcome import Lookup, Mistake
 from .policy import CachePolicy
 
 __all__ = ["Flow"]
@@ -24,12 +25,13 @@ __all__ = ["Flow"]
 class Flow:
     """The requests of one cache. A store never makes it raise."""
 
-    __slots__ = ("_behind", "_marks", "_rules", "_store", "_upkeep")
+    __slots__ = ("_behind", "_marks", "_mistakes", "_rules", "_store", "_upkeep")
 
     def __init__(self, store: Store, marks: MarkStore, upkeep: Upkeep, behind: Behind) -> None:
         self._rules = store.rules
         self._store = store
         self._marks = marks
+        self._mistakes = Mistakes(store.rules)
         self._upkeep = upkeep
         self._behind = behind
 
@@ -75,6 +77,19 @@ class Flow:
         self._upkeep.soon()
         return answer
 
+    def correct(self, key: str, seen: object) -> Mistake:
+        """What came of a report that `seen` was wrong."""
+        rules, mistakes = self._rules, self._mistakes
+        request = rules.begin(key)
+        since = rules.local.stamps.next()
+        found = mistakes.recall(request)
+        if found is None and request.gates.read and mistakes.may_heed(request.key):
+            found = self._read(request)
+        mistake = mistakes.judge(request, found, seen, since)
+        if mistake is None:
+            mistake = Mistake(rules.invalidated(request, self.delete(request)))
+        return mistakes.told(mistake)
+
     def _fly(self, request: Request, loader: Any) -> Any:
         while True:
             flight, seat = self._rules.local.board(request, Seat, self._rules.monotonic())
@@ -82,6 +97,8 @@ class Flow:
                 outcome = self._take_lead(request, flight, None, loader)
             else:
                 outcome = self._follow(request, flight, seat, loader)
+            if self._rules.loads.turned_down(request, outcome):
+                continue
             if outcome is not AGAIN:
                 return outcome
 

@@ -5,7 +5,7 @@
     |-- StoreError           an adapter's word that its store failed; never reaches a caller of the cache
     |-- LoadTimeout          the loader outlived `load_timeout` and nothing stale may stand in (a TimeoutError)
     |-- OriginOverloaded     a load was shed and nothing stale may stand in
-    |-- NoSafeValue          there is no answer that may be given, and loading is not allowed
+    |-- NoSafeValue          no answer may be given: loading is not allowed, or `accept` refused what there was
     `-- NotFound             the origin's own answer: there is none (a LookupError); raised by loaders
 
 Errors are split by who is to blame. A loader's own exception is none of these: it reaches the caller as it is.
@@ -74,7 +74,10 @@ class OriginOverloaded(ResilientCacheError):
 
 
 class NoSafeValue(ResilientCacheError):
-    """There is no value that may be served and loading is not allowed, as in `Mode.FROZEN`."""
+    """There is no value that may be served.
+
+    Loading is not allowed, as in `Mode.FROZEN`; or `accept` refused what was loaded, and what could stand in for it.
+    """
 
 
 class NotFound(ResilientCacheError, LookupError):

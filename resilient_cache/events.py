@@ -76,7 +76,10 @@ class CircuitChanged:
 
 @dataclass(frozen=True, slots=True)
 class EntryRefused:
-    """The store held something for the key that may not be served; it is overwritten or deleted."""
+    """The store held something for the key that may not be served; it is overwritten or deleted.
+
+    `NOT_ACCEPTED`: the policy's `accept` refused a value, wherever it came from.
+    """
 
     cache: str
     reason: Reason

@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
-__all__ = ["AfterOutage", "Direction", "Invalidation", "Lookup", "Mode", "Operation", "Reason", "Source"]
+__all__ = ["AfterOutage", "Direction", "Invalidation", "Lookup", "Mistake", "Mode", "Operation", "Reason", "Source"]
 
 V = TypeVar("V")
 
@@ -43,6 +43,7 @@ class Reason(StrEnum):
     CODEC = "codec"  # written by another codec, or bytes this one cannot decode
     OVERAGE = "overage"  # older than an entry may ever be, or from the future
     OUTAGE = "outage"  # stored before an outage of the store, and `after_outage` says not to trust it
+    NOT_ACCEPTED = "not_accepted"  # the policy's `accept` refused what there was
     OFF = "off"  # the mode lets nothing be read
 
 
@@ -70,6 +71,15 @@ class Invalidation(StrEnum):
 
     CONFIRMED = "confirmed"
     PENDING = "pending"
+
+
+class Mistake(StrEnum):
+    """What came of `report_mistake`. The first two are those of `Invalidation`; with the others nothing was done."""
+
+    CONFIRMED = "confirmed"
+    PENDING = "pending"
+    OTHER = "other"  # what was reported is not what the cache has: something else is, or nothing
+    TOO_SOON = "too_soon"  # the key was invalidated for that less than `stale_retry` ago, or too many were
 
 
 class AfterOutage(StrEnum):

@@ -5,6 +5,7 @@ Every duration is in seconds, or a `timedelta`, and is kept as seconds.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,11 @@ def _whole(name: str, value: object, least: int) -> None:
 def _share(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise MisuseError(f"{name} must be a share between 0 and 1, not {value!r}")
+
+
+def _plain(name: str, value: object) -> None:
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise MisuseError(f"{name} must be a plain function of key and value or None, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +89,9 @@ class CachePolicy:
     `max_store_calls`: store calls in flight at once; more are misses.
     `inflight_max`: no write reaches the store later than this after it was sent; so long after a delete was
     acknowledged, it is sent once more.
+    `accept(key, value)`: whether a value may be given for a key. Asked at every way out, also about a stale entry, a
+    `negative` value and a default; what it refuses is a miss, and never kept. It must be quick and must not block. One
+    that raises has refused. A cache's own holds for every call; that of a call's policy comes on top.
     `after_outage`: what is made of entries that the store held before its circuit opened: `AfterOutage` or its value.
     """
 
@@ -101,6 +110,7 @@ class CachePolicy:
     max_store_calls: int = 64
     inflight_max: Duration = 5.0
     after_outage: AfterOutage | str = AfterOutage.TRUST
+    accept: Callable[[str, Any], bool] | None = None
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
@@ -116,6 +126,7 @@ class CachePolicy:
             _as_seconds(self, {"epoch_ttl": 0.001})
         if self.negative is not None and not callable(self.negative):
             raise MisuseError(f"negative must be a function of the value or None, not {self.negative!r}")
+        _plain("accept", self.accept)
         try:
             object.__setattr__(self, "after_outage", AfterOutage(self.after_outage))
         except ValueError:

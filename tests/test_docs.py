@@ -21,6 +21,7 @@ from resilient_cache import (
     FailureKind,
     Invalidation,
     Lookup,
+    Mistake,
     Mode,
     NotFound,
     Reason,
@@ -139,7 +140,9 @@ def test_the_calls_table_is_the_code() -> None:
             assert told == set(arguments(getattr(cache, name))), name
 
 
-@pytest.mark.parametrize("kind", [Source, Reason, Mode, AfterOutage, Invalidation, Direction, Operation, CircuitState])
+@pytest.mark.parametrize(
+    "kind", [Source, Reason, Mode, AfterOutage, Invalidation, Mistake, Direction, Operation, CircuitState]
+)
 def test_every_outcome_is_listed(kind: type[StrEnum]) -> None:
     assert list(table("reference/outcomes.md", kind.__name__)) == [member.value for member in kind]
 
@@ -256,6 +259,7 @@ def test_every_counter_that_appears_is_listed() -> None:
     places = {"operation": Operation, "kind": FailureKind, "reason": Reason, "outcome": Invalidation} | {
         "direction": Direction,
         "state": CircuitState,
+        "mistake": Mistake,
     }
     patterns = set()
     for cells in rows(section("reference/outcomes.md", "stats")):

@@ -86,6 +86,7 @@ KEYED: list[tuple[str, tuple[Any, ...]]] = [
     ("refresh", (load,)),
     ("set", ("value",)),
     ("invalidate", ()),
+    ("report_mistake", ("value",)),
     ("explain", ()),
 ]
 

@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     | frozenset({"marks"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors"}),
+    | frozenset({"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),

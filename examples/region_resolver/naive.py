@@ -38,6 +38,9 @@ class NaiveRouter:
         for host in await self.directory.move(tenant, region):
             await self.redis.delete(f"region:{host}")
 
+    async def misdirected(self, host: str, region: Region) -> None:
+        """Believes its cache all the same."""
+
     async def aclose(self) -> None:
         """Closes the connections."""
         await self.redis.aclose()

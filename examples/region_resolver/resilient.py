@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, NotFound
+from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, NoSafeValue, NotFound
 from resilient_cache.adapters.redis import AsyncRedisAdapter
 from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
@@ -14,8 +15,8 @@ from resilient_cache.events import Hook
 from resilient_cache.failover import AsyncFailover
 from resilient_cache.protocols import AsyncCacheAdapter
 
-from .directory import Directory, Region
-from .web import Answer
+from .directory import REGIONS, Directory, Region
+from .web import Answer, NotKnown
 
 __all__ = ["ResilientRouter"]
 
@@ -35,14 +36,20 @@ class ResilientRouter:
         memory: int = 10_000,
         second_url: str | None = None,
         journal: str | Path | None = None,
+        regions: Collection[str] = REGIONS,
         hooks: Sequence[Hook] = (),
     ) -> None:
         """Connects to nothing yet.
 
         `memory`: regions kept in process. Who keeps any hears from the other routers what they invalidate.
         `second_url`: a store of a second vendor, which stands in while the first is gone, and carries those messages.
+        `regions`: those that there are; whatever cache or record say, nobody is sent anywhere else.
         `journal`: a file of its own, which remembers what the store has not confirmed even if this process is killed.
         """
+
+        def exists(host: str, region: Region) -> bool:
+            return region.name in regions
+
         self.directory = directory
         store: AsyncCacheAdapter = AsyncRedisAdapter.from_url(cache_url)
         if second_url:
@@ -51,7 +58,7 @@ class ResilientRouter:
         self.cache = AsyncResilientCache(
             store,
             name="regions",
-            policy=policy,
+            policy=replace(policy, accept=exists),
             breaker=breaker,
             type=Region,
             memory=memory,
@@ -61,8 +68,11 @@ class ResilientRouter:
         )
 
     async def resolve(self, host: str) -> Answer:
-        """The home region of `host` with its provenance. Raises `NotFound`, or what the record raised."""
-        found = await self.cache.lookup(host, self.directory.lookup)
+        """The home region of `host` with its provenance. Raises `NotFound`, `NotKnown`, or what the record raised."""
+        try:
+            found = await self.cache.lookup(host, self.directory.lookup)
+        except NoSafeValue as error:
+            raise NotKnown(host) from error
         if found.value is None:
             raise NotFound(host)
         return Answer(found.value, found.source)
@@ -71,6 +81,10 @@ class ResilientRouter:
         """A tenant moves: the record first, then the cache. Once this returns, nobody is sent to the old region."""
         for host in await self.directory.move(tenant, region):
             await self.cache.invalidate(host)
+
+    async def misdirected(self, host: str, region: Region) -> None:
+        """`region` says that it does not serve `host`: if the cache still says it does, the record is asked again."""
+        await self.cache.report_mistake(host, region)
 
     async def aclose(self) -> None:
         """Ends what runs behind."""

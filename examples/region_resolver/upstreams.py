@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
@@ -16,11 +16,11 @@ from starlette.routing import Route
 __all__ = ["region_app", "serving"]
 
 
-def region_app(name: str) -> Starlette:
-    """A region's whole service: it answers every path with its own name."""
+def region_app(name: str, serves: Callable[[str], bool] = lambda host: True) -> Starlette:
+    """A region's whole service: it answers every path with its own name, or 421 to a host that it does not serve."""
 
-    async def answer(_: Request) -> Response:
-        return PlainTextResponse(name)
+    async def answer(request: Request) -> Response:
+        return PlainTextResponse(name, 200 if serves(request.headers.get("host", "")) else 421)
 
     return Starlette(routes=[Route("/{path:path}", answer)])
 

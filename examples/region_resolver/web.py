@@ -18,9 +18,10 @@ from resilient_cache import NotFound
 from .directory import DirectoryDown, Region
 from .hosts import BadHost, canonical_host
 
-__all__ = ["Answer", "Router", "router_app"]
+__all__ = ["Answer", "NotKnown", "Router", "router_app"]
 
 RETRY_AFTER = {"Retry-After": "1"}
+MISDIRECTED = 421
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Answer:
 
     region: Region
     source: str
+
+
+class NotKnown(Exception):
+    """No region may be named for a host now."""
 
 
 class Router(Protocol):
@@ -42,6 +47,10 @@ class Router(Protocol):
         """Give a tenant another home region."""
         ...
 
+    async def misdirected(self, host: str, region: Region) -> None:
+        """Hear that `region`, which was given for `host`, does not serve it."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of everything."""
         ...
@@ -50,7 +59,8 @@ class Router(Protocol):
 def router_app(router: Router, upstreams: Mapping[str, str]) -> Starlette:
     """A service around `router`, which it closes. `upstreams`: region name -> base URL.
 
-    400 for no host name, 404 for a host nobody owns, 503 when nobody can say: a region is never guessed. Anything
+    400 for no host name, 404 for a host nobody owns, 503 when nobody can say: a region is never guessed. A region that
+    answers 421 does not serve the host: the router is told and asked once more. Anything
     else a router raises is a 500. `POST /-/move` would listen elsewhere, and ask who you are, in a real service.
     """
     proxy = _Proxy(router, upstreams)
@@ -72,14 +82,21 @@ class _Proxy:
     async def pass_on(self, request: Request) -> Response:
         try:
             host = canonical_host(request.headers.get("host", ""))
-            answer = await self._router.resolve(host)
+            return await self._answer(request, host)
         except BadHost as error:
             return PlainTextResponse(f"bad host: {error}\n", 400)
         except NotFound:
             return PlainTextResponse("nobody owns this host\n", 404)
-        except DirectoryDown:
+        except (DirectoryDown, NotKnown):
             return PlainTextResponse("the home region of this host is not known now\n", 503, RETRY_AFTER)
-        return await self._forward(request, host, answer)
+
+    async def _answer(self, request: Request, host: str) -> Response:
+        answer = await self._router.resolve(host)
+        response = await self._forward(request, host, answer)
+        if response.status_code == MISDIRECTED:
+            await self._router.misdirected(host, answer.region)
+            response = await self._forward(request, host, await self._router.resolve(host))
+        return response
 
     async def move(self, request: Request) -> Response:
         asked = request.query_params
