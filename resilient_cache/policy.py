@@ -83,6 +83,8 @@ class CachePolicy:
     `max_store_calls`: store calls in flight at once; more are misses.
     `inflight_max`: no write reaches the store later than this after it was sent; so long after a delete was
     acknowledged, it is sent once more.
+    `ramp`: after an outage or a mode that did not write, the store is given 1, 5, 25, then all of 100 keys, by their
+    hash, each step so long. None: all at once.
     `after_outage`: what is made of entries that the store held before its circuit opened: `AfterOutage` or its value.
     """
 
@@ -101,6 +103,7 @@ class CachePolicy:
     max_store_calls: int = 64
     inflight_max: Duration = 5.0
     after_outage: AfterOutage | str = AfterOutage.TRUST
+    ramp: Duration | None = None
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
@@ -114,6 +117,8 @@ class CachePolicy:
             _as_seconds(self, {"load_timeout": 0.001})
         if self.epoch_ttl is not None:
             _as_seconds(self, {"epoch_ttl": 0.001})
+        if self.ramp is not None:
+            _as_seconds(self, {"ramp": 0.001})
         if self.negative is not None and not callable(self.negative):
             raise MisuseError(f"negative must be a function of the value or None, not {self.negative!r}")
         try:
