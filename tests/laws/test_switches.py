@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from .stage import POLICY, Stage
 STEP = 10.0
 RAMPED = replace(POLICY, ttl=600, ramp=STEP)
 COLOURS = pytest.mark.parametrize("colour", ["sync", "async"])
+FAR = 1e11
 VARIABLE = "RESILIENT_CACHE_LAWS_MODE"
 
 ANSWERS_FROM_MEMORY = {Mode.ON, Mode.READ_ONLY, Mode.MEMORY_ONLY, Mode.FROZEN}
@@ -63,7 +65,7 @@ class Switches:
         self.clock = self.there.clock
         self.path = Path(folder, "cache.mode")
         self.setting = "fixed"
-        self.said: dict[str, tuple[Mode, float]] = {"fixed": (Mode.ON, 1e12)}
+        self.said: dict[str, tuple[Mode, float]] = {"fixed": (Mode.ON, FAR)}
         self.bypasses: list[tuple[Any, float]] = []
         self.moments = count(1)
         self.over = dict.fromkeys("ab", 0)  # what was known of a key before that moment is over
@@ -78,7 +80,7 @@ class Switches:
 
     def switch(self, how: str, mode: Mode, lasting: float | None) -> None:
         self.setting = how
-        self.said[how] = mode, 1e12 if lasting is None or how in ("fixed", "function") else self.clock.time() + lasting
+        self.said[how] = mode, FAR if lasting is None or how in ("fixed", "function") else self.clock.time() + lasting
         text = str(mode) if lasting is None else f"{mode} for {lasting}"
         if how == "fixed":
             self.there.cache.mode = mode
@@ -89,7 +91,8 @@ class Switches:
             os.utime(self.path, (self.clock.time(), self.clock.time()))
             self.there.cache.mode = ModeFile(self.path, every=0, clock=self.clock)
         else:
-            os.environ[VARIABLE] = text
+            end = datetime.fromtimestamp(self.said[how][1], UTC)  # a `for` would count from when it is first read
+            os.environ[VARIABLE] = text if lasting is None else f"{mode} until {end.isoformat()}"
             self.there.cache.mode = ModeEnv(VARIABLE, every=0, clock=self.clock)
 
     def again(self, mode: Mode) -> None:
@@ -101,11 +104,11 @@ class Switches:
             os.environ[VARIABLE] = str(mode)
         elif self.setting == "fixed":
             return
-        self.said[self.setting] = mode, 1e12
+        self.said[self.setting] = mode, FAR
 
     def bypass(self, for_: float | None) -> None:
         handle = self.there.cache.bypassed(for_)
-        self.bypasses.append((handle, 1e12 if for_ is None else self.clock.monotonic() + for_))
+        self.bypasses.append((handle, FAR if for_ is None else self.clock.monotonic() + for_))
 
     def release(self) -> None:
         if self.bypasses:
