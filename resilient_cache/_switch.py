@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final, TypeAlias, final
 
 from ._reporting import LOGGER, Reporter
+from .control import Control
 from .errors import MisuseError
 from .outcome import Mode
 
@@ -68,17 +69,22 @@ class Switch:
 
     @property
     def steady(self) -> bool:
-        """Whether requests may be answered from memory without asking here again."""
-        return not (self.closed or self.bypassed or callable(self._setting) or self._setting is Mode.BYPASS)
+        """Whether requests may be answered from memory without asking here again, but for what `watched` says."""
+        asked = callable(self._setting) and self.watched is None
+        return not (self.closed or self.bypassed or asked or self._setting is Mode.BYPASS)
+
+    @property
+    def watched(self) -> Control | None:
+        """What knows by itself when it has to be asked again."""
+        return self._setting if isinstance(self._setting, Control) else None
 
     @property
     def ends_in(self) -> float | None:
         """Seconds after which the mode in force ends by itself; None when it does not, or nobody knows."""
         if self.bypassed:
-            left: object = self._ends - self._monotonic()
-        else:
-            left = getattr(self._setting, "ends_in", None)  # a control of `control` knows
-        return left if isinstance(left, float) and left < FOREVER else None
+            left = self._ends - self._monotonic()
+            return left if left < FOREVER else None
+        return None if self.watched is None else self.watched.ends_in
 
     def mode(self) -> Mode:
         """The mode in force now."""

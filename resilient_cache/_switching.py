@@ -41,7 +41,8 @@ class Switching:
 
     def aim(self) -> None:
         """Let hits in memory be answered at once, or not. Under the lock, with what it follows from."""
-        self.peek = (self.local.memory.entries if self.switch.steady else NOTHING).get
+        peek = (self.local.memory.entries if self.switch.steady else NOTHING).get
+        self.peek = peek if self.switch.watched is None else self.switch.watched.ahead_of(peek)
 
     def mode(self) -> Mode:
         """The mode in force now."""

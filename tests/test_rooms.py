@@ -23,11 +23,11 @@ FLOORS: tuple[frozenset[str], ...] = (
     | frozenset({"marks", "ramp"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_many", "_marking", "_plane", "_rules", "_switching", "_vendors"}),
+    | frozenset({"_many", "_marking", "_plane", "_rules", "_switching", "_vendors", "control"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
-    frozenset({"_build", "_face", "keys", "decorators", "control"}),
+    frozenset({"_build", "_face", "keys", "decorators"}),
     # flow
     frozenset({"_sync_collector", "_async_collector"}),
     frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})

@@ -273,6 +273,64 @@ def test_a_bypass_for_no_time_is_misuse(stage: Callable[..., Any], for_: Any) ->
     assert there.cache.mode is Mode.ON
 
 
+# Controls
+
+
+def written(there: Stage, path: Path, text: str) -> None:
+    path.write_text(text)
+    os.utime(path, (there.clock.time(), there.clock.time()))
+
+
+def test_a_hit_in_memory_heeds_a_control_too(stage: Callable[..., Any], tmp_path: Path) -> None:
+    """Within the second after which it is looked at again; in between hits are answered on the shortest way."""
+    path = tmp_path / "mode"
+    there: Stage = stage(memory=10)
+    there.cache.mode = ModeFile(path, clock=there.clock)
+    there.set("k", 1)
+    assert (there.get("k"), there.cache._rules.peek("k") is not None) == (1, True)
+    written(there, path, "bypass")
+    seen = []
+    for _ in range(4):
+        there.clock.advance(0.5)
+        seen.append(there.get("k"))
+    written(there, path, "read_only")
+    for _ in range(2):
+        there.clock.advance(0.5)
+        seen.append(there.get("k"))
+    assert seen == [1, None, None, None, None, 1]
+    assert there.cache._rules.peek("k") is not None
+    there.clock.advance(1)
+    assert there.cache._rules.peek("k") is None  # whoever comes now is to look
+
+
+def test_a_control_whose_bypass_has_ended_lets_memory_answer_at_once(stage: Callable[..., Any], tmp_path: Path) -> None:
+    there: Stage = stage(memory=10)
+    there.set("k", 1)
+    written(there, tmp_path / "mode", "bypass for 3.5")
+    there.cache.mode = ModeFile(tmp_path / "mode", clock=there.clock)
+    assert (there.get("k"), there.cache.health()["mode_ends_in"]) == (None, 3.5)
+    there.clock.advance(3)
+    assert there.get("k") is None
+    there.clock.advance(0.5)
+    assert (there.get("k"), there.cache._rules.peek("k") is not None) == (1, True)
+    with there.cache.bypassed():
+        assert (there.get("k"), there.cache._rules.peek("k")) == (None, None)
+    assert there.get("k") == 1
+
+
+def test_caches_may_share_a_control(stage: Callable[..., Any], tmp_path: Path) -> None:
+    """What one of them finds holds for the others at once."""
+    there: Stage = stage(memory=10)
+    control = ModeFile(tmp_path / "mode", clock=there.clock)
+    other = there.another(mode=control)
+    there.cache.mode = control
+    there.set("k", 1)
+    assert (there.get("k"), there.run(other.get, "k")) == (1, 1)
+    written(there, tmp_path / "mode", "bypass")
+    there.clock.advance(1)
+    assert (there.get("k"), other._rules.peek("k"), there.run(other.get, "k")) == (None, None, None)
+
+
 # Who is told
 
 
@@ -330,6 +388,24 @@ def test_a_mode_that_comes_between_is_not_lost(stage: Callable[..., Any], monkey
     there.clock.advance(1)
     assert there.get("k") == 1
     assert rules.peek("k") is not None
+
+
+def test_a_bypass_that_ends_while_it_begins_leaves_nothing_behind(
+    stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: Stage = stage(memory=10)
+    there.set("k", 1)
+    rules: Any = there.cache._rules
+    aim = type(rules).aim
+
+    def slow(self: Any) -> None:
+        aim(self)
+        there.clock.advance(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(rules), "aim", slow)
+        there.cache.bypassed(1)
+    assert [there.get("k"), rules.peek("k") is not None] == [1, True]
 
 
 # The way back

@@ -189,18 +189,6 @@ def test_a_bypass_ends_by_itself_and_the_longest_of_them_is_the_last() -> None:
     assert switch.ends_in is None
 
 
-def test_what_a_mode_function_says_of_its_end_is_taken_if_it_is_a_time() -> None:
-    def never() -> Mode:
-        return Mode.BYPASS
-
-    switch, _ = switch_of(never)
-    for told, taken in ((12.5, 12.5), (FOREVER, None), ("soon", None), (None, None)):
-        never.ends_in = told  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
-        assert switch.ends_in == taken
-    switch.hold_locked(3.0)
-    assert switch.ends_in == 3.0
-
-
 def test_a_handle_lets_go_once() -> None:
     let_go: list[str] = []
     bypass = Bypass(lambda: let_go.append("!"))
