@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, NotFound
+from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, Mode, NotFound
 from resilient_cache.adapters.redis import AsyncRedisAdapter
 from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
+from resilient_cache.control import ModeFile
 from resilient_cache.events import Hook
 from resilient_cache.failover import AsyncFailover
 from resilient_cache.protocols import AsyncCacheAdapter
@@ -35,6 +36,7 @@ class ResilientRouter:
         memory: int = 10_000,
         second_url: str | None = None,
         journal: str | Path | None = None,
+        control: ModeFile | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         """Connects to nothing yet.
@@ -42,6 +44,7 @@ class ResilientRouter:
         `memory`: regions kept in process. Who keeps any hears from the other routers what they invalidate.
         `second_url`: a store of a second vendor, which stands in while the first is gone, and carries those messages.
         `journal`: a file of its own, which remembers what the store has not confirmed even if this process is killed.
+        `control`: a file by which the cache is switched while this process runs.
         """
         self.directory = directory
         store: AsyncCacheAdapter = AsyncRedisAdapter.from_url(cache_url)
@@ -56,6 +59,7 @@ class ResilientRouter:
             type=Region,
             memory=memory,
             hooks=hooks,
+            mode=control or Mode.ON,
             backplane=AsyncRedisBackplane.from_url(second_url or cache_url) if memory else None,
             journal=SqliteJournal(journal) if journal else None,
         )
