@@ -175,7 +175,7 @@ def test_a_bypass_goes_before_any_mode_and_ends_with_the_last_of_them() -> None:
 def test_a_bypass_ends_by_itself_and_the_longest_of_them_is_the_last() -> None:
     clocks = Clocks()
     switch = Switch(Mode.ON, Reporter("c", (), clocks.monotonic), clocks.monotonic)
-    assert switch.ends_in is None
+    assert (switch.mode(), switch.ends_in) == (Mode.ON, None)
     for lasting in (5.0, 9.0, 7.0):
         switch.hold_locked(lasting)
     assert switch.ends_in == 9.0
