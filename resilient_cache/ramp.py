@@ -28,8 +28,7 @@ class Ramp:
 
     def begin(self, now: float) -> None:
         """Start from the bottom, also where it is under way: what came back has gone again in between."""
-        if self._step is not None:
-            self._since = now
+        self._since = now
 
     def share(self, now: float) -> float:
         """The share of the keys that is admitted."""
@@ -40,5 +39,4 @@ class Ramp:
 
     def admits(self, key: str, now: float) -> bool:
         """Whether `key` is among that share. Not by `hash`, which each process salts anew."""
-        share = self.share(now)
-        return share == 1.0 or zlib.crc32(key.encode()) < share * HASHES
+        return zlib.crc32(key.encode()) < self.share(now) * HASHES

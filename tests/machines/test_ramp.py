@@ -35,6 +35,17 @@ def test_before_it_begins_and_without_a_step_everything_is_admitted() -> None:
         assert all(ramp.admits(key, 500.0) for key in FAMILIES[0][:50])
 
 
+def test_a_key_at_the_border_is_not_yet_below_it() -> None:
+    """One whose hash is 2**30, a quarter of all."""
+    ramp = begun()
+    assert [ramp.admits("host601-u6dE", 500.0 + since) for since in (0, 10, 20, 30)] == [False, False, False, True]
+
+
+def test_a_step_may_be_short() -> None:
+    ramp = begun(step=0.5)
+    assert [ramp.share(500.0 + since) for since in (0, 0.25, 0.5, 1.0, 1.5)] == [0.01, 0.01, 0.05, 0.25, 1.0]
+
+
 def test_it_begins_again_from_the_bottom() -> None:
     ramp = begun()
     assert ramp.share(525.0) == 0.25
