@@ -24,6 +24,7 @@ from .journal import Journal
 from .outcome import AfterOutage, Lookup
 from .policy import BreakerPolicy, CachePolicy, float_of
 from .protocols import Clock, Codec
+from .ramp import Ramp
 
 __all__ = ["build", "build_guard", "explain", "health", "stats"]
 
@@ -75,8 +76,9 @@ def build(
     journal = Journal(float_of(policy.inflight_max), lambda tries: timeout + pause(tries))
     local = Local(memory, policy, clock, guard.lock, journal if has_store else None)
     guard.on_fork = local.forked
-    guard.on_recovery = partial(local.recovered, trusted=policy.after_outage is AfterOutage.TRUST)
-    switch = Switch(mode, reporter)
+    ramp = Ramp(policy.ramp if policy.ramp is None else float_of(policy.ramp))
+    guard.on_recovery = partial(_recovered, local, ramp, clock.monotonic, policy.after_outage)
+    switch = Switch(mode, reporter, clock.monotonic)
     return Rules(
         policy=policy,
         codec=check_codec(codec) if codec is not None else codec_for(type),
@@ -87,6 +89,7 @@ def build(
         local=local,
         plane=Plane(guard, local, reporter, backoff(random, longest=SOON)) if has_peers else None,
         debts=Debts(journal, guard, local, reporter, switch),
+        ramp=ramp,
         has_store=has_store,
     )
 
@@ -114,6 +117,11 @@ def build_guard(
         random=random,
         shard=shard,
     )
+
+
+def _recovered(local: Local, ramp: Ramp, monotonic: Callable[[], float], after_outage: object) -> None:
+    local.recovered(trusted=after_outage is AfterOutage.TRUST)
+    ramp.begin(monotonic())
 
 
 def is_a(value: object, kind: type) -> bool:
@@ -157,7 +165,7 @@ def health(rules: Rules, adapter: object) -> dict[str, object]:
     local = rules.local
     return {
         "name": rules.name,
-        "mode": str(rules.switch.mode()),
+        **_mode(rules),
         "closed": rules.switch.closed,
         "circuits": rules.guard.health() if rules.has_store else {},
         **rules.debts.health(),
@@ -168,6 +176,15 @@ def health(rules: Rules, adapter: object) -> dict[str, object]:
         "memory_entries": len(local.memory),
         "fences": len(local.fences),
         **store_health(adapter, rules.reporter),
+    }
+
+
+def _mode(rules: Rules) -> dict[str, object]:
+    mode = rules.mode()
+    return {
+        "mode": str(mode),
+        "mode_ends_in": rules.switch.ends_in,
+        "admitted": rules.ramp.share(rules.monotonic()),
     }
 
 
@@ -195,7 +212,7 @@ def explain(rules: Rules, key: str, found: Lookup[Any]) -> dict[str, object]:
         "age": found.age,
         "fenced_before": fence / MICROS if fence else None,
         "in_memory": key in rules.local.memory.entries,
-        "mode": str(rules.switch.mode()),
+        **_mode(rules),
         "circuits": rules.guard.health() if rules.has_store else {},
         "policy": rules.policy.explain(),
     }

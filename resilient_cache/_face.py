@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 from . import _build
 from ._rules import Rules
-from ._switch import ModeSetting
+from ._switch import Bypass, ModeSetting
 from .breaker import Breaker
+from .entry import Duration
 from .outcome import Direction, Mode
 
 __all__ = ["Face"]
@@ -25,15 +25,19 @@ class Face:
     @property
     def mode(self) -> Mode:
         """The mode in force. Assign a `Mode`, or a function asked at every request; it holds from the next one on."""
-        return self._rules.switch.mode()
+        return self._rules.mode()
 
     @mode.setter
     def mode(self, mode: ModeSetting) -> None:
         self._rules.set_mode(mode)
 
-    def bypassed(self) -> AbstractContextManager[None]:
-        """Within the block, for every user of this cache, `Mode.BYPASS`. Blocks nest and overlap."""
-        return self._rules.bypass()
+    def bypassed(self, for_: Duration | None = None) -> Bypass:
+        """From this call on, for every user of this cache, `Mode.BYPASS`: until the `with` block ends, or `release()`.
+
+        `for_`: seconds after which it ends in any case, so that nobody has to think of it; nothing needs to run for
+        that. They nest and overlap; the last one out ends it. Raises `MisuseError` for less than a millisecond.
+        """
+        return self._rules.bypass(for_)
 
     @property
     def circuits(self) -> dict[Direction, Breaker]:

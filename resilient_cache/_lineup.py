@@ -163,7 +163,7 @@ def line_up(
                 reporter=reporter,
                 local=local,
                 journal=journal,
-                debts=Debts(journal, guard, local, reporter, Switch(Mode.ON, reporter)),
+                debts=Debts(journal, guard, local, reporter, Switch(Mode.ON, reporter, clock.monotonic)),
                 life=longest if first else life,
                 first=first,
             )

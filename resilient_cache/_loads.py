@@ -14,6 +14,7 @@ from .errors import LoadTimeout, NoSafeValue, NotFound
 from .flights import AGAIN, Flight
 from .outcome import Lookup, Reason, Source
 from .policy import CachePolicy, float_of
+from .ramp import Ramp
 
 __all__ = ["Loads"]
 
@@ -24,10 +25,17 @@ FOREVER: Final = float("inf")
 class Loads:
     """The loads of one cache."""
 
-    __slots__ = ("_guard", "_local", "_monotonic", "_policy", "_random", "_sealing")
+    __slots__ = ("_guard", "_local", "_monotonic", "_policy", "_ramp", "_random", "_sealing")
 
     def __init__(
-        self, policy: CachePolicy, guard: Guard, local: Local, sealing: Sealing, random: Callable[[], float]
+        self,
+        policy: CachePolicy,
+        guard: Guard,
+        local: Local,
+        sealing: Sealing,
+        random: Callable[[], float],
+        *,
+        ramp: Ramp,
     ) -> None:
         self._policy = policy
         self._guard = guard
@@ -35,6 +43,7 @@ class Loads:
         self._monotonic = guard.monotonic
         self._sealing = sealing
         self._random = random
+        self._ramp = ramp
 
     def begin(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
         """None to start the load now; else what to land instead of it."""
@@ -72,8 +81,17 @@ class Loads:
             self._local.keep(request.key, found, flight) if heard else not flight.detached
         ):
             return outcome, None
-        writes = request.gates.write and (request.answered or flight.forced)
+        writes = (request.answered or flight.forced) and self.may_write(request)
         return outcome, Draft(value, ttl, stale_for, tags) if writes else None
+
+    def may_write(self, request: Request) -> bool:
+        """Whether the store is to be given a value for the key: its mode and the way back from an outage let it."""
+        if not request.gates.write:
+            return False
+        if self._ramp.admits(request.key, self._monotonic()):
+            return True
+        self._guard.reporter.count("writes_held_back")
+        return False
 
     def failed(self, request: Request, flight: Flight[Any], error: BaseException) -> Failure:
         """The loader raised `error`: the flight's outcome."""

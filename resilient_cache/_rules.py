@@ -5,8 +5,7 @@ Both flows call these in the same order and only wait in between; nothing here w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, final
 
@@ -20,19 +19,20 @@ from ._reporting import Reporter
 from ._request import GATES, Candidate, Draft, Failure, Request
 from ._screening import Screening
 from ._sealing import UNMARKED, Sealing
-from ._switch import ModeSetting, Switch
-from .entry import LONGEST, MICROS, Entry, Slot, check_tag, make, seconds
+from ._switch import Switch
+from ._switching import Switching
+from .entry import LONGEST, MICROS, Entry, check_tag, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
 from .marks import NAMESPACE, tag_mark
 from .outcome import AfterOutage, Invalidation, Lookup, Mode, Reason, Source
 from .policy import CachePolicy, float_of
 from .protocols import Codec
+from .ramp import Ramp
 
 __all__ = ["Rules"]
 
 FOREVER: Final = float("inf")
-NOTHING: Final[dict[str, Slot[Any]]] = {}
 
 UNKNOWN: Final = {Reason.TIMEOUT, Reason.ERROR}
 """A write that ended so may have reached the store, or may yet."""
@@ -48,29 +48,21 @@ COUNTED: Final = {
 
 
 @final
-class Rules:
+class Rules(Switching):
     """The decisions of one cache, over the state that its parts keep."""
 
     __slots__ = (
-        "_gates",
         "debts",
-        "guard",
         "has_store",
         "hooks",
         "loads",
-        "local",
         "marking",
         "marks",
         "memory_hits",
-        "monotonic",
         "name",
-        "peek",
         "plane",
         "policy",
-        "reporter",
-        "screening",
         "sealing",
-        "switch",
     )
 
     def __init__(
@@ -84,6 +76,7 @@ class Rules:
         guard: Guard,
         local: Local,
         debts: Debts,
+        ramp: Ramp,
         plane: Plane | None = None,
         has_store: bool,
     ) -> None:
@@ -91,6 +84,8 @@ class Rules:
         self.policy = policy
         self.reporter = reporter
         self.switch = switch
+        self._seen = switch.known
+        self.ramp = ramp
         self.guard = guard
         self.local = local
         self.debts = debts
@@ -104,40 +99,8 @@ class Rules:
         self.screening = Screening(policy, reporter, local)
         self.sealing = Sealing(codec, policy, reporter, local)
         self.marking = Marking(reporter.name, policy, local, guard.timeout)
-        self.loads = Loads(policy, guard, local, self.sealing, random)
+        self.loads = Loads(policy, guard, local, self.sealing, random, ramp=ramp)
         self.aim()
-
-    def aim(self) -> None:
-        """Let hits in memory be answered at once, or not. Under the lock, with what it follows from."""
-        short = self.switch.steady and self.screening.own is None  # accept may change its mind: it is asked every time
-        self.peek = (self.local.memory.entries if short else NOTHING).get
-
-    @contextmanager
-    def bypass(self) -> Generator[None]:
-        """Count one bypass in and out."""
-        self._bypass(1)
-        try:
-            yield
-        finally:
-            self._bypass(-1)
-
-    def set_mode(self, mode: ModeSetting) -> None:
-        """Raises `MisuseError` for what is neither a mode nor a function."""
-        with self.guard.lock:
-            self.switch.set(mode)
-            self.aim()
-
-    def _bypass(self, step: int) -> None:
-        with self.guard.lock:
-            self.switch.bypasses += step
-            self.aim()
-
-    def close(self) -> bool:
-        """Let no more requests in; whether it was closed already."""
-        with self.guard.lock:
-            was, self.switch.closed = self.switch.closed, True
-            self.aim()
-        return was
 
     # A request begins and ends
 
@@ -156,7 +119,7 @@ class Rules:
             raise MisuseError(f"policy must be a CachePolicy or None, not {type(policy).__name__}")
         now = self.monotonic()
         until = FOREVER if deadline is None else now + _patience(deadline)
-        mode = self.switch.mode()
+        mode = self.mode()
         if not loads:  # nothing comes after the store, so its timeout is for all that is done with it
             until = min(until, now + self.guard.timeout)
         request = Request(checked, policy or self.policy, mode, self._gates[mode], since=now, until=until)
@@ -296,7 +259,7 @@ class Rules:
         stamp = request.stamp = self.local.stamps.next()
         tags, until = tuple(entry.tags), request.since + fresh
         self.local.replace(request.key, Candidate(entry.value, until, until + stale_for, stamp, tags, stamp))
-        return Draft(entry.value, fresh, stale_for, tags, placed=True) if request.gates.write else None
+        return Draft(entry.value, fresh, stale_for, tags, placed=True) if self.loads.may_write(request) else None
 
     def written(self, request: Request, answer: Answer | None) -> bool:
         """Whether the store holds the value now. If not and it was to replace another, that one is fenced."""

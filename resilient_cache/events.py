@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from .errors import FailureKind
-from .outcome import Direction, Invalidation, Operation, Reason, Source
+from .outcome import Direction, Invalidation, Mode, Operation, Reason, Source
 
 __all__ = [
     "BackplaneChanged",
@@ -22,6 +22,7 @@ __all__ = [
     "Hook",
     "Invalidated",
     "JournalFailed",
+    "ModeChanged",
     "NotStored",
     "Served",
     "Settled",
@@ -117,6 +118,15 @@ class JournalFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ModeChanged:
+    """The mode in force is another one: told by the switch itself, or by the first request that found it so."""
+
+    cache: str
+    before: Mode
+    after: Mode
+
+
+@dataclass(frozen=True, slots=True)
 class NotStored:
     """A value was not written: it cannot be encoded. The log says of which type, once per type."""
 
@@ -132,6 +142,7 @@ Event: TypeAlias = (
     | Settled
     | BackplaneChanged
     | JournalFailed
+    | ModeChanged
     | NotStored
 )
 

@@ -92,6 +92,8 @@ class CachePolicy:
     `accept(key, value)`: whether a value may be given for a key. Asked at every way out, also about a stale entry, a
     `negative` value and a default; what it refuses is a miss, and never kept. It must be quick and must not block. One
     that raises has refused. A cache's own holds for every call; that of a call's policy comes on top.
+    `ramp`: after an outage or a mode that did not write, the store is given 1, 5, 25, then all of 100 keys, by their
+    hash, each step so long. None: all at once.
     `after_outage`: what is made of entries that the store held before its circuit opened: `AfterOutage` or its value.
     """
 
@@ -111,6 +113,7 @@ class CachePolicy:
     inflight_max: Duration = 5.0
     after_outage: AfterOutage | str = AfterOutage.TRUST
     accept: Callable[[str, Any], bool] | None = None
+    ramp: Duration | None = None
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
@@ -124,6 +127,8 @@ class CachePolicy:
             _as_seconds(self, {"load_timeout": 0.001})
         if self.epoch_ttl is not None:
             _as_seconds(self, {"epoch_ttl": 0.001})
+        if self.ramp is not None:
+            _as_seconds(self, {"ramp": 0.001})
         if self.negative is not None and not callable(self.negative):
             raise MisuseError(f"negative must be a function of the value or None, not {self.negative!r}")
         _plain("accept", self.accept)

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.realtime
 
 ROOT = Path(__file__).parent.parent
 ACTS = [
-    "healthy", "killed", "back", "record down", "corrupted", "frozen", "thawed",
-    "slow", "swift", "moved", "old data", "cold start", "nothing",
+    "healthy", "killed", "back", "record down", "corrupted", "frozen", "rush",
+    "thawed", "slow", "swift", "bypassed", "moved", "old data", "cold start", "nothing",
 ]  # fmt: skip
 THREE = ["three", "told one", "old disk", "told again", "kill -9", "its journal"]  # acts of three processes
 
@@ -107,6 +107,17 @@ def test_a_router_that_was_killed_makes_good_what_it_owed_before_it_answers(seen
     assert min(first[2:]) > 0  # before its first answer
 
 
+def test_a_rush_of_strangers_is_answered_while_the_store_is_frozen(seen: Any) -> None:
+    assert (seen["rush"]["hosts"], seen["rush"]["failed"], seen["rush"]["wrong"]) == (1_000, 0, 0)
+    assert seen["rush"]["peak"] > 0
+
+
+def test_a_bypass_by_the_control_file_is_obeyed_while_traffic_goes_on_and_ended(seen: Any) -> None:
+    assert seen["bypassed"]["cached"] == 0
+    assert seen["bypassed"]["loads"] > 0
+    assert seen["bypassed"]["hits_after"] > 0
+
+
 def test_caching_is_back_after_every_outage(seen: Any) -> None:
     for act in ("back", "thawed", "swift"):
         assert seen["rows"][act]["resilient"]["sources"].get("store", 0) > 0, act
@@ -148,7 +159,7 @@ def test_a_store_of_ones_own_is_not_killed(others: dict[str, tuple[int, str, Any
     code, said, report = others["own"]
     assert code == 0, said
     assert "skipped" in said
-    assert report["skipped"] == ["killed", "back", "frozen", "thawed", *THREE]
+    assert report["skipped"] == ["killed", "back", "frozen", "rush", "thawed", *THREE]
     assert "killed" not in report["rows"]
     assert report["moved"] == []
 

@@ -38,6 +38,7 @@ from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane, RedisBackplane
 from resilient_cache.adapters.redis_cluster import AsyncRedisClusterAdapter, RedisClusterAdapter
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
+from resilient_cache.control import ModeEnv, ModeFile
 from resilient_cache.events import CircuitState
 from resilient_cache.failover import AsyncFailover, Failover
 from resilient_cache.metrics import LoggingHook
@@ -117,6 +118,8 @@ def arguments(function: Callable[..., Any]) -> dict[str, str]:
         ("RedisAdapter.from_sentinel", [RedisAdapter.from_sentinel, AsyncRedisAdapter.from_sentinel]),
         ("RedisClusterAdapter", [RedisClusterAdapter, AsyncRedisClusterAdapter]),
         ("RedisClusterAdapter.from_url", [RedisClusterAdapter.from_url, AsyncRedisClusterAdapter.from_url]),
+        ("ModeFile", [ModeFile]),
+        ("ModeEnv", [ModeEnv]),
         ("LoggingHook", [LoggingHook]),
     ],
 )

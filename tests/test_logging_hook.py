@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import Entry, FailureKind, Reason, ResilientCache, Source
-from resilient_cache.events import CircuitChanged, CircuitState, EntryRefused, Invalidated, Served, StoreCalled
+from resilient_cache import Entry, FailureKind, Mode, Reason, ResilientCache, Source
+from resilient_cache.events import (
+    CircuitChanged,
+    CircuitState,
+    EntryRefused,
+    Invalidated,
+    ModeChanged,
+    Served,
+    StoreCalled,
+)
 from resilient_cache.metrics import LoggingHook
 from resilient_cache.outcome import Direction, Invalidation, Operation
 
@@ -21,6 +29,14 @@ def test_a_transition_is_a_line_at_once(caplog: pytest.LogCaptureFixture) -> Non
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING", "cache regions: read circuit closed -> open, next probe in 0.8 s"),
         ("INFO", "cache regions: read circuit half_open -> closed"),
+    ]
+
+
+def test_another_mode_is_a_line_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="resilient_cache.events"):
+        LoggingHook()(ModeChanged("regions", Mode.ON, Mode.BYPASS))
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "cache regions: mode on -> bypass")
     ]
 
 

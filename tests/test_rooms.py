@@ -20,10 +20,12 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     )
-    | frozenset({"marks"}),
+    | frozenset({"marks", "ramp"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors"}),
+    | frozenset(
+        {"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors", "_switching", "control"}
+    ),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from resilient_cache import BreakerPolicy, CachePolicy
+from resilient_cache.control import ModeFile
 from resilient_cache.events import Hook
 from resilient_cache.testing import ChaosProxy
 
@@ -41,12 +43,14 @@ async def staged(
     *,
     hook: Hook,
     zero: float,
+    strangers: Mapping[str, str],
     url: str | None = None,
     planted: bool = False,
 ) -> AsyncGenerator[Stage]:
     """Everything up and running; all of it, child processes included, is gone after the block.
 
-    `tenants`: those that are asked for, busiest first. `zero`: the moment on the loop's clock that samples count from.
+    `tenants`: those that are asked for, busiest first. `strangers`: hosts of the rush, with their regions.
+    `zero`: the moment on the loop's clock that samples count from.
     """
     async with AsyncExitStack() as exits:
         server = None if url else exits.enter_context(Valkey())
@@ -55,7 +59,8 @@ async def staged(
         damage = Damage(direct, KEYS)
         exits.push_async_callback(damage.aclose)
         upstreams = {region: await exits.enter_async_context(serving(region_app(region))) for region in REGIONS}
-        builders = _builders(settings, through, hook)
+        control, glance = record.with_name("cache.mode"), 0.05 if settings.fast else 0.25
+        builders = _builders(settings, through, hook, partial(ModeFile, control, every=glance))
         if planted:
             builders["resilient"] = builders["naive"]
         contenders = tuple(
@@ -65,7 +70,19 @@ async def staged(
         for contender in contenders:
             await contender.start(upstreams)
         pause = 0.1 if settings.fast else 0.4
-        yield Stage(contenders, upstreams, wire, damage, server, tuple(tenants[:MOVERS]), pause)
+        yield Stage(
+            contenders,
+            upstreams,
+            wire,
+            damage,
+            server,
+            movers=tuple(tenants[:MOVERS]),
+            others=tuple(tenants[MOVERS : MOVERS + 3]),
+            strangers=strangers,
+            pause=pause,
+            control=control,
+            glance=glance,
+        )
 
 
 @asynccontextmanager
@@ -128,7 +145,9 @@ def _wired(exits: AsyncExitStack, url: str) -> tuple[ChaosProxy, str]:
     return wire, parts._replace(netloc=f"{login}127.0.0.1:{wire.port}").geturl()
 
 
-def _builders(settings: Settings, url: str, hook: Hook) -> dict[str, Callable[[Directory], Router]]:
+def _builders(
+    settings: Settings, url: str, hook: Hook, control: Callable[[], ModeFile]
+) -> dict[str, Callable[[Directory], Router]]:
     policy = CachePolicy(ttl=settings.ttl, stale_for=300, timeout=settings.timeout)
     breaker = BreakerPolicy(hold=settings.hold, max_hold=2 * settings.hold)  # a minute here stands for an hour
 
@@ -136,7 +155,9 @@ def _builders(settings: Settings, url: str, hook: Hook) -> dict[str, Callable[[D
         return NaiveRouter(directory, url, ttl=settings.ttl, timeout=settings.naive_timeout)
 
     def resilient(directory: Directory) -> Router:
-        return ResilientRouter(directory, url, policy=policy, breaker=breaker, memory=0, hooks=[hook])
+        return ResilientRouter(
+            directory, url, policy=policy, breaker=breaker, memory=0, control=control(), hooks=[hook]
+        )
 
     return {"naive": naive, "resilient": resilient}
 

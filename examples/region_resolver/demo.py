@@ -17,14 +17,15 @@ from resilient_cache.events import CircuitChanged, CircuitState, Event
 from resilient_cache.outcome import Direction
 
 from .build import fleet, staged
-from .directory import Tenant, seeded
+from .directory import Tenant, crowded, seeded
 from .moved import moved
 from .phases import FLEET_PHASES, PHASES, Phase
-from .report import Report, Row, Settings, percentile_ms, row, timeline
+from .report import Report, Row, Settings, percentile_ms, row, seen_bypassed, timeline
 from .traffic import Ask, Crowd, Lane, Sample, play
 
 __all__ = ["Watcher", "run"]
 
+STRANGERS: Final = 5_000  # hosts of the rush, and a fifth of that in a fast run
 COLD: Final = 6  # tenants kept back for the act in which nobody has been asked for before
 
 
@@ -77,13 +78,18 @@ async def run(settings: Settings, watcher: Watcher, *, url: str | None = None, p
         record, again = Path(folder) / "record.sqlite", Path(folder) / "again.sqlite"
         tenants = seeded(record, settings.seed, settings.tenants + COLD)
         cold, known = tenants[:COLD], tenants[COLD:]
+        strangers = crowded(record, cold, STRANGERS // 5 if settings.fast else STRANGERS)
         async with AsyncExitStack() as exits:
             same = seeded(again, settings.seed, settings.tenants)
             several = fleet(settings, again, same, zero=zero, planted=planted)
             three = await exits.enter_async_context(several) if later else None
-            async with staged(settings, record, known, hook=log, zero=zero, url=url, planted=planted) as stage:
+            staging = staged(
+                settings, record, known, hook=log, zero=zero, strangers=strangers, url=url, planted=planted
+            )
+            async with staging as stage:
                 samples = await director.play(stage, phases, known, cold)
-                report.refused_moves = stage.refused_moves
+                report.refused_moves, report.rush = stage.refused_moves, stage.rushed
+                report.bypassed = seen_bypassed(stage.bypassed, samples["resilient"], zero)
             if three:
                 more = await director.play(three, later, same, ())
                 report.moved = moved(chain.from_iterable(three.moves), more, zero)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from resilient_cache import NotFound
 
 from .hosts import canonical_host
 
-__all__ = ["REGIONS", "Directory", "DirectoryDown", "Region", "Tenant", "seeded"]
+__all__ = ["REGIONS", "Directory", "DirectoryDown", "Region", "Tenant", "crowded", "seeded"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -62,14 +62,21 @@ class Directory:
         self.delay = delay
         self.down = False
         self.lookups = 0
+        self.asking = 0  # questions that are under way
+        self.peak = 0  # and the most there ever were
         self._connection = sqlite3.connect(path, check_same_thread=False)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory")
 
     async def lookup(self, host: str) -> Region:
         """The home region of `host`. Raises `NotFound` for a host nobody owns, `DirectoryDown` when off."""
         self.lookups += 1
-        await self._reachable()
-        row = await self._run(self._find, host)
+        self.asking += 1
+        self.peak = max(self.peak, self.asking)
+        try:
+            await self._reachable()
+            row = await self._run(self._find, host)
+        finally:
+            self.asking -= 1
         if row is None:
             raise NotFound(host)
         return row
@@ -115,6 +122,19 @@ def seeded(path: Path, seed: int, count: int) -> list[Tenant]:
         connection.executemany("insert into host values (?, ?)", [(h, t.name) for t in tenants for h in t.hosts])
     connection.close()
     return tenants
+
+
+def crowded(path: Path, tenants: Sequence[Tenant], count: int) -> dict[str, str]:
+    """Give `count` more hosts to `tenants` in turn; region by host."""
+    owners = {
+        f"www{number}.{tenants[number % len(tenants)].hosts[0]}": number % len(tenants) for number in range(count)
+    }
+    connection = sqlite3.connect(path)
+    with connection:
+        rows = [(host, tenants[place].name) for host, place in owners.items()]
+        connection.executemany("insert into host values (?, ?)", rows)
+    connection.close()
+    return {host: tenants[place].region for host, place in owners.items()}
 
 
 def _hosts(tenant: str) -> tuple[str, ...]:

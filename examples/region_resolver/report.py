@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from .moved import BOUND, TWO, Moved
 from .phases import FLEET_PHASES, Phase
+from .rush import LIMIT, Rush
+from .stage import Bypassed
 from .traffic import Sample
 
-__all__ = ["Check", "Report", "Row", "Settings", "percentile_ms", "row", "timeline"]
+__all__ = ["Check", "Report", "Row", "Settings", "percentile_ms", "row", "seen_bypassed", "timeline"]
 
 OPENING: Final = 0.050  # s a request may take on top of timeout and record before the circuit is open
 OPENED: Final = 0.020  # s on top of the record once it is
@@ -47,6 +49,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Bypass:
+    """Answers of the resilient router: to requests that began and ended under BYPASS, and by the store after it."""
+
+    loads: int
+    cached: int
+    hits_after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A promise and what became of it. `fatal`: the demo fails with it."""
 
@@ -64,6 +75,8 @@ class Report:
     acts: list[dict[str, str | float]] = field(default_factory=list[dict[str, str | float]])
     rows: dict[str, dict[str, Row]] = field(default_factory=dict[str, dict[str, Row]])
     moved: list[Moved] = field(default_factory=list[Moved])
+    rush: Rush | None = None
+    bypassed: Bypass | None = None
     skipped: list[str] = field(default_factory=list[str])
     refused_moves: dict[str, int] = field(default_factory=dict[str, int])
     checks: list[Check] = field(default_factory=list[Check])
@@ -85,6 +98,7 @@ class Report:
     ) -> None:
         """Fill in `checks`. `opened`: when the read circuit opened in the frozen act, seconds since the beginning."""
         self.checks = [*self._deciding(phases, samples["resilient"]), *self._latency(samples["resilient"], opened)]
+        self.checks += [*_rush(self.rush), *_bypass(self.bypassed)]
         self.checks += [*map(_told, self.moved), *map(_others, self.moved)]
         self.checks += [_heir(move) for move in self.moved if move.first is not None]
         self.checks += _hits([move for move in self.moved if move.router == TWO])
@@ -132,6 +146,34 @@ class Report:
         wrong = [name for name, rows in self.rows.items() if rows["naive"].wrong]
         seen = f"5xx while {', '.join(failed) or '-'}; wrong region while {', '.join(wrong) or '-'}"
         return Check("naive fails where it must, so the faults are real", seen, bool(failed and wrong), fatal=False)
+
+
+def _rush(rush: Rush | None) -> Iterable[Check]:
+    if rush is None:
+        return
+    what = f"resilient, {rush.hosts} hosts more at once, frozen, record slow"
+    seen, kept = f"{rush.failed} and {rush.wrong}", not rush.failed + rush.wrong
+    yield Check(f"{what}: no 5xx, no wrong region", seen, kept, fatal=True)
+    yield Check(f"{what}: at most {LIMIT} questions at once", str(rush.peak), rush.peak <= LIMIT, fatal=False)
+
+
+def _bypass(bypass: Bypass | None) -> Iterable[Check]:
+    if bypass is None:
+        return
+    seen = f"{bypass.cached}, and {bypass.loads} by the record"
+    yield Check("resilient, BYPASS by a file: no answer by the cache", seen, not bypass.cached, fatal=True)
+    yield Check("resilient, after it: the store answers", str(bypass.hits_after), bypass.hits_after > 0, fatal=False)
+
+
+def seen_bypassed(bypassed: Bypassed | None, samples: Sequence[Sample], zero: float) -> Bypass | None:
+    """What became of the requests around a bypass. `zero`: the moment that samples count from, as for `staged`."""
+    if bypassed is None:
+        return None
+    since, until, over = (moment - zero for moment in (bypassed.since, bypassed.until, bypassed.over))
+    under = [sample.source for sample in samples if since <= sample.due and sample.due + sample.latency < until]
+    loads = under.count("loader")
+    told = len([source for source in under if source])
+    return Bypass(loads, told - loads, sum(sample.source == "store" for sample in samples if sample.due >= over))
 
 
 def _told(move: Moved) -> Check:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, NoSafeValue, NotFound
+from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, Mode, NoSafeValue, NotFound
 from resilient_cache.adapters.redis import AsyncRedisAdapter
 from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
+from resilient_cache.control import ModeFile
 from resilient_cache.events import Hook
 from resilient_cache.failover import AsyncFailover
 from resilient_cache.protocols import AsyncCacheAdapter
@@ -37,6 +38,7 @@ class ResilientRouter:
         second_url: str | None = None,
         journal: str | Path | None = None,
         regions: Collection[str] = REGIONS,
+        control: ModeFile | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         """Connects to nothing yet.
@@ -45,6 +47,7 @@ class ResilientRouter:
         `second_url`: a store of a second vendor, which stands in while the first is gone, and carries those messages.
         `regions`: those that there are; whatever cache or record say, nobody is sent anywhere else.
         `journal`: a file of its own, which remembers what the store has not confirmed even if this process is killed.
+        `control`: a file by which the cache is switched while this process runs.
         """
 
         def exists(host: str, region: Region) -> bool:
@@ -63,6 +66,7 @@ class ResilientRouter:
             type=Region,
             memory=memory,
             hooks=hooks,
+            mode=control or Mode.ON,
             backplane=AsyncRedisBackplane.from_url(second_url or cache_url) if memory else None,
             journal=SqliteJournal(journal) if journal else None,
         )

@@ -6,17 +6,32 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 from resilient_cache.testing import ChaosProxy, WireFault
 
 from .damage import Damage
 from .directory import REGIONS, Directory, Tenant
+from .resilient import ResilientRouter
+from .rush import Rush, rush
 from .store import Valkey
 from .traffic import Lane
 from .upstreams import serving
 from .web import Router, router_app
 
-__all__ = ["Contender", "Stage"]
+__all__ = ["Bypassed", "Contender", "Stage"]
+
+SLOW: Final = 0.05  # s that a question to the slow record takes
+
+
+@dataclass(frozen=True, slots=True)
+class Bypassed:
+    """On the loop's clock: from when on a bypass was certainly in force, until when, and when it certainly was over."""
+
+    since: float
+    until: float
+    over: float
 
 
 @dataclass(slots=True)
@@ -27,6 +42,7 @@ class Contender:
     directory: Directory
     build: Callable[[Directory], Router]
     running: AsyncExitStack = field(default_factory=AsyncExitStack)
+    router: Router | None = None
 
     @property
     def loads(self) -> int:
@@ -36,7 +52,8 @@ class Contender:
     async def start(self, upstreams: Mapping[str, str]) -> None:
         """Serve a new router, after the one before has ended."""
         await self.running.aclose()
-        app = router_app(self.build(self.directory), upstreams)
+        self.router = self.build(self.directory)
+        app = router_app(self.router, upstreams)
         await self.lane.aim(await self.running.enter_async_context(serving(app)))
 
     async def aclose(self) -> None:
@@ -55,8 +72,15 @@ class Stage:
     damage: Damage
     server: Valkey | None
     movers: tuple[Tenant, ...]
+    others: tuple[Tenant, ...]
+    strangers: Mapping[str, str]
     pause: float
+    control: Path
+    glance: float
+    usual: float = 0.0
     playing: bool = False
+    rushed: Rush | None = None
+    bypassed: Bypassed | None = None
     refused_moves: dict[str, int] = field(default_factory=dict[str, int])
 
     async def nothing(self) -> None:
@@ -79,6 +103,7 @@ class Stage:
 
     async def thaw(self) -> None:
         """It goes on."""
+        self._slow_record(self.usual)
         if self.server:
             self.server.thaw()
 
@@ -113,7 +138,39 @@ class Stage:
     async def move(self) -> None:
         """The busiest tenants move to another region; each router is told. The record is the same for both."""
         await asyncio.sleep(self.pause)
-        for tenant in self.movers:
+        await self._move(self.movers)
+
+    async def slow_record(self) -> None:
+        """Each question to the record takes a while."""
+        self.usual = self.contenders[0].directory.delay
+        self._slow_record(SLOW)
+
+    async def rush(self) -> None:
+        """Strangers, each once, as many as there are; the naive router would run out of sockets."""
+        for contender in self.contenders:
+            if isinstance(contender.router, ResilientRouter):
+                self.rushed = await rush(contender.router, contender.directory, self.strangers)
+
+    async def bypass(self) -> None:
+        """Somebody writes `bypass` into the control file, tenants move meanwhile, and the file is taken away again."""
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(self.pause)
+        self.control.write_text("bypass for 1h  # should anybody forget it\n", "utf-8")
+        await asyncio.sleep(2 * self.glance)
+        since = clock()
+        await self._move(self.others)
+        await asyncio.sleep(self.pause)
+        until = clock()
+        self.control.unlink()
+        await asyncio.sleep(2 * self.glance)
+        self.bypassed = Bypassed(since, until, clock())
+
+    def _slow_record(self, delay: float) -> None:
+        for contender in self.contenders:
+            contender.directory.delay = delay
+
+    async def _move(self, tenants: tuple[Tenant, ...]) -> None:
+        for tenant in tenants:
             region = REGIONS[1 - REGIONS.index(tenant.region)]
             for contender in self.contenders:
                 contender.lane.truth.moving(tenant, region)

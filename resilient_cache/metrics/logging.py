@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Final, final
 
 from ..entry import Duration, seconds
-from ..events import CircuitChanged, CircuitState, EntryRefused, Event, Served, StoreCalled
+from ..events import CircuitChanged, CircuitState, EntryRefused, Event, ModeChanged, Served, StoreCalled
 from ..outcome import Source
 
 __all__ = ["LoggingHook"]
@@ -20,10 +20,11 @@ OPENED: Final = (CircuitState.OPEN, CircuitState.FORCED_OPEN)
 
 @final
 class LoggingHook:
-    """One line per change of a circuit, and at most every `interval` seconds a summary per cache. Never a key or value.
+    """One line per change of a circuit or of the mode, and at most every `interval` seconds a summary per cache.
 
-    `logger`: by default "resilient_cache.events". An opened circuit is a WARNING, everything else INFO; a summary is
-    written with the event that finds it due, so a cache that nobody uses says nothing.
+    Never a key or value. `logger`: by default "resilient_cache.events". An opened circuit and another mode are a
+    WARNING, everything else INFO; a summary is written with the event that finds it due, so a cache that nobody uses
+    says nothing.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class LoggingHook:
         """Take note of `event`."""
         if isinstance(event, CircuitChanged):
             self._transition(event)
+        elif isinstance(event, ModeChanged):
+            self._logger.warning("cache %s: mode %s -> %s", event.cache, event.before, event.after)
         else:
             self._count(event)
 

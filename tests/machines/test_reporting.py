@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from resilient_cache._reporting import Reporter, Seldom
-from resilient_cache._switch import Switch
+from resilient_cache._switch import FOREVER, Bypass, Switch
 from resilient_cache.deadline import CURRENT, remaining
 from resilient_cache.errors import MisuseError
 from resilient_cache.events import Event, Served
@@ -106,7 +106,7 @@ def test_hooks_that_are_no_list_are_misuse(hooks: Any) -> None:
 
 def switch_of(setting: Any = Mode.ON) -> tuple[Switch, Reporter]:
     reporter = Reporter("c", (), Clocks().monotonic)
-    return Switch(setting, reporter), reporter
+    return Switch(setting, reporter, Clocks().monotonic), reporter
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -162,21 +162,54 @@ def test_a_function_that_never_answers_leaves_it_on_and_what_is_no_exception_pas
 
 def test_a_bypass_goes_before_any_mode_and_ends_with_the_last_of_them() -> None:
     switch, _ = switch_of(Mode.FROZEN)
-    switch.bypasses = 2
+    first, second = switch.hold_locked(FOREVER), switch.hold_locked(FOREVER)
     assert switch.mode() is Mode.BYPASS
-    switch.bypasses = 1
+    switch.release_locked(first)
     assert switch.mode() is Mode.BYPASS
-    switch.bypasses = 0
+    switch.release_locked(first)
+    assert switch.mode() is Mode.BYPASS
+    switch.release_locked(second)
     assert switch.mode() is Mode.FROZEN
+
+
+def test_a_bypass_ends_by_itself_and_the_longest_of_them_is_the_last() -> None:
+    clocks = Clocks()
+    switch = Switch(Mode.ON, Reporter("c", (), clocks.monotonic), clocks.monotonic)
+    assert (switch.mode(), switch.ends_in) == (Mode.ON, None)
+    for lasting in (5.0, 9.0, 7.0):
+        switch.hold_locked(lasting)
+    assert switch.ends_in == 9.0
+    clocks.steady += 8.75
+    seen: list[Any] = [switch.mode(), switch.ends_in, switch.steady]
+    clocks.steady += 0.25
+    seen += [switch.mode(), switch.ends_in, switch.steady]
+    assert seen == [Mode.BYPASS, 0.25, False, Mode.ON, None, True]
+    handle = switch.hold_locked(1.0)
+    assert list(switch._bypasses) == [handle]  # nobody releases what has ended by itself: it is forgotten
+    switch.hold_locked(FOREVER)
+    assert switch.ends_in is None
+
+
+def test_a_handle_lets_go_once() -> None:
+    let_go: list[str] = []
+    bypass = Bypass(lambda: let_go.append("!"))
+    with bypass as handle:
+        assert (handle, let_go) == (bypass, [])
+    bypass.release()
+    assert let_go == ["!"]
+    with pytest.raises(MisuseError, match=r"was released: call bypassed\(\) again"):
+        bypass.__enter__()
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_memory_may_answer_at_once_in_a_steady_mode_only(mode: Mode) -> None:
     switch, _ = switch_of(mode)
     assert switch.steady is (mode is not Mode.BYPASS)
-    switch.bypasses = 1
+    handle = switch.hold_locked(FOREVER)
     assert not switch.steady
-    switch.bypasses, switch.closed = 0, True
+    switch.release_locked(handle)
+    assert switch.steady is (mode is not Mode.BYPASS)
+    switch.closed = True
     assert not switch.steady
     assert not switch_of(lambda: mode)[0].steady
 

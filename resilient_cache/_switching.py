@@ -1,0 +1,95 @@
+"""What follows when the mode changes: who may answer at once, what the store is given, and who is told.
+
+Nothing here waits for a mode to end: the first request that comes after it finds the mode changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from ._guard import Guard
+from ._local import Local
+from ._reporting import Reporter
+from ._request import Gates
+from ._screening import Screening
+from ._switch import Bypass, ModeSetting, Switch
+from .entry import Slot, seconds
+from .events import ModeChanged
+from .outcome import Mode
+from .ramp import Ramp
+
+__all__ = ["Switching"]
+
+FOREVER: Final = float("inf")
+NOTHING: Final[dict[str, Slot[Any]]] = {}
+
+
+class Switching:
+    """The part of the decisions that is about modes."""
+
+    __slots__ = ("_gates", "_seen", "guard", "local", "monotonic", "peek", "ramp", "reporter", "screening", "switch")
+
+    guard: Guard
+    local: Local
+    monotonic: Callable[[], float]
+    ramp: Ramp
+    reporter: Reporter
+    screening: Screening
+    switch: Switch
+    _gates: Mapping[Mode, Gates]
+    _seen: Mode
+
+    def aim(self) -> None:
+        """Let hits in memory be answered at once, or not. Under the lock, with what it follows from."""
+        short = self.switch.steady and self.screening.own is None  # accept may change its mind: it is asked every time
+        peek = (self.local.memory.entries if short else NOTHING).get
+        self.peek = peek if self.switch.watched is None else self.switch.watched.ahead_of(peek)
+
+    def mode(self) -> Mode:
+        """The mode in force now."""
+        mode = self.switch.mode()
+        if mode is not self._seen:
+            self._changed(mode)
+        return mode
+
+    def set_mode(self, mode: ModeSetting) -> None:
+        """Raises `MisuseError` for what is neither a mode nor a function."""
+        with self.guard.lock:
+            self.switch.set(mode)
+            self.aim()
+        self.mode()
+
+    def bypass(self, for_: object = None) -> Bypass:
+        """Begin one bypass. Raises `MisuseError` for a duration that is none."""
+        lasting = FOREVER if for_ is None else seconds("for_", for_, least=0.001)
+        with self.guard.lock:
+            handle = self.switch.hold_locked(lasting)
+            self.aim()
+        self._changed(Mode.BYPASS)
+        return Bypass(partial(self._release, handle))
+
+    def close(self) -> bool:
+        """Let no more requests in; whether it was closed already."""
+        with self.guard.lock:
+            was, self.switch.closed = self.switch.closed, True
+            self.aim()
+        return was
+
+    def _release(self, handle: object) -> None:
+        with self.guard.lock:
+            self.switch.release_locked(handle)
+            self.aim()
+        self.mode()
+
+    def _changed(self, mode: Mode) -> None:
+        with self.guard.lock:
+            if self.switch.bypassed:  # begun since `mode` was asked for: whoever comes after its end must see a change
+                mode = Mode.BYPASS
+            before, self._seen = self._seen, mode
+            self.aim()
+            if self._gates[mode].write and not self._gates[before].write:
+                self.ramp.begin(self.monotonic())
+        if before is not mode:
+            self.reporter.tell(ModeChanged(self.reporter.name, before, mode))
