@@ -38,8 +38,8 @@ PHASES: Final[tuple[Phase[Stage], ...]] = (
     Phase(
         "rush",
         "still frozen, record slow; thousands of hosts more",
-        5,
-        1,
+        6,
+        1.2,
         Stage.slow_record,
         Stage.rush,
         own_server=True,

@@ -15,7 +15,7 @@ from .web import Router
 __all__ = ["BURST", "BURSTS_EVERY", "LIMIT", "Rush", "rush"]
 
 BURST: Final = 250
-BURSTS_EVERY: Final = 0.25  # s
+BURSTS_EVERY: Final = 0.3  # s
 LIMIT: Final = 64  # questions to the record at once that a router may have by default
 
 
