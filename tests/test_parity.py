@@ -88,7 +88,7 @@ def twins(name: str) -> tuple[str, str]:
 
 @pytest.fixture
 def flows() -> tuple[str, str]:
-    return twins("")
+    return twins("_flow")
 
 
 @pytest.mark.parametrize("name", ["", "_flow", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover"])
