@@ -15,7 +15,7 @@ from typing import Any, Final, final
 
 from ._request import Failure, Request
 from ._rules import Rules
-from .outcome import Lookup, Mistake, Reason
+from .outcome import Lookup, Mistake
 from .policy import float_of
 
 __all__ = ["Mistakes"]
@@ -84,7 +84,7 @@ class Mistakes:
     def _is_unknown(self, request: Request) -> bool:
         if not request.gates.memory:
             return True
-        return self._rules.has_store and (not request.answered or request.reason is Reason.UNMARKED)
+        return self._rules.has_store and not request.answered
 
     def _may_heed_locked(self, key: str) -> bool:
         now = self._rules.monotonic()

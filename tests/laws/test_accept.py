@@ -28,6 +28,7 @@ from resilient_cache import (
 from resilient_cache.events import EntryRefused, Event, Served
 from resilient_cache.testing import Fault, FaultKind
 
+from ..virtual import pass_time
 from .scenario import FAULTS
 from .stage import POLICY, Stage
 
@@ -293,7 +294,7 @@ def test_nor_do_tasks_that_come_between_each_other(
 
     async def move(op: str, outcome: Any, seconds: float, mind: frozenset[str], strict: bool) -> None:
         async def loader(key: str) -> Any:
-            await asyncio.sleep(seconds)
+            await pass_time(seconds)
             if isinstance(outcome, BaseException):
                 raise outcome
             return outcome
@@ -312,7 +313,7 @@ def test_nor_do_tasks_that_come_between_each_other(
 
     async def run(script: list[Any]) -> None:
         for pause, op, (outcome, seconds), mind, strict in script:
-            await asyncio.sleep(pause)
+            await pass_time(pause)
             with contextlib.suppress(NoSafeValue, NotFound, OSError, LoadTimeout):
                 await move(op, outcome, seconds, mind, strict)
 
@@ -673,6 +674,28 @@ def test_the_guard_is_given_the_key_and_the_value(stage: Make) -> None:
     there.load("k", Entry("a", ttl=5))
     there.set("k", Entry("b", ttl=5))
     assert set(mind.asked) == {("k", "a"), ("k", "b")}
+
+
+def test_one_function_is_asked_once(stage: Make) -> None:
+    """Also where the call's policy was made from the cache's, as that of a cached function with a `ttl` is."""
+    there, mind = guarded(stage, memory=10)
+    there.set("k", "a")
+    counts = []
+    for policy in (None, replace(GUARDED, ttl=5, accept=mind)):
+        mind.asked.clear()
+        there.load("k", "b", policy=policy)
+        counts.append(len(mind.asked))
+    assert counts == [1, 1]
+
+
+def test_what_could_only_stand_in_is_dropped_as_well(stage: Make) -> None:
+    """What is refused is not kept for another day."""
+    there, mind = guarded(stage, memory=10)
+    there.set("k", "a")
+    there.clock.advance(11)
+    mind.forbid("a")
+    assert not there.lookup("k")
+    assert there.cache.health()["memory_entries"] == 0
 
 
 def test_without_a_guard_the_shortest_way_is_open(stage: Make) -> None:

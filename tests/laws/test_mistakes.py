@@ -153,6 +153,17 @@ def test_memory_alone_forgets_too(stage: Make) -> None:
     assert there.get("k") is None
 
 
+@pytest.mark.parametrize(("seen", "mistake"), [("old", Mistake.CONFIRMED), ("other", Mistake.OTHER)])
+def test_what_can_only_stand_in_for_want_of_a_mark_is_compared(stage: Make, seen: str, mistake: Mistake) -> None:
+    """The store does not say whether everything has been invalidated since, but it does say what it has."""
+    there = stage(policy=replace(POLICY, epoch_ttl=4))
+    there.load("k", "first")  # makes the mark
+    there.set("k", "old")
+    there.clock.advance(5)
+    there.plan.then("get", None, Fault(FaultKind.RAISE), Fault(FaultKind.RAISE))
+    assert there.report_mistake("k", seen) is mistake
+
+
 # How often
 
 
