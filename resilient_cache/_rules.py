@@ -20,6 +20,7 @@ from ._reporting import Reporter
 from ._request import GATES, Candidate, Draft, Failure, Request
 from ._sealing import UNMARKED, Sealing
 from ._switch import ModeSetting, Switch
+from .backoff import backoff
 from .entry import LONGEST, MICROS, Entry, Slot, check_tag, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
@@ -63,6 +64,7 @@ class Rules:
         "memory_hits",
         "monotonic",
         "name",
+        "pause",
         "peek",
         "plane",
         "policy",
@@ -99,7 +101,8 @@ class Rules:
         self.marks = local.memory.marks
         self._gates = GATES if has_store else {m: g._replace(read=False, write=False) for m, g in GATES.items()}
         self.has_store = has_store
-        self.sealing = Sealing(codec, policy, reporter, local)
+        self.pause = backoff(random)
+        self.sealing = Sealing(codec, policy, reporter, local, has_store=has_store)
         self.marking = Marking(reporter.name, policy, local, guard.timeout)
         self.loads = Loads(policy, guard, local, self.sealing, random)
         self.aim()

@@ -25,6 +25,8 @@ __all__ = [
     "NotStored",
     "Served",
     "Settled",
+    "SnapshotRead",
+    "SnapshotWritten",
     "StoreCalled",
 ]
 
@@ -120,6 +122,24 @@ class NotStored:
     cache: str
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotWritten:
+    """Memory was written to a file: `entries` are in it, `left_out` cannot be encoded."""
+
+    cache: str
+    entries: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRead:
+    """A file was read: `entries` were taken. `reason` says why it was refused, `HIT` that it was not."""
+
+    cache: str
+    entries: int
+    reason: Reason
+
+
 Event: TypeAlias = (
     Served
     | StoreCalled
@@ -130,6 +150,8 @@ Event: TypeAlias = (
     | BackplaneChanged
     | JournalFailed
     | NotStored
+    | SnapshotRead
+    | SnapshotWritten
 )
 
 
