@@ -37,7 +37,7 @@ class Pool:
         return not self._stop.wait(seconds)
 
     def each(self, keys: Iterable[Any], ended: Callable[[Any, Any], object]) -> None:
-        """Do the work for each of `keys`; the keys are asked for here, in the caller's thread, and each end is told here.
+        """Do the work for each of `keys`. Here, in the caller's thread, keys are asked for and ends are told.
 
         Raises what the keys raise and what the work raises; whatever ends it, no thread is left and no work begins
         after that. What has begun is waited for: nobody can take a thread off its work.
