@@ -37,7 +37,7 @@ def sealed_again(data: bytes) -> bytes:
 WHOLE = b"".join(encode(*WHOSE, PLAIN))
 
 
-@given(st.dictionaries(st.text(), st.binary(), max_size=8))
+@given(st.dictionaries(st.text(max_size=5), st.binary(max_size=50), max_size=4))
 def test_what_was_written_is_read(entries: dict[str, bytes]) -> None:
     data = b"".join(encode(*WHOSE, [(key.encode(), envelope) for key, envelope in entries.items()]))
     assert opened(data) == list(entries.items())
