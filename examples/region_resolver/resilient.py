@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ class ResilientRouter:
         memory: int = 10_000,
         second_url: str | None = None,
         journal: str | Path | None = None,
+        snapshot: str | Path | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         """Connects to nothing yet.
@@ -42,8 +44,10 @@ class ResilientRouter:
         `memory`: regions kept in process. Who keeps any hears from the other routers what they invalidate.
         `second_url`: a store of a second vendor, which stands in while the first is gone, and carries those messages.
         `journal`: a file of its own, which remembers what the store has not confirmed even if this process is killed.
+        `snapshot`: a file that this process leaves its regions in when it ends, and takes them from when it starts.
         """
         self.directory = directory
+        self.snapshot = snapshot
         store: AsyncCacheAdapter = AsyncRedisAdapter.from_url(cache_url)
         if second_url:
             far = AsyncRedisAdapter.from_url(second_url)
@@ -60,6 +64,11 @@ class ResilientRouter:
             journal=SqliteJournal(journal) if journal else None,
         )
 
+    async def start(self) -> None:
+        """Begins with what the process before it knew, as far as that may still be served."""
+        if self.snapshot:
+            await self.cache.restore(self.snapshot)
+
     async def resolve(self, host: str) -> Answer:
         """The home region of `host` with its provenance. Raises `NotFound`, or what the record raised."""
         found = await self.cache.lookup(host, self.directory.lookup)
@@ -73,5 +82,8 @@ class ResilientRouter:
             await self.cache.invalidate(host)
 
     async def aclose(self) -> None:
-        """Ends what runs behind."""
+        """Leaves what it knows to the next process, and ends what runs behind."""
+        if self.snapshot:
+            with suppress(OSError):  # a disk that is full must not keep it from ending
+                await self.cache.snapshot(self.snapshot)
         await self.cache.aclose()
