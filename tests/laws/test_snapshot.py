@@ -545,3 +545,19 @@ def test_an_entry_invalidated_while_it_is_kept_is_not_kept(stage: Make, path: Pa
     local.memory = Around(local.memory)
     assert first.run(second.restore, path) == 0
     assert second.health()["memory_entries"] == 0
+
+
+def test_a_load_during_which_messages_were_missed_may_stand_in(stage: Make, path: Path) -> None:
+    """As what was in memory by then; or a process whose backplane is down would have little to leave."""
+    first = stage(memory=10)
+    first.plan.during(DOWN)
+
+    def give() -> str:
+        first.clock.advance(1)
+        first.cache._rules.local.distrust()
+        return "v"
+
+    first.load("k", give)
+    assert first.lookup("k").source is Source.NONE
+    assert seen(first, first.cache, "k") == (Source.STALE, "v")
+    assert first.snapshot(path) == 1
