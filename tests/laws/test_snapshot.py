@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_cache import AsyncResilientCache, CachePolicy, Entry, Lookup, MisuseError, Mode, NotFound, ResilientCache
+from resilient_cache.codecs import JsonCodec
 from resilient_cache.events import SnapshotRead, SnapshotWritten
 from resilient_cache.outcome import AfterOutage, Reason, Source
 from resilient_cache.snapshots import decode, encode
@@ -561,3 +563,35 @@ def test_a_load_during_which_messages_were_missed_may_stand_in(stage: Make, path
     assert first.lookup("k").source is Source.NONE
     assert seen(first, first.cache, "k") == (Source.STALE, "v")
     assert first.snapshot(path) == 1
+
+
+def test_what_is_invalidated_while_the_file_is_written_is_not_in_it(stage: Make, path: Path) -> None:
+    class Meddling(JsonCodec[Any]):  # type: ignore[misc]
+        """Somebody invalidates the second key while the first is encoded."""
+
+        def encode(self, value: Any, /) -> bytes:
+            first.cache._rules.local.invalidate("b")
+            return super().encode(value)
+
+    first = stage(memory=10, codec=Meddling())
+    first.plan.during(DOWN)
+    for key in KEYS:
+        first.load(key, "v")
+    assert first.snapshot(path) == 2
+
+
+def test_ten_thousand_entries_are_no_matter(stage: Make, path: Path) -> None:
+    """They fit through a few megabytes: nothing holds the whole file."""
+    first = stage(memory=10_000, policy=replace(POLICY, timeout=60))
+    first.plan.during(DOWN)
+    local = first.cache._rules.local
+    for number in range(10_000):
+        local.memory.put_locked(str(number), "x" * 1_000, 2_000.0, 2_000.0, local.stamps.next())
+    tracemalloc.start()
+    try:
+        assert first.snapshot(path) == 10_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size > 10_000_000
+    assert peak < 3_000_000
