@@ -31,7 +31,7 @@ Make = Callable[..., Stage]
 
 KEYS = ("a", "b", "c")
 loads = st.tuples(
-    st.just("load"), st.sampled_from(KEYS), st.sampled_from([0.0, 2.125, 9.125]), st.sampled_from([0.0, 4.0, 30.0])
+    st.just("load"), st.sampled_from(KEYS), st.sampled_from([0.0625, 2.125, 9.125]), st.sampled_from([0.0, 4.0, 30.0])
 )
 steps = st.lists(
     st.one_of(
@@ -351,6 +351,8 @@ def test_what_stands_in_is_kept_as_well(stage: Make, path: Path) -> None:
     assert value(first, second, "k") is None
     assert seen(first, second, "k") == (Source.STALE, "v")
     assert first.run(first.another().restore, path) == 0  # where there is no memory there is no room
+    first.clock.advance(300)
+    assert first.snapshot(path) == 0
 
 
 def test_what_stands_in_and_is_gone_or_in_memory_is_not_written_twice(stage: Make, path: Path) -> None:

@@ -334,6 +334,7 @@ def test_who_is_cancelled_leaves_no_task_and_no_flight() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert clock.monotonic() == 1_001.0  # no load was waited for
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert begun == ["0", "1", "2"]
         assert cache.health()["flights"] == 0
