@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from resilient_cache import AsyncResilientCache, CachePolicy, Entry, Lookup, MisuseError, Mode, NotFound, ResilientCache
 from resilient_cache.codecs import JsonCodec
+from resilient_cache.entry import Stored
+from resilient_cache.envelope import open_envelope
 from resilient_cache.events import SnapshotRead, SnapshotWritten
 from resilient_cache.outcome import AfterOutage, Reason, Source
 from resilient_cache.snapshots import decode, encode
@@ -178,8 +180,8 @@ def test_what_is_older_than_a_none_that_has_passed_is_taken_all_the_same(stage: 
     first.set("k", "born since")
     first.snapshot(path)
     first.plan.during(DOWN)
-    assert first.run(second.restore, path) == 1
-    assert value(first, second, "k") == "born since"
+    assert first.run(second.restore, path, fresh=False) == 1
+    assert seen(first, second, "k") == (Source.STALE, "born since")
 
 
 def test_an_invalidation_of_this_process_stands(stage: Make, path: Path) -> None:
@@ -284,6 +286,22 @@ def test_a_tag_that_nobody_has_asked_for_may_stand_in(stage: Make, path: Path) -
     first.snapshot(path)
     first.plan.during(DOWN)
     assert seen(first, kept(first, path), "k") == (Source.STALE, "v")
+
+
+def test_a_tag_whose_mark_is_younger_than_the_load_lets_nothing_be_fresh(stage: Make, path: Path) -> None:
+    first = stage(memory=10, policy=MARKED)
+    first.load("k", lambda: Entry("v", tags=("new",)))
+    first.load("l", "v")
+    first.snapshot(path)
+    with path.open("rb") as file:
+        data = dict(decode(file.read, path.stat().st_size, b"laws", b"json"))
+    fresh_until = {}
+    for key, envelope in data.items():
+        stored = open_envelope(envelope, b"laws", key.encode(), b"json")
+        assert isinstance(stored, Stored)
+        fresh_until[key] = stored.fresh_until
+    assert fresh_until["k"] == 0
+    assert fresh_until["l"] > 0
 
 
 def test_what_may_have_missed_an_invalidation_with_a_lost_mark_is_not_fresh(stage: Make, path: Path) -> None:
