@@ -11,7 +11,8 @@ from . import _build
 from ._async_flow import Flow
 from ._async_marks import MarkStore
 from ._async_store import Store
-from ._async_upkeep import Tended, Upkeep
+from ._async_upkeep import Upkeep
+from ._async_warm import Warmed
 from ._asyncio import Behind, Spawn, check_adapter, check_loader, close
 from ._colours import shard_of
 from ._switch import ModeSetting
@@ -31,7 +32,7 @@ D = TypeVar("D", default=None)
 
 
 @final
-class AsyncResilientCache(Tended, Generic[K, V]):
+class AsyncResilientCache(Warmed[K, V], Generic[K, V]):
     """A cache whose store may fail in any way at the cost of a miss.
 
     Safe to share between tasks, and between event loops in several threads.

@@ -76,10 +76,7 @@ class Loads:
         ttl, stale_for = windows
         tags, stamp = tuple(entry.tags), request.stamp
         found = Candidate(value, since + ttl, since + ttl + stale_for, stamp, tags, stamp)
-        heard = since >= self._local.trusted_since
-        if request.gates.memory and not (
-            self._local.keep(request.key, found, flight) if heard else not flight.detached
-        ):
+        if request.gates.memory and not self._local.keep(request.key, found, flight, since=since):
             return outcome, None
         writes = (request.answered or flight.forced) and self.may_write(request)
         return outcome, Draft(value, ttl, stale_for, tags) if writes else None

@@ -58,6 +58,11 @@ class Marking:
         now = self._local.now()
         return tuple(name for name in names if self._local.marks.due(name, now))
 
+    def unknown(self, request: Request) -> tuple[str, ...]:
+        """The namespace's mark, if the store is to be asked for it before anything is read from elsewhere."""
+        due = self.on and request.gates.read and self._local.marks.due(NAMESPACE, self._local.now())
+        return (NAMESPACE,) if due else ()
+
     def of(self, draft: Draft) -> list[str]:
         """The marks that are to be known before `draft` is written; a load has seen to that of the namespace."""
         names = [tag_mark(tag) for tag in draft.tags]

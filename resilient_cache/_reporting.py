@@ -6,7 +6,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import Final, final
+from typing import Final, TypeVar, final
 
 from .errors import MisuseError
 from .events import Event, Hook
@@ -15,6 +15,9 @@ from .flights import LEADING
 __all__ = ["LOGGER", "Reporter", "Seldom"]
 
 LOGGER: Final = logging.getLogger("resilient_cache")
+
+
+Told = TypeVar("Told")
 
 
 class _Telling(threading.local):
@@ -84,12 +87,13 @@ class Reporter:
         LEADING.set(())
         try:
             for hook in self.hooks:
-                self._hand_over(hook, event)
+                self.hand_over(hook, event)
         finally:
             TELLING.now = False
             LEADING.set(leading)
 
-    def _hand_over(self, hook: Hook, event: Event) -> None:
+    def hand_over(self, hook: Callable[[Told], object], event: Told) -> None:
+        """Tell one function; what it raises is counted, and logged at most once a minute."""
         try:
             hook(event)
         except Exception:  # around a hook

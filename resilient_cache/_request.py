@@ -90,6 +90,7 @@ class Request:
     stamp = 0
     version = 0  # of the namespace's mark, as known when the load began
     unsure: tuple[str, ...] | None = None  # the marks that the store is to be asked for, once that is known
+    lenient = False  # what nobody can judge by its marks may stand in: an entry of a snapshot
     life: float  # seconds for which the store is to keep what is written
     loading_since: float
 

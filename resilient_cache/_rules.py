@@ -21,6 +21,7 @@ from ._screening import Screening
 from ._sealing import UNMARKED, Sealing
 from ._switch import Switch
 from ._switching import Switching
+from .backoff import backoff
 from .entry import LONGEST, MICROS, Entry, check_tag, make, seconds
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
@@ -60,6 +61,7 @@ class Rules(Switching):
         "marks",
         "memory_hits",
         "name",
+        "pause",
         "plane",
         "policy",
         "sealing",
@@ -96,8 +98,9 @@ class Rules(Switching):
         self.marks = local.memory.marks
         self._gates = GATES if has_store else {m: g._replace(read=False, write=False) for m, g in GATES.items()}
         self.has_store = has_store
+        self.pause = backoff(random)
         self.screening = Screening(policy, reporter, local)
-        self.sealing = Sealing(codec, policy, reporter, local)
+        self.sealing = Sealing(codec, policy, reporter, local, has_store=has_store)
         self.marking = Marking(reporter.name, policy, local, guard.timeout)
         self.loads = Loads(policy, guard, local, self.sealing, random, ramp=ramp)
         self.aim()

@@ -28,12 +28,14 @@ class Sealing:
 
     __slots__ = ("_codec", "_codec_id", "_local", "_longest", "_marked", "_namespace", "_refused", "_reporter")
 
-    def __init__(self, codec: Codec[Any], policy: CachePolicy, reporter: Reporter, local: Local) -> None:
+    def __init__(
+        self, codec: Codec[Any], policy: CachePolicy, reporter: Reporter, local: Local, *, has_store: bool = True
+    ) -> None:
         self._codec = codec
         self._codec_id = codec.id.encode()
         self._local = local
         self._longest = int(float_of(policy.max_ttl) * MICROS)
-        self._marked = policy.epoch_ttl is not None
+        self._marked = has_store and policy.epoch_ttl is not None
         self._namespace = reporter.name.encode()
         self._refused: set[type] = set()
         self._reporter = reporter
@@ -61,7 +63,7 @@ class Sealing:
         doubt, known = None, local.marks.namespace
         if self._marked and (marks or version != known.version or monotonic >= known.renew):
             doubt = self._doubt(request, [(NAMESPACE, version), *((tag_mark(t), v) for t, v in marks)], monotonic)
-            if doubt is Reason.FENCED or doubt is Reason.UNMARKED:
+            if doubt is Reason.FENCED or (doubt is Reason.UNMARKED and not request.lenient):
                 return doubt
         try:
             value = self._codec.decode(payload)
@@ -83,12 +85,9 @@ class Sealing:
         request.life = ttl + stale_for
         if request.life <= 0 or (self._marked and not self._may_write(request, draft)):
             return None
-        try:
-            payload = self._codec.encode(value)
-            if type(payload) is not bytes:
-                raise TypeError(f"encode must give bytes, not {type(payload).__name__}")
-        except Exception as error:  # noqa: BLE001 - around a codec
-            self.cannot_keep(value, f"the codec cannot encode it: {type(error).__name__}")
+        payload, why = self._encode(value)
+        if payload is None:
+            self.cannot_keep(value, why)
             return None
         fresh_until = request.stamp + int(ttl * MICROS)
         stale_until = fresh_until + int(stale_for * MICROS)
@@ -96,6 +95,39 @@ class Sealing:
         marks = tuple([(tag, version(tag_mark(tag))) for tag in tags]) if tags and self._marked else ()
         entry = Stored(request.stamp, fresh_until, stale_until, self._local.node, payload, request.version, marks)
         return seal(self._namespace, request.key.encode(), self._codec_id, entry)
+
+    def keep(self, key: str, found: Candidate, now: int, monotonic: float) -> bytes | None:
+        """The bytes of an entry in memory, for a snapshot: its windows as moments, under the marks known by now.
+
+        None when no codec can encode it. What may have missed an invalidation that a lost mark told of is not fresh.
+        """
+        payload, why = self._encode(found.value)
+        if payload is None:
+            self._not_stored(found.value, why)
+            return None
+        marks, names = self._local.marks, [tag_mark(tag) for tag in found.tags]
+        sure = not self._marked or all(marks.settled(name, found.stamp) for name in (NAMESPACE, *names))
+        fresh_until = (
+            now + int((found.fresh_until - monotonic) * MICROS) if sure and found.fresh_until > monotonic else 0
+        )
+        stale_until = now + int((found.stale_until - monotonic) * MICROS)
+        tags = tuple([(tag, marks.version(name)) for tag, name in zip(found.tags, names, strict=True)])
+        entry = Stored(found.stamp, fresh_until, stale_until, self._local.node, payload, marks.namespace.version, tags)
+        return seal(self._namespace, key.encode(), self._codec_id, entry)
+
+    @property
+    def whose(self) -> tuple[bytes, bytes]:
+        """The names of the cache and of its codec, as they stand in what is stored."""
+        return self._namespace, self._codec_id
+
+    def _encode(self, value: object) -> tuple[bytes | None, str]:
+        try:
+            payload = self._codec.encode(value)
+            if type(payload) is not bytes:
+                raise TypeError(f"encode must give bytes, not {type(payload).__name__}")
+        except Exception as error:  # noqa: BLE001 - around a codec
+            return None, f"the codec cannot encode it: {type(error).__name__}"
+        return payload, ""
 
     def _doubt(self, request: Request, versions: list[tuple[str, int]], monotonic: float) -> Reason | None:
         marks = self._local.marks
@@ -117,9 +149,12 @@ class Sealing:
 
     def cannot_keep(self, value: object, why: str) -> None:
         """Count and report a value that is not stored; logged once per type."""
+        self._not_stored(value, why)
+        self._reporter.tell(NotStored(self._reporter.name))
+
+    def _not_stored(self, value: object, why: str) -> None:
         kind = type(value)
         self._reporter.count("not_stored")
         if kind not in self._refused and len(self._refused) < MOST_TYPES:
             self._refused.add(kind)
             LOGGER.warning("cache %s: a %s is not stored: %s", self._reporter.name, kind.__qualname__, why)
-        self._reporter.tell(NotStored(self._reporter.name))

@@ -13,7 +13,8 @@ from ._switch import ModeSetting
 from ._sync_flow import Flow
 from ._sync_marks import MarkStore
 from ._sync_store import Store
-from ._sync_upkeep import Tended, Upkeep
+from ._sync_upkeep import Upkeep
+from ._sync_warm import Warmed
 from ._threads import Behind, Spawn, check_adapter, check_loader, close
 from .decorators import MakeCached, make_cached
 from .entry import Duration, Entry, Slot
@@ -31,7 +32,7 @@ D = TypeVar("D", default=None)
 
 
 @final
-class ResilientCache(Tended, Generic[K, V]):
+class ResilientCache(Warmed[K, V], Generic[K, V]):
     """A cache whose store may fail in any way at the cost of a miss. Safe to share between threads.
 
     `adapter`: the store, or None for memory only; it is closed with the cache. `name` starts every key in the store and

@@ -18,6 +18,7 @@ from ._threads import Behind, Spawn
 from .entry import Duration
 from .errors import MisuseError
 from .journal import Debt
+from .marks import NAMESPACE
 from .outcome import Invalidation
 
 __all__ = ["Tended", "Upkeep"]
@@ -73,6 +74,13 @@ class Upkeep(Collector):
         until = guard.monotonic() + guard.timeout
         while self._round(until):
             pass
+
+    def catch_up(self) -> None:
+        """Know what was invalidated before: by the durable journal and the namespace's mark, within `timeout` each."""
+        if self.unread:
+            self.recover()
+        request = self._rules.begin(NAMESPACE)
+        self._marks.ask(request, self._rules.marking.unknown(request), request.since)
 
     def note(self, name: str, stamp: int) -> None:
         """Write down that the delete of `name` is owed, if it is and there is a durable journal."""

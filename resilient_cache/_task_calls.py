@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["FAILED", "attempt", "hand_over", "perform"]
+__all__ = ["FAILED", "aside", "attempt", "hand_over", "perform"]
+
+T = TypeVar("T")
 
 FAILED: Final = object()
 """In place of a result."""
+
+
+async def aside(function: Callable[..., T], *args: Any) -> T:
+    """What `function(*args)` gives or raises, from a thread: it works with files. Given up, it goes on to its end."""
+    return await asyncio.to_thread(function, *args)
 
 
 async def attempt(function: Callable[..., Any], *args: object) -> Any:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["FAILED", "attempt", "hand_over"]
+__all__ = ["FAILED", "aside", "attempt", "hand_over"]
+
+T = TypeVar("T")
 
 FAILED: Final = object()
 """In place of a result."""
+
+
+def aside(function: Callable[..., T], *args: Any) -> T:
+    """What `function(*args)` gives or raises."""
+    return function(*args)
 
 
 def attempt(function: Callable[..., Any], *args: object) -> Any:

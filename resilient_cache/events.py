@@ -26,6 +26,8 @@ __all__ = [
     "NotStored",
     "Served",
     "Settled",
+    "SnapshotRead",
+    "SnapshotWritten",
     "StoreCalled",
 ]
 
@@ -133,6 +135,24 @@ class NotStored:
     cache: str
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotWritten:
+    """Memory was written to a file: `entries` are in it, `left_out` cannot be encoded."""
+
+    cache: str
+    entries: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRead:
+    """A file was read: `entries` were taken. `reason` says why it was refused, `HIT` that it was not."""
+
+    cache: str
+    entries: int
+    reason: Reason
+
+
 Event: TypeAlias = (
     Served
     | StoreCalled
@@ -144,6 +164,8 @@ Event: TypeAlias = (
     | JournalFailed
     | ModeChanged
     | NotStored
+    | SnapshotRead
+    | SnapshotWritten
 )
 
 

@@ -7,7 +7,18 @@ from typing import Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
-__all__ = ["AfterOutage", "Direction", "Invalidation", "Lookup", "Mistake", "Mode", "Operation", "Reason", "Source"]
+__all__ = [
+    "AfterOutage",
+    "Direction",
+    "Invalidation",
+    "Lookup",
+    "Mistake",
+    "Mode",
+    "Operation",
+    "Progress",
+    "Reason",
+    "Source",
+]
 
 V = TypeVar("V")
 
@@ -119,3 +130,18 @@ class Lookup(NamedTuple, Generic[V]):
     def __bool__(self) -> bool:
         """Whether there is a value."""
         return self.source is not Source.NONE and self.source is not Source.NEGATIVE
+
+
+class Progress(NamedTuple):
+    """How far a warm-up is. `key` has just come through, with the `error` that its load ended with, if it failed.
+
+    Of `total` keys, None where nobody can tell, `done` are through: `loaded` by a load, `failed`, the rest was there
+    already, or the origin says "there is none". Where a stale entry stood in, the load has failed.
+    """
+
+    done: int
+    loaded: int
+    failed: int
+    total: int | None
+    key: str
+    error: Exception | None = None

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.realtime
 ROOT = Path(__file__).parent.parent
 ACTS = [
     "healthy", "killed", "back", "record down", "corrupted", "frozen", "rush",
-    "thawed", "slow", "swift", "bypassed", "moved", "old data", "cold start", "nothing",
+    "thawed", "slow", "swift", "bypassed", "moved", "old data", "cold start", "snapshot", "nothing",
 ]  # fmt: skip
 THREE = ["three", "told one", "old disk", "told again", "kill -9", "its journal"]  # acts of three processes
 
@@ -75,7 +75,7 @@ def test_with_nothing_to_serve_it_says_503_and_when_to_ask_again(seen: Any) -> N
 
 def test_the_faults_are_real_for_the_naive_router_shows_them(seen: Any) -> None:
     rows = {act: routers["naive"] for act, routers in seen["rows"].items()}
-    for act in ("killed", "corrupted", "frozen", "record down", "moved", "cold start"):
+    for act in ("killed", "corrupted", "frozen", "record down", "moved", "cold start", "snapshot"):
         assert rows[act]["failed"] > 0, act
     assert rows["slow"]["p99_ms"] >= 300
     assert rows["old data"]["wrong"] > 0
@@ -116,6 +116,13 @@ def test_a_bypass_by_the_control_file_is_obeyed_while_traffic_goes_on_and_ended(
     assert seen["bypassed"]["cached"] == 0
     assert seen["bypassed"]["loads"] > 0
     assert seen["bypassed"]["hits_after"] > 0
+
+
+def test_who_starts_with_cache_and_record_gone_serves_what_the_last_process_left(seen: Any) -> None:
+    rows = seen["rows"]["snapshot"]
+    assert set(rows["resilient"]["sources"]) <= {"stale", "400"}
+    assert rows["resilient"]["sources"]["stale"] > 0
+    assert rows["naive"]["failed"] > 0.9 * rows["naive"]["requests"]
 
 
 def test_caching_is_back_after_every_outage(seen: Any) -> None:

@@ -42,7 +42,7 @@ from resilient_cache.control import ModeEnv, ModeFile
 from resilient_cache.events import CircuitState
 from resilient_cache.failover import AsyncFailover, Failover
 from resilient_cache.metrics import LoggingHook
-from resilient_cache.outcome import AfterOutage, Direction, Operation
+from resilient_cache.outcome import AfterOutage, Direction, Operation, Progress
 from resilient_cache.stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultKind, WireFault, strategies
 from resilient_cache.testing._laws import CAPABILITIES
@@ -156,6 +156,10 @@ def test_every_kind_of_failure_is_listed() -> None:
 
 def test_every_field_of_a_lookup_is_listed() -> None:
     assert list(table("reference/outcomes.md", "Lookup")) == list(Lookup._fields)
+
+
+def test_every_field_of_progress_is_listed() -> None:
+    assert list(table("reference/outcomes.md", "Progress")) == list(Progress._fields)
 
 
 def test_every_mode_stands_in_the_how_to() -> None:

@@ -26,6 +26,8 @@ NAMES = {
     "_async_upkeep": "_sync_upkeep",
     "_async_collector": "_sync_collector",
     "_async_replay": "_sync_replay",
+    "_async_warm": "_sync_warm",
+    "_task_pool": "_thread_pool",
     "_task_calls": "_thread_calls",
     "_task_listener": "_thread_listener",
     "_task_turns": "_thread_turns",
@@ -91,7 +93,9 @@ def flows() -> tuple[str, str]:
     return twins("_flow")
 
 
-@pytest.mark.parametrize("name", ["", "_flow", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover"])
+@pytest.mark.parametrize(
+    "name", ["", "_flow", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover", "_warm"]
+)
 def test_the_flows_are_equal_but_for_waiting(name: str) -> None:
     found = differences(*twins(name))
     assert not found, f"the flows have drifted apart:\n{found}"

@@ -20,14 +20,14 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     )
-    | frozenset({"marks", "ramp"}),
+    | frozenset({"marks", "ramp", "snapshots"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset(
-        {"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors", "_switching", "control"}
-    ),
+    | frozenset({"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors", "_switching"})
+    | frozenset({"_files", "_keeping", "_warming", "control"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
+    | frozenset({"_thread_pool", "_task_pool"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
     # flow
@@ -35,6 +35,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})
     | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"}),
     frozenset({"_sync_flow", "_async_flow"}),
+    frozenset({"_sync_warm", "_async_warm"}),
     frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),
     frozenset({"__init__"}),
 )

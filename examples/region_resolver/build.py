@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from resilient_cache import BreakerPolicy, CachePolicy
@@ -30,6 +30,8 @@ from .upstreams import region_app, serving
 from .web import Router
 
 __all__ = ["fleet", "staged"]
+
+Build: TypeAlias = Callable[[Directory], Router]
 
 MOVERS: Final = 6
 KEYS: Final = ("region:*", "*regions*")  # what the naive and the resilient router write
@@ -60,11 +62,12 @@ async def staged(
         exits.push_async_callback(damage.aclose)
         upstreams = {region: await exits.enter_async_context(serving(region_app(region))) for region in REGIONS}
         control, glance = record.with_name("cache.mode"), 0.05 if settings.fast else 0.25
-        builders = _builders(settings, through, hook, partial(ModeFile, control, every=glance))
+        left = record.with_name("regions.snapshot")
+        builders = _builders(settings, through, hook, partial(ModeFile, control, every=glance), left)
         if planted:
             builders["resilient"] = builders["naive"]
         contenders = tuple(
-            _contender(exits, Lane(name, Truth(tenants), zero), Directory(record, delay=settings.record_delay), build)
+            _contender(exits, Lane(name, Truth(tenants), zero), Directory(record, delay=settings.record_delay), *build)
             for name, build in builders.items()
         )
         for contender in contenders:
@@ -146,8 +149,9 @@ def _wired(exits: AsyncExitStack, url: str) -> tuple[ChaosProxy, str]:
 
 
 def _builders(
-    settings: Settings, url: str, hook: Hook, control: Callable[[], ModeFile]
-) -> dict[str, Callable[[Directory], Router]]:
+    settings: Settings, url: str, hook: Hook, control: Callable[[], ModeFile], left: Path
+) -> dict[str, tuple[Build, Build]]:
+    """How routers are built, and their heirs, which hand on a copy in a file; nobody writes that for a naive one."""
     policy = CachePolicy(ttl=settings.ttl, stale_for=300, timeout=settings.timeout)
     breaker = BreakerPolicy(hold=settings.hold, max_hold=2 * settings.hold)  # a minute here stands for an hour
 
@@ -159,13 +163,14 @@ def _builders(
             directory, url, policy=policy, breaker=breaker, memory=0, control=control(), hooks=[hook]
         )
 
-    return {"naive": naive, "resilient": resilient}
+    def heir(directory: Directory) -> Router:
+        return ResilientRouter(directory, url, policy=policy, breaker=breaker, snapshot=left, hooks=[hook])
+
+    return {"naive": (naive, naive), "resilient": (resilient, heir)}
 
 
-def _contender(
-    exits: AsyncExitStack, lane: Lane, directory: Directory, build: Callable[[Directory], Router]
-) -> Contender:
-    contender = Contender(lane, directory, build)
+def _contender(exits: AsyncExitStack, lane: Lane, directory: Directory, build: Build, heir: Build) -> Contender:
+    contender = Contender(lane, directory, build, heir)
     exits.callback(directory.close)
     exits.push_async_callback(contender.aclose)
     return contender

@@ -131,11 +131,11 @@ class _Director:
     ) -> Samples:
         """Act by act; the samples of each side. `cold`: tenants that nobody asks for but in the acts meant for them."""
         dice = random.Random(self.report.settings.seed)
-        crowd, strangers = Crowd(known, dice), Crowd(cold, dice)
+        crowd, owned, strangers = Crowd(known, dice), Crowd(known, dice, nobodys=()), Crowd(cold, dice)
         gc.collect()
         gc.freeze()  # a pause of the collector would be measured as the routers' own
         for phase in phases:
-            await self._act(stage, phase, strangers if phase.cold else crowd)
+            await self._act(stage, phase, strangers if phase.cold else owned if phase.owned else crowd)
         return {side.lane.name: side.lane.samples for side in stage.contenders}
 
     async def _act(self, stage: S, phase: Phase[S], crowd: Crowd) -> None:

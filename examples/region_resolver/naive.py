@@ -24,6 +24,9 @@ class NaiveRouter:
             cache_url, socket_timeout=timeout, socket_connect_timeout=timeout
         )
 
+    async def start(self) -> None:
+        """Begins with nothing."""
+
     async def resolve(self, host: str) -> Answer:
         """The home region of `host`. Raises what the record raised, and what the cache raised."""
         cached = await self.redis.get(f"region:{host}")

@@ -25,6 +25,7 @@ class Phase(Generic[S]):
     begin: Callable[[S], Coroutine[Any, Any, None]]
     meanwhile: Callable[[S], Coroutine[Any, Any, None]] | None = None
     own_server: bool = False  # kills or freezes the server: only if it is ours
+    owned: bool = False  # only hosts that somebody owns: that there is none is not handed on
     cold: bool = False  # hosts never asked for before while the record is down: the one act where a 5xx is right
 
 
@@ -50,7 +51,8 @@ PHASES: Final[tuple[Phase[Stage], ...]] = (
     Phase("bypassed", "BYPASS by a file, moves meanwhile, and back", 3, 1.0, Stage.nothing, Stage.bypass),
     Phase("moved", "cache cut off; six tenants change region", 2.5, 0.3, Stage.cut, Stage.move),
     Phase("old data", "cache reachable again, old regions inside", 4, 0.6, Stage.mend),
-    Phase("cold start", "new routers, cache dead", 4, 0.4, Stage.cold_start),
+    Phase("cold start", "new routers, cache dead", 4, 0.8, Stage.cold_start),
+    Phase("snapshot", "new ones again, cache and record dead", 3, 0.5, Stage.inherit, owned=True),
     Phase("nothing", "hosts never seen before, record down", 3, 0.3, Stage.nothing_known, cold=True),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -39,6 +40,7 @@ class ResilientRouter:
         journal: str | Path | None = None,
         regions: Collection[str] = REGIONS,
         control: ModeFile | None = None,
+        snapshot: str | Path | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         """Connects to nothing yet.
@@ -48,12 +50,14 @@ class ResilientRouter:
         `regions`: those that there are; whatever cache or record say, nobody is sent anywhere else.
         `journal`: a file of its own, which remembers what the store has not confirmed even if this process is killed.
         `control`: a file by which the cache is switched while this process runs.
+        `snapshot`: a file that this process leaves its regions in when it ends, and takes them from when it starts.
         """
 
         def exists(host: str, region: Region) -> bool:
             return region.name in regions
 
         self.directory = directory
+        self.snapshot = snapshot
         store: AsyncCacheAdapter = AsyncRedisAdapter.from_url(cache_url)
         if second_url:
             far = AsyncRedisAdapter.from_url(second_url)
@@ -70,6 +74,11 @@ class ResilientRouter:
             backplane=AsyncRedisBackplane.from_url(second_url or cache_url) if memory else None,
             journal=SqliteJournal(journal) if journal else None,
         )
+
+    async def start(self) -> None:
+        """Begins with what the process before it knew, as far as that may still be served."""
+        if self.snapshot:
+            await self.cache.restore(self.snapshot)
 
     async def resolve(self, host: str) -> Answer:
         """The home region of `host` with its provenance. Raises `NotFound`, `NotKnown`, or what the record raised."""
@@ -91,5 +100,8 @@ class ResilientRouter:
         await self.cache.report_mistake(host, region)
 
     async def aclose(self) -> None:
-        """Ends what runs behind."""
+        """Leaves what it knows to the next process, and ends what runs behind."""
+        if self.snapshot:
+            with suppress(OSError):  # a disk that is full must not keep it from ending
+                await self.cache.snapshot(self.snapshot)
         await self.cache.aclose()

@@ -36,11 +36,15 @@ class Bypassed:
 
 @dataclass(slots=True)
 class Contender:
-    """One router on stage: its lane of traffic, its connection to the record, and how a new one is built."""
+    """One router on stage: its lane of traffic, its connection to the record, and how a new one is built.
+
+    `heir`: how one is built that keeps a copy in memory, and hands it on to the next.
+    """
 
     lane: Lane
     directory: Directory
     build: Callable[[Directory], Router]
+    heir: Callable[[Directory], Router]
     running: AsyncExitStack = field(default_factory=AsyncExitStack)
     router: Router | None = None
 
@@ -49,10 +53,10 @@ class Contender:
         """Questions to the record."""
         return self.directory.lookups
 
-    async def start(self, upstreams: Mapping[str, str]) -> None:
+    async def start(self, upstreams: Mapping[str, str], *, heir: bool = False) -> None:
         """Serve a new router, after the one before has ended."""
         await self.running.aclose()
-        self.router = self.build(self.directory)
+        self.router = (self.heir if heir else self.build)(self.directory)
         app = router_app(self.router, upstreams)
         await self.lane.aim(await self.running.enter_async_context(serving(app)))
 
@@ -186,7 +190,12 @@ class Stage:
     async def cold_start(self) -> None:
         """New routers that have never seen the cache, which is dead."""
         await self.kill() if self.server else self.wire.inject(WireFault.CUT)
-        await asyncio.gather(*(contender.start(self.upstreams) for contender in self.contenders))
+        await asyncio.gather(*(contender.start(self.upstreams, heir=True) for contender in self.contenders))
+
+    async def inherit(self) -> None:
+        """New routers once more, and now the record is gone as well: all there is is what the last ones left."""
+        await self.record_off()
+        await asyncio.gather(*(contender.start(self.upstreams, heir=True) for contender in self.contenders))
 
     async def nothing_known(self) -> None:
         """The cache is back and the record is not; what follows asks for hosts that neither cache has seen."""

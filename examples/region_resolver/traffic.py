@@ -72,8 +72,9 @@ class Truth:
 class Crowd:
     """Draws requests: hosts by Zipf's law, spelled in several ways; some that nobody owns, some that are none."""
 
-    def __init__(self, tenants: Sequence[Tenant], dice: random.Random) -> None:
-        """The first of `tenants` are asked for most."""
+    def __init__(self, tenants: Sequence[Tenant], dice: random.Random, *, nobodys: tuple[str, ...] = NOBODYS) -> None:
+        """The first of `tenants` are asked for most. `nobodys`: hosts that nobody owns."""
+        self._nobodys = nobodys
         self._dice = dice
         self._hosts = [host for tenant in tenants for host in tenant.hosts]
         self._weights = list(accumulate(1 / rank for rank in range(1, len(self._hosts) + 1)))
@@ -81,7 +82,9 @@ class Crowd:
     def draw(self, count: int) -> list[Ask]:
         """`count` requests; every host is among the second half of them, if there is room."""
         asks = [self._any() for _ in range(count)]
-        everyone = [Ask(self._spelled(host), host) for host in self._hosts] + [Ask(host, host, 404) for host in NOBODYS]
+        everyone = [Ask(self._spelled(host), host) for host in self._hosts] + [
+            Ask(host, host, 404) for host in self._nobodys
+        ]
         self._dice.shuffle(everyone)
         places = range(count // 2, count)
         step = max(1, len(places) // len(everyone))
@@ -93,8 +96,8 @@ class Crowd:
         lot = self._dice.random()
         if lot < 0.01:
             return Ask(self._dice.choice(BAD), "", 400)
-        if lot < 0.03:
-            return Ask(nobodys := self._dice.choice(NOBODYS), nobodys, 404)
+        if lot < 0.03 and self._nobodys:
+            return Ask(nobodys := self._dice.choice(self._nobodys), nobodys, 404)
         [host] = self._dice.choices(self._hosts, cum_weights=self._weights)
         return Ask(self._spelled(host), host)
 

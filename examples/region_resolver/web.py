@@ -39,6 +39,10 @@ class NotKnown(Exception):
 class Router(Protocol):
     """What both routers are."""
 
+    async def start(self) -> None:
+        """Get ready for the first request."""
+        ...
+
     async def resolve(self, host: str) -> Answer:
         """The home region of a canonical host."""
         ...
@@ -77,6 +81,7 @@ class _Proxy:
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
         async with aclosing(self._router), ClientSession(connector=TCPConnector(limit=0)) as self._http:
+            await self._router.start()
             yield
 
     async def pass_on(self, request: Request) -> Response:
