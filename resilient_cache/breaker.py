@@ -207,7 +207,7 @@ class Breaker:
     def _is_probe(self, ticket: int) -> bool:
         return ticket < 0 and ticket == self._probe
 
-    def _bucket_locked(self, now: float) -> list[int]:
+    def _bucket_locked(self, now: float) -> list[float]:
         index = int(now // self._width)
         bucket = self._buckets[index % BUCKETS]
         if bucket[0] < index:

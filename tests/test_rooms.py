@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     | frozenset({"marks"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors"}),
+    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors", "_hedging"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
@@ -31,7 +31,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     # flow
     frozenset({"_sync_collector", "_async_collector"}),
     frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})
-    | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"}),
+    | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"})
+    | frozenset({"_sync_hedge", "_async_hedge"}),
     frozenset({"_sync_flow", "_async_flow"}),
     frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),
     frozenset({"__init__"}),
