@@ -42,9 +42,7 @@ from .stage import Stage
 from .tasks import Cancelling, Room
 
 HEDGE = 0.0625
-POLICY = CachePolicy(
-    epoch_ttl=None, ttl=60, stale_for=300, stale_retry=0, jitter=0, timeout=TIMEOUT, hedge_after=HEDGE
-)
+POLICY = CachePolicy(epoch_ttl=None, ttl=60, stale_for=300, stale_retry=0, jitter=0, timeout=TIMEOUT, hedge_after=HEDGE)
 COLOURS = ("sync", "async")
 
 
@@ -86,7 +84,7 @@ class Play:
     def now(self) -> float:
         return self.manual.monotonic() - 1_000.0
 
-    def run(self, *acts: tuple[float, Callable[[], Any]], before: Callable[[Any], Any] | None = None) -> Any:
+    def run(self, *acts: tuple[float, Callable[[], Any]], before: Callable[[Any], Any] | None = None) -> Play:
         """Do each of the acts at its time; their results or errors are in `results`, the time of their ends too.
 
         `before` all that, and before any fault, something is done to the store by another process.
@@ -166,6 +164,9 @@ class Play:
         """`lookup` with such a loader: what `get_or_load` gives, and where from."""
         return self.cache.lookup("k", self.loader(kind, takes), **options)
 
+    def get(self, key: str) -> Any:
+        return self.cache.get(key)
+
     def thinks(self, seconds: float, *more: Fault) -> None:
         """The store takes so long over the next read, and meets the other faults after that."""
         self.plan.then("get", Fault.slow(seconds), *more)
@@ -238,9 +239,10 @@ def test_the_first_good_answer_wins(colour: str, case: Case, seed: int) -> None:
         assert type(got) is value
     else:
         assert got.value == value
-        assert got.source is {"new": Source.LOADER, "old": Source.STALE if case.store == "stale" else Source.STORE}[
-            str(value)
-        ]
+        assert (
+            got.source
+            is {"new": Source.LOADER, "old": Source.STALE if case.store == "stale" else Source.STORE}[str(value)]
+        )
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -353,7 +355,7 @@ def test_a_late_entry_does_not_replace_what_was_loaded(colour: str) -> None:
             play.thinks(thinks)
             return other.set("k", "old")
 
-        play.run((0.0, partial(play.load, "value", takes)), (1.0, lambda p=play: p.cache.get("k")), before=before)
+        play.run((0.0, partial(play.load, "value", takes)), (1.0, partial(play.get, "k")), before=before)
         assert play.results[1] == "new"
 
 
@@ -434,7 +436,9 @@ def test_an_interrupt_that_comes_out_of_the_store_late_harms_nobody(colour: str)
 
     def act() -> Any:
         adapter = play.cache._flow._store._quick
-        object.__setattr__(play.cache._flow._store, "_quick", Striking(adapter, awaited if colour == "async" else strike))
+        object.__setattr__(
+            play.cache._flow._store, "_quick", Striking(adapter, awaited if colour == "async" else strike)
+        )
         return play.load("value", 0.5)
 
     if colour == "sync":
