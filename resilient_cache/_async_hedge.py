@@ -14,7 +14,7 @@ from ._hedging import Race
 from ._request import Request
 from ._rules import Rules
 from .events import CircuitState
-from .flights import LEADING, Flight
+from .flights import Flight
 from .marks import NAMESPACE
 from .outcome import Direction, Lookup
 from .policy import float_of
@@ -60,7 +60,6 @@ class Hedge:
             if self._behind.spawn(
                 lambda: self._load(race, flight, load), lambda: rules.local.leave(flight, race, rules.monotonic())
             ):
-                LEADING.set(LEADING.get()[:-1])  # from here on this caller is one of those who wait
                 return None, place
             race.give_back(place, rules.monotonic())
             await self._wait(race, race.until)
@@ -75,8 +74,8 @@ class Hedge:
         try:
             found = await read(race.reading)
         except BaseException as error:
-            told = race.end(error=error if self._behind.strikes(error) else None)
-            if not told or not self._behind.strikes(error):
+            taken_away = not isinstance(error, Exception) and not self._behind.strikes(error)
+            if not race.end(error=None if taken_away else error) or taken_away:
                 raise
             return
         if not race.end(found) and race.reading.answered:  # so that it is known which marks later loads are under

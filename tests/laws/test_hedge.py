@@ -291,6 +291,19 @@ def test_no_second_load_begins_beside_one_that_the_store_overtook(colour: str, m
 
 
 @pytest.mark.parametrize("colour", COLOURS)
+def test_who_comes_when_the_store_has_overtaken_is_not_failed_by_the_load(colour: str) -> None:
+    """L12: the store had an entry for the flight, and that is as good as ever when its load fails."""
+    play = Play(colour)
+
+    def before(other: Any) -> Any:
+        play.thinks(0.125)
+        return other.set("k", "old")
+
+    play.run(*((at, partial(play.load, "raise", 1.0)) for at in (0.0, 0.5)), before=before)
+    assert [(play.results[n].value, play.ends[n]) for n in range(2)] == [("old", 0.125), ("old", HEDGE + 1.0)]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
 def test_those_who_come_when_it_has_overtaken_wait_for_the_same_two(colour: str) -> None:
     for thinks, takes, at in ((0.21875, 0.03125, HEDGE + 0.03125), (0.125, 0.5, 0.125)):
         play = Play(colour)
@@ -379,6 +392,11 @@ def test_a_stuck_load_is_replaced_by_exactly_one(colour: str) -> None:
     assert [play.results[n].value for n in range(2)] == ["new"] * 2
     assert len(play.loads) == 2
     assert max(play.ends.values()) < 5.0
+    play = Play(colour, policy=replace(POLICY, flight_age=3.0))
+    play.thinks(0.1875)
+    play.run((0.0, partial(play.load, "value", [15.0, 0.0])))
+    assert (len(play.loads), play.ends[0]) == (2, 3.0)
+    assert [call.operation for call in play.store.calls].count("get") == 1
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -488,6 +506,28 @@ def test_where_nothing_can_run_behind_there_is_no_hedge(colour: str, reads: int)
     assert len(started) == reads + 1
 
 
+@pytest.mark.parametrize("colour", COLOURS)
+def test_who_could_not_hedge_leaves_no_seat_behind(colour: str) -> None:
+    """L2, L14: a flight whose leader is interrupted is handed to nobody who is not there."""
+    play = Play(colour)
+    started: list[Any] = []
+
+    def before(_: Any) -> Any:
+        behind, spawn = play.cache._flow._hedge._behind, play.cache._flow._hedge._behind.spawn
+
+        def spawns(work: Any, gone: Any) -> bool:
+            started.append(work)
+            return len(started) == 1 and bool(spawn(work, gone))
+
+        play.cache._flow._hedge._behind = Only(behind, spawns)
+        play.thinks(0.1875)
+        return play.other.set("other", 1)
+
+    play.run((0.0, partial(play.load, "interrupt")), before=before)
+    assert isinstance(play.results[0], Interrupt)
+    assert play.ends[0] == 0.1875
+
+
 class Only:
     """A `Behind` with another `spawn`."""
 
@@ -506,6 +546,19 @@ def test_a_mode_that_never_loads_and_a_refresh_do_not_hedge(colour: str) -> None
 
     play.run((0.0, partial(play.load, "value")), before=before)
     assert (play.results[0].value, play.ends[0], play.loads) == ("old", 0.1875, [])
+    play = Play(colour, memory=10)
+
+    def freeze() -> None:
+        play.cache.mode = Mode.FROZEN
+        play.thinks(0.1875)
+
+    play.run(
+        (0.0, lambda: play.cache.set("k", "older", ttl=1.0)),
+        (1.5, lambda: play.other.set("k", "newer")),
+        (1.75, freeze),
+        (2.0, partial(play.load, "value")),
+    )
+    assert (play.results[3].value, play.results[3].source) == ("newer", Source.STORE)
     play = Play(colour)
     play.thinks(0.1875)
     play.run((0.0, lambda: play.cache.refresh("k", play.loader())))
@@ -572,6 +625,38 @@ def test_nothing_runs_on_after_the_cache_is_closed(when: float) -> None:
         await room.cache.aclose()
         assert await asked in (1, 2)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    room.run(main)
+
+
+def test_a_load_that_is_taken_away_hands_over_to_who_waits() -> None:
+    """L14: where it was a task of somebody else's, too."""
+    behind: list[asyncio.Task[Any]] = []
+    room = Room(memory=0, policy=POLICY, spawn=lambda work: behind.append(asyncio.ensure_future(work)))
+
+    async def main() -> None:
+        room.plan.then("get", Fault.slow(0.1875))
+        asked = asyncio.create_task(room.load("k", 1.0))
+        await pass_time(0.125)
+        behind[1].cancel()
+        assert await asked == 2
+        assert room.most["k"] == 1
+
+    room.run(main)
+
+
+@pytest.mark.parametrize("when", [0.03125, 0.125])
+def test_a_read_that_is_taken_away_has_found_nothing(when: float) -> None:
+    """L14: its caller is not cancelled with it, and loads."""
+    behind: list[asyncio.Task[Any]] = []
+    room = Room(memory=0, policy=POLICY, spawn=lambda work: behind.append(asyncio.ensure_future(work)))
+
+    async def main() -> None:
+        room.plan.then("get", Fault.slow(0.1875))
+        asked = asyncio.create_task(room.load("k", 1.0))
+        await pass_time(when)
+        behind[0].cancel()
+        assert await asked == 1
 
     room.run(main)
 

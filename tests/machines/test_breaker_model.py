@@ -21,7 +21,7 @@ POLICIES = (
     POLICY,
     replace(POLICY, slow_after=0.125),
     replace(POLICY, lost_time=0.125),
-    replace(POLICY, slow_after=0.125, slow_rate=1.0, lost_time=0.25, failure_rate=1.0),
+    replace(POLICY, slow_after=0.125, slow_rate=1.0, lost_time=0.25),
 )
 TOOK = st.sampled_from([0.0, 0.0625, 0.125, 0.25, 0.5, 1.0])
 STEPS = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.5, 5.0, 20.0])

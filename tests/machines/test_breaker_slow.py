@@ -92,9 +92,10 @@ def test_a_call_that_failed_was_not_answered_in_time_however_soon_it_failed() ->
 
 
 def test_a_slow_answer_ends_a_row_of_failures_and_counts_as_none() -> None:
-    breaker = circuit(BreakerPolicy(consecutive=3, span=0.0, failure_rate=1.0, min_calls=4, slow_after=0.125))
+    breaker = circuit(BreakerPolicy(consecutive=NEVER, min_calls=4, slow_after=0.125, slow_rate=1.0))
+    answer(breaker, 10.0, 0.0)
     fail(breaker, 10.0, 0.0, 2)
-    answer(breaker, 10.0, 0.25)
+    assert answer(breaker, 10.0, 0.25) is None  # half of four failed, but the store answers
     breaker = circuit(BreakerPolicy(consecutive=3, span=0.0, min_calls=NEVER, slow_after=0.125))
     fail(breaker, 10.0, 0.0, 2)
     assert answer(breaker, 10.0, 0.25) is None
@@ -123,9 +124,9 @@ def test_a_store_that_times_out_for_one_in_four_loses_more_than_any_share_tells(
 def test_an_answer_that_took_long_has_lost_nothing_unless_slow_after_says_what_it_is_worth() -> None:
     assert answer(circuit(LOST), 10.0, 9.0, 100) is None
     breaker = circuit(BOTH)
-    answer(breaker, 10.0, 0.125, 5)  # lost nothing
-    assert answer(breaker, 10.0, 0.25, 4) is None
-    assert answer(breaker, 10.0, 0.25) is not None  # five lost 0.125 s, of ten
+    answer(breaker, 10.0, 0.125, 6)  # lost nothing
+    assert answer(breaker, 10.0, 0.25, 5) is None  # 0.625 s of 11 calls
+    assert answer(breaker, 10.0, 0.25) is not None  # 0.75 s of 12
 
 
 def test_lost_time_leaves_the_window_too() -> None:
