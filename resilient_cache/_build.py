@@ -107,6 +107,10 @@ def build_guard(
     breaker = breaker if breaker is not None else BreakerPolicy()
     if not is_a(breaker, BreakerPolicy):
         raise MisuseError(f"breaker must be a BreakerPolicy, not {breaker!r}")
+    for rule in ("slow_after", "lost_time"):
+        limit = getattr(breaker, rule)
+        if limit is not None and limit >= float_of(policy.timeout):
+            raise MisuseError(f"{rule} must be less than timeout ({policy.timeout:g}), or no call is ever so slow")
     return Guard(
         timeout=float_of(policy.timeout),
         inflight_max=float_of(policy.inflight_max),

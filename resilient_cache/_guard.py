@@ -6,9 +6,10 @@ Layers, from the store outwards: deadline, then circuit, then swallow. The waiti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from threading import RLock
 from typing import Final, NamedTuple, final
 
 from . import locks
@@ -77,6 +78,7 @@ class Guard:
         "__weakref__",
         "_leases",
         "_partition",
+        "_timed",
         "inflight_max",
         "lock",
         "monotonic",
@@ -105,7 +107,10 @@ class Guard:
         self.monotonic = monotonic
         self.reporter = reporter
         leased = replace(breaker, lease=max(float_of(breaker.lease), 4 * timeout))
-        make = partial(Breaker, leased, random, self.lock)
+        untimed = replace(leased, slow_after=None, lost_time=None)  # a slow delete is worth its wait: (ag)
+        policies = {Direction.READ: leased, Direction.WRITE: untimed}
+        make = partial(make_breaker, policies, random, self.lock)
+        self._timed = breaker.slow_after is not None
         self.pair = Pair(make)
         self._partition = Partition(shard, self.pair, make, reporter, self.lock) if shard is not None else None
         self._leases = Leases(max_calls, max(inflight_max, 4 * timeout), self.lock)
@@ -159,7 +164,8 @@ class Guard:
         operation, ticket, lease, began, _, _, pair = call
         self._leases.release(lease)
         direction = DIRECTIONS[operation]
-        change = pair.circuits[direction].success(ticket, now)
+        circuit = pair.circuits[direction]
+        change = circuit.answered(ticket, now, now - began) if self._timed else circuit.success(ticket, now)
         if change is not None:
             self._changed(pair, direction, change)
         self.reporter.count(COUNTED[operation])
@@ -178,7 +184,9 @@ class Guard:
         if kind in NOT_HEARD[direction] or (call.short and kind is FailureKind.TIMEOUT):
             call.pair.circuits[direction].neutral(call.ticket)
         else:
-            self._changed(call.pair, direction, call.pair.circuits[direction].failure(call.ticket, now))
+            self._changed(
+                call.pair, direction, call.pair.circuits[direction].failure(call.ticket, now, now - call.began)
+            )
         self.reporter.count(COUNTED[call.operation])
         self.reporter.count(f"store_{call.operation}_{kind}")
         if self.reporter.hooks:
@@ -192,8 +200,8 @@ class Guard:
 
     def overdue(self, call: Call) -> None:
         """Work whose caller has left is still running when the whole timeout is over: the store is silent."""
-        direction = DIRECTIONS[call.operation]
-        change = call.pair.circuits[direction].failure(call.ticket, self.monotonic())
+        direction, now = DIRECTIONS[call.operation], self.monotonic()
+        change = call.pair.circuits[direction].failure(call.ticket, now, now - call.began)
         self._changed(call.pair, direction, change)
 
     def in_flight(self) -> int:
@@ -223,6 +231,13 @@ class Guard:
             if change.after is CircuitState.CLOSED and self.on_recovery is not None:
                 self.on_recovery()
             self.reporter.tell(CircuitChanged(self.reporter.name, direction, *change, shard=pair.shard))
+
+
+def make_breaker(
+    policies: Mapping[Direction, BreakerPolicy], random: Callable[[], float], lock: RLock, direction: Direction
+) -> Breaker:
+    """The circuit of a store, or of a shard of it, in one direction."""
+    return Breaker(policies[direction], random, lock)
 
 
 def kind_of(error: Exception) -> FailureKind:

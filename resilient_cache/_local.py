@@ -204,6 +204,13 @@ class Local(Many):
         for waiter in woken:
             waiter.wake()
 
+    def hand_out(self, flight: Flight[Any], found: object) -> None:
+        """Wake whoever waits for `flight` with what was `found`, and let it fly on."""
+        with self._lock:
+            woken = self.flights.hand_out_locked(flight, found)
+        for waiter in woken:
+            waiter.wake()
+
     def leave(self, flight: Flight[Any], waiter: Waiter | None, now: float) -> None:
         """One aboard goes; if it led, another leads."""
         leading = LEADING.get()

@@ -32,9 +32,9 @@ class Pair:
 
     __slots__ = ("circuits", "shard", "used", "waiting")
 
-    def __init__(self, make: Callable[[], Breaker], shard: str = "") -> None:
+    def __init__(self, make: Callable[[Direction], Breaker], shard: str = "") -> None:
         self.shard = shard
-        self.circuits = {direction: make() for direction in Direction}
+        self.circuits = {direction: make(direction) for direction in Direction}
         self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in Direction}
         self.used = 0.0
 
@@ -56,7 +56,7 @@ class Partition:
         self,
         shard: Callable[[str], object],
         shared: Pair,
-        make: Callable[[], Breaker],
+        make: Callable[[Direction], Breaker],
         reporter: Reporter,
         lock: RLock,
     ) -> None:

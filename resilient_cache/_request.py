@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from types import TracebackType
 from typing import Any, Final, NamedTuple, final
 
@@ -101,6 +102,10 @@ class Request:
         self.gates = gates
         self.since = since
         self.until = until  # the caller's deadline, infinite without one
+
+    def apart(self) -> Request:
+        """The same request, for what goes on beside it: each of the two may change without the other."""
+        return copy(self)
 
     def force(self) -> None:
         """Replace whatever is there, which nobody needs to be asked for."""

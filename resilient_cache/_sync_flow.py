@@ -8,12 +8,13 @@ from ._guard import Answer
 from ._local import KEY
 from ._mistakes import Mistakes
 from ._request import Draft, Request
+from ._sync_hedge import Hedge
 from ._sync_marks import MarkStore
 from ._sync_store import Store
 from ._sync_upkeep import Upkeep
 from ._threads import Behind, Seat, check_loader, load
 from .entry import Duration
-from .flights import AGAIN, LEAD, LEADING, Flight, lead
+from .flights import AGAIN, FOUND, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
 from .outcome import Lookup, Mistake
 from .policy import CachePolicy
@@ -25,7 +26,7 @@ __all__ = ["Flow"]
 class Flow:
     """The requests of one cache. A store never makes it raise."""
 
-    __slots__ = ("_behind", "_marks", "_mistakes", "_rules", "_store", "_upkeep")
+    __slots__ = ("_behind", "_hedge", "_marks", "_mistakes", "_rules", "_store", "_upkeep")
 
     def __init__(self, store: Store, marks: MarkStore, upkeep: Upkeep, behind: Behind) -> None:
         self._rules = store.rules
@@ -34,6 +35,7 @@ class Flow:
         self._mistakes = Mistakes(store.rules)
         self._upkeep = upkeep
         self._behind = behind
+        self._hedge = Hedge(store.rules, marks, behind)
 
     def look_up(self, key: str, policy: CachePolicy | None = None, deadline: Duration | None = None) -> Lookup[Any]:
         """What there is for `key` without a loader."""
@@ -126,7 +128,8 @@ class Flow:
             outcome = self._rules.loads.failed(request, flight, error)
         finally:
             LEADING.set(leading)  # not reset by token: what is closed may be closed in another context
-        local.land(flight, outcome)
+        if flight.leader is seat:  # else a load that was begun beside the store's read leads it, and lands it
+            local.land(flight, outcome)
         return outcome
 
     def _follow(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
@@ -138,17 +141,29 @@ class Flow:
             raise
         if seat.verdict == LEAD:
             return self._take_lead(request, flight, seat, loader)
+        if seat.verdict == FOUND:
+            return flight.found
         if flight.outcome is None:
             rules.local.leave(flight, seat, rules.monotonic())
             return rules.loads.timed_out(request, flight) or AGAIN
         return flight.outcome
 
     def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
-        rules = self._rules
         if request.gates.read and not request.asked and not flight.forced:
-            found = self._read(request)
+            if request.policy.hedge_after is None:
+                found = self._read(request)
+            else:
+                found, place = self._hedge.read(
+                    request, flight, self._read, lambda beside: self._load(beside, flight, loader)
+                )
+                if place is not None:
+                    return self._follow(request, flight, place, loader)
             if found is not None:
                 return found
+        return self._load(request, flight, loader)
+
+    def _load(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
+        rules = self._rules
         if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
             self._marks.look(request, (NAMESPACE,), request.since)
         instead = rules.loads.begin(request, flight)

@@ -6,18 +6,28 @@ row open after 175 failures paid at 2 000 calls/s on a black hole (a rate window
 opened 330 times an hour on a 30 ms stall every 10 s; asking that the five span 0.1 s made that 0. A store that fails
 half of the time never fails five times in a row soon, hence the rate rule beside it.
 
+Slow is not failed. A store that always answers, and always later than the origin would, fails never: two more rules,
+off unless asked for, hear how long calls took. One counts those not answered within `slow_after`; a call that failed
+was not, however soon it failed. The other adds up what calls lost: one that failed all of its time, one that was
+answered what it took beyond `slow_after`, which is the caller's word for what an answer is worth waiting for. It finds
+the store that times out for one caller in five (50 ms each of 250) and is quick for the other four, which no share of
+calls does. A slow call may open the circuit and ends a row of failures; a quick one does neither more nor less than
+before. A slow probe opens it again, whatever had opened it: it would be closed to be found slow once more.
+
 Tickets. `admit` gives an int: positive for a call through a closed circuit, negative for a probe, 0 for "not now".
 Each opening and closing retires the tickets before it, so a late result can neither open nor close what came after.
 A probe is leased, not held: one that never reports is replaced when its lease is over.
 
 Invariants.
-  1 a call through a closed circuit and its success take no lock, and read no clock of their own;
+  1 a call through a closed circuit and its success, unless slow, take no lock, and read no clock of their own;
   2 in half-open at most one probe is out within its lease, and everyone else is rejected, never parked;
   3 a result whose ticket is not of the present generation changes nothing, nor does `neutral`;
-  4 a failure turned into a success never brings an opening forward, and neutral results move nothing.
+  4 a failure turned into a success that took as long never brings an opening forward; neutral results move nothing.
 
 Lost on the way: buckets filled without the clock's reading (turning a failure into a success could then trip earlier,
-against invariant 4), a lock on success (117 ns), exceptions for rejection (a raised object costs more than the load).
+against invariant 4), a lock on success (117 ns), exceptions for rejection (a raised object costs more than the load),
+the measured time of loads in place of `slow_after` (a circuit would open because the origin had become quicker, and a
+circuit around a store alone hears of no loads), a miss as lost time (an emptied store would be kept from being filled).
 """
 
 from __future__ import annotations
@@ -34,6 +44,9 @@ __all__ = ["REJECTED", "Breaker", "Forced", "Transition"]
 
 REJECTED: Final = 0
 BUCKETS: Final = 10
+FOREVER: Final = float("inf")
+EMPTY: Final[tuple[float, ...]] = (-1, 0, 0, 0, 0.0)
+"""A bucket: its index, successes, failures, how many successes were slow, seconds lost."""
 
 
 class Transition(NamedTuple):
@@ -58,6 +71,7 @@ class Breaker:
         "_policy",
         "_probe",
         "_random",
+        "_slow_after",
         "_state",
         "_streak",
         "_streak_since",
@@ -73,6 +87,7 @@ class Breaker:
         self._random = random
         self._lock = lock
         self._width = float_of(policy.window) / BUCKETS
+        self._slow_after = FOREVER if policy.slow_after is None else float_of(policy.slow_after)
         self._forced: list[CircuitState] = []
         self._issued = 0
         self._openings = 0  # in a row: k of the hold's 2**(k-1)
@@ -81,7 +96,7 @@ class Breaker:
 
     def _close(self) -> None:
         self._state = CircuitState.CLOSED
-        self._buckets: list[list[int]] = [[-1, 0, 0] for _ in range(BUCKETS)]  # index, successes, failures
+        self._buckets: list[list[float]] = [list(EMPTY) for _ in range(BUCKETS)]
         self._streak = 0
         self._probe = 0
         self._ticket = self._issue()
@@ -111,14 +126,17 @@ class Breaker:
         with self._lock:
             return self._success_locked(ticket, now)
 
-    def failure(self, ticket: int, now: float) -> Transition | None:
-        """The call of `ticket` failed at `now`."""
+    def answered(self, ticket: int, now: float, took: float) -> Transition | None:
+        """The call of `ticket` was answered at `now` after `took` seconds: a success, which may have been slow."""
+        if took <= self._slow_after:
+            return self.success(ticket, now)
         with self._lock:
-            if ticket and ticket == self._ticket:
-                return self._count_failure_locked(now)
-            if self._is_probe(ticket) and now < self._lease_until:
-                return self._open_locked(now)
-            return None
+            return self._report_locked(ticket, now, took - self._slow_after, failed=False)
+
+    def failure(self, ticket: int, now: float, took: float = 0.0) -> Transition | None:
+        """The call of `ticket` failed at `now` after `took` seconds."""
+        with self._lock:
+            return self._report_locked(ticket, now, took, failed=True)
 
     def neutral(self, ticket: int) -> None:
         """The call of `ticket` says nothing about the store: cancelled, or refused for its key only."""
@@ -189,31 +207,52 @@ class Breaker:
     def _is_probe(self, ticket: int) -> bool:
         return ticket < 0 and ticket == self._probe
 
-    def _bucket_locked(self, now: float) -> list[int]:
+    def _bucket_locked(self, now: float) -> list[float]:
         index = int(now // self._width)
         bucket = self._buckets[index % BUCKETS]
         if bucket[0] < index:
-            bucket[:] = [index, 0, 0]
+            bucket[:] = (index, *EMPTY[1:])
         return bucket
 
-    def _count_failure_locked(self, now: float) -> Transition | None:
+    def _report_locked(self, ticket: int, now: float, lost: float, *, failed: bool) -> Transition | None:
+        if ticket and ticket == self._ticket:
+            return self._count_locked(now, lost, failed=failed)
+        if self._is_probe(ticket) and now < self._lease_until:
+            return self._open_locked(now)
+        return None
+
+    def _count_locked(self, now: float, lost: float, *, failed: bool) -> Transition | None:
         if self._state is CircuitState.FORCED_CLOSED:
             return None
-        if not self._streak:
-            self._streak_since = now
-        self._streak += 1
-        self._bucket_locked(now)[2] += 1
-        return self._open_locked(now) if self._in_a_row(now) or self._too_often(now) else None
+        bucket = self._bucket_locked(now)
+        bucket[4] += lost
+        if failed:
+            if not self._streak:
+                self._streak_since = now
+            self._streak += 1
+            bucket[2] += 1
+        else:
+            self._streak = 0
+            bucket[1] += 1
+            bucket[3] += 1
+        opens = (failed and self._in_a_row(now)) or self._too_bad(now, failed=failed)
+        return self._open_locked(now) if opens else None
 
     def _in_a_row(self, now: float) -> bool:
         return self._streak >= self._policy.consecutive and now - self._streak_since >= float_of(self._policy.span)
 
-    def _too_often(self, now: float) -> bool:
-        oldest = int(now // self._width) - BUCKETS
+    def _too_bad(self, now: float, *, failed: bool) -> bool:
+        policy, oldest = self._policy, int(now // self._width) - BUCKETS
         live = [bucket for bucket in self._buckets if bucket[0] > oldest]
         failures = sum(bucket[2] for bucket in live)
         calls = failures + sum(bucket[1] for bucket in live)
-        return calls >= self._policy.min_calls and failures >= self._policy.failure_rate * calls
+        if calls < policy.min_calls:
+            return False
+        if failed and failures >= policy.failure_rate * calls:
+            return True
+        if policy.slow_after is not None and failures + sum(b[3] for b in live) >= policy.slow_rate * calls:
+            return True
+        return policy.lost_time is not None and sum(b[4] for b in live) >= float_of(policy.lost_time) * calls
 
     def _open_locked(self, now: float) -> Transition:
         before = self._state

@@ -5,6 +5,7 @@ thread or task; the others wait and share its value or its error. Decisions are 
 waiting is in the two twins, which bring their own kind of waiter.
 
   leader lands      every waiter is woken with the outcome
+  store overtakes   (a hedge) every waiter is woken with what the store gave; the load goes on, and lands later
   leader leaves     (cancelled, interrupted) one waiter is woken to lead; of a detached flight all ask again
   waiter leaves     nobody notices; if it had just been woken to lead, the next one is
   invalidation      detaches the flight: those aboard keep it, those who come later start another
@@ -29,10 +30,11 @@ from typing_extensions import TypeVar
 
 from .outcome import Mode
 
-__all__ = ["AGAIN", "LEAD", "LEADING", "Flight", "Flights", "Waiter", "lead"]
+__all__ = ["AGAIN", "FOUND", "LEAD", "LEADING", "Flight", "Flights", "Waiter", "lead"]
 
 LEAD: Final = "lead"
 AGAIN: Final = "again"
+FOUND: Final = "found"
 
 
 class Waiter(Protocol):
@@ -55,6 +57,7 @@ class Flight(Generic[W]):
     # Most flights end without any of these having changed: see `Request`.
     outcome: Any = None
     ready: Any = None  # the outcome as soon as it is known, before it is written to the store
+    found: Any = None  # what the store gave those aboard while the load went on
     stand_in: Any = None  # what the leader has found that may stand in for a failed load
     detached = False
     forced = False  # a refresh: whoever leads it loads, whatever the store has
@@ -148,6 +151,13 @@ class Flights(Generic[W]):
         flight.outcome = outcome
         self._remove(flight)
         return self._all_aboard(flight)
+
+    def hand_out_locked(self, flight: Flight[W], found: object) -> list[W]:
+        """Give those aboard what was `found` while the load goes on; gives the waiters to wake."""
+        if flight.outcome is not None:
+            return []
+        flight.found = found
+        return self._all_aboard(flight, FOUND)
 
     def leave_locked(self, flight: Flight[W], waiter: W | None, stamp: int, now: float) -> list[W]:
         """One aboard goes, None for the caller that took off; gives the waiters to wake, each with its verdict."""

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     NEGATIVE = "negative"
     ERROR = "error"
     TIMEOUT = "timeout"
+    SLOW = "slow"  # the store was still thinking after `hedge_after`
     OPEN = "open"  # the circuit is open
     BUSY = "busy"  # too many store calls in flight
     NO_TIME = "no_time"  # the caller's deadline leaves none for the store

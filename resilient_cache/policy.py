@@ -44,6 +44,11 @@ class BreakerPolicy:
     It opens on `consecutive` failures in a row that span at least `span` seconds (a 30 ms hiccup does not open it),
     or on a share of `failure_rate` failures among at least `min_calls` calls of the last `window` seconds. The k-th
     opening in a row lasts min(max_hold, hold * 2**(k-1)) seconds, jittered down to half. `probes` successes close it.
+
+    Two rules for reads that are slow rather than failed, both off by default and heard by the read circuit only:
+    `slow_after`: a share of `slow_rate` of the calls not answered within so many seconds opens it, and a probe that
+    takes longer does not close it. `lost_time`: so many seconds lost per call on average open it; a call that fails
+    loses the time it took, one that is answered what it took beyond `slow_after`.
     """
 
     consecutive: int = 5
@@ -56,6 +61,9 @@ class BreakerPolicy:
     probes: int = 2
     lease: Duration = 2.0
     decay: Duration = 30.0
+    slow_after: Duration | None = None
+    slow_rate: float = 0.8
+    lost_time: Duration | None = None
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range."""
@@ -63,9 +71,11 @@ class BreakerPolicy:
         _as_seconds(self, least)
         for name in ("consecutive", "min_calls", "probes"):
             _whole(name, getattr(self, name), 1)
-        _share("failure_rate", self.failure_rate)
-        if self.failure_rate == 0:
-            raise MisuseError("failure_rate must be more than 0, or it would open without a failure")
+        _as_seconds(self, {name: 0.001 for name in ("slow_after", "lost_time") if getattr(self, name) is not None})
+        for name in ("failure_rate", "slow_rate"):
+            _share(name, getattr(self, name))
+            if getattr(self, name) == 0:
+                raise MisuseError(f"{name} must be more than 0, or it would open without a failure")
         if float_of(self.max_hold) < float_of(self.hold):
             raise MisuseError(f"max_hold must be at least hold ({self.hold:g}), not {self.max_hold:g}")
 
@@ -78,6 +88,8 @@ class CachePolicy:
     `stale_for`: after that, stands in for a load that fails. 0 for answers that must not outlive their ttl.
     `jitter`: each ttl is shortened by a random share of up to this, so that entries do not expire together.
     `timeout`: the total deadline of one store operation.
+    `hedge_after`: a load begins when the store has been thinking for so long, and the first good answer wins; less
+    than `timeout`. None: the load waits for the store's answer.
     `load_timeout`: how long a caller waits for a load; None waits as long as it takes.
     `negative_ttl`: how long "there is none" is remembered; `negative` tells values that mean it.
     `stale_retry`: after a failed load a stale entry is served for so long before the loader is asked again.
@@ -101,6 +113,7 @@ class CachePolicy:
     stale_for: Duration = 300.0
     jitter: float = 0.1
     timeout: Duration = 0.25
+    hedge_after: Duration | None = None
     load_timeout: Duration | None = None
     negative_ttl: Duration = 60.0
     negative: Callable[[Any], bool] | None = None
@@ -129,6 +142,10 @@ class CachePolicy:
             _as_seconds(self, {"epoch_ttl": 0.001})
         if self.ramp is not None:
             _as_seconds(self, {"ramp": 0.001})
+        if self.hedge_after is not None:
+            _as_seconds(self, {"hedge_after": 0.0})
+            if float_of(self.hedge_after) >= float_of(self.timeout):
+                raise MisuseError(f"hedge_after must be less than timeout ({self.timeout:g}), not {self.hedge_after:g}")
         if self.negative is not None and not callable(self.negative):
             raise MisuseError(f"negative must be a function of the value or None, not {self.negative!r}")
         _plain("accept", self.accept)

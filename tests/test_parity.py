@@ -21,6 +21,7 @@ NAMES = {
     "make_async_cached": "make_cached",
     "_asyncio": "_threads",
     "_async_flow": "_sync_flow",
+    "_async_hedge": "_sync_hedge",
     "_async_marks": "_sync_marks",
     "_async_store": "_sync_store",
     "_async_upkeep": "_sync_upkeep",
@@ -94,7 +95,7 @@ def flows() -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "_flow", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover", "_warm"]
+    "name", ["", "_flow", "_hedge", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover", "_warm"]
 )
 def test_the_flows_are_equal_but_for_waiting(name: str) -> None:
     found = differences(*twins(name))

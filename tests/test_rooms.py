@@ -24,7 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
     | frozenset({"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors", "_switching"})
-    | frozenset({"_files", "_keeping", "_warming", "control"}),
+    | frozenset({"_files", "_hedging", "_keeping", "_warming", "control"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
     | frozenset({"_thread_pool", "_task_pool"})
@@ -33,7 +33,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     # flow
     frozenset({"_sync_collector", "_async_collector"}),
     frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})
-    | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"}),
+    | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"})
+    | frozenset({"_sync_hedge", "_async_hedge"}),
     frozenset({"_sync_flow", "_async_flow"}),
     frozenset({"_sync_warm", "_async_warm"}),
     frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import RLock
 
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from resilient_cache.breaker import REJECTED, Breaker, Forced, Transition
 from resilient_cache.events import CircuitState
-from resilient_cache.policy import BreakerPolicy
+from resilient_cache.policy import BreakerPolicy, float_of
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 
 POLICY = BreakerPolicy(consecutive=3, span=0.25, failure_rate=0.5, min_calls=5, decay=8.0, max_hold=6.0)
+POLICIES = (
+    POLICY,
+    replace(POLICY, slow_after=0.125),
+    replace(POLICY, lost_time=0.125),
+    replace(POLICY, slow_after=0.125, slow_rate=1.0, lost_time=0.25),
+)
+TOOK = st.sampled_from([0.0, 0.0625, 0.125, 0.25, 0.5, 1.0])
 STEPS = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.5, 5.0, 20.0])
 
 
 class Model:
     """What semantics section 5 says, the long way: the window is a list of events, counted anew each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: BreakerPolicy = POLICY) -> None:
+        self.policy = policy
+        self.slow_after = float("inf") if policy.slow_after is None else float_of(policy.slow_after)
         self.state = CLOSED
-        self.events: list[tuple[int, bool]] = []  # bucket, failed
+        self.events: list[tuple[int, bool, float]] = []  # bucket, answered, how long it took
         self.row: list[float] = []
         self.openings = self.successes = self.generation = 0
         self.right_at = self.until = self.lease_until = 0.0
@@ -46,15 +56,17 @@ class Model:
         self.state, self.events, self.row, self.successes, self.probe = CLOSED, [], [], 0, None
         self.generation += 1
 
-    def report(self, ticket: int, generation: int, ok: bool, now: float) -> tuple[CircuitState, CircuitState] | None:
+    def report(
+        self, ticket: int, generation: int, ok: bool, now: float, took: float
+    ) -> tuple[CircuitState, CircuitState] | None:
         if ticket > 0:
             if generation != self.generation or self.state not in (CLOSED, FORCED_CLOSED):
                 return None
-            return self.closed(ok, now)
+            return self.closed(ok, now, took)
         if ticket != self.probe or now >= self.lease_until:
             return None
         self.probe = None
-        if not ok:
+        if not ok or took > self.slow_after:
             return self.opens(now)
         self.successes += 1
         if self.successes < 2:
@@ -63,16 +75,26 @@ class Model:
         self.right_at = now
         return HALF_OPEN, CLOSED
 
-    def closed(self, ok: bool, now: float) -> tuple[CircuitState, CircuitState] | None:
+    def closed(self, ok: bool, now: float, took: float) -> tuple[CircuitState, CircuitState] | None:
         if self.state is FORCED_CLOSED:
             return None
-        self.events.append((int(now // 0.5), not ok))
+        self.events.append((int(now // 0.5), ok, took))
         self.row = [] if ok else [*self.row, now]
-        if ok:
-            return None
-        window = [failed for bucket, failed in self.events if bucket + 10 > now // 0.5]
+        window = [(good, lasted) for bucket, good, lasted in self.events if bucket + 10 > now // 0.5]
         row = len(self.row) >= 3 and now - self.row[0] >= 0.25
-        return self.opens(now) if row or (len(window) >= 5 and 2 * sum(window) >= len(window)) else None
+        enough = len(window) >= 5
+        rate = enough and sum(not good for good, _ in window) >= self.policy.failure_rate * len(window)
+        if not ok and (row or rate):
+            return self.opens(now)
+        if not enough or (ok and took <= self.slow_after):
+            return None
+        quick = sum(good and lasted <= self.slow_after for good, lasted in window)
+        if self.policy.slow_after is not None and len(window) - quick >= self.policy.slow_rate * len(window):
+            return self.opens(now)
+        lost = sum(max(0.0, lasted - self.slow_after) if good else lasted for good, lasted in window)
+        if self.policy.lost_time is not None and lost / len(window) >= float_of(self.policy.lost_time):
+            return self.opens(now)
+        return None
 
     def opens(self, now: float) -> tuple[CircuitState, CircuitState]:
         before = self.state
@@ -98,9 +120,12 @@ class CircuitMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 100.0
         self.roll = 0.5
-        self.model = Model()
-        self.breaker = Breaker(POLICY, lambda: self.roll, RLock())
         self.seen: set[int] = set()
+
+    @initialize(policy=st.sampled_from(POLICIES))
+    def begin(self, policy: BreakerPolicy) -> None:
+        self.model = Model(policy)
+        self.breaker = Breaker(policy, lambda: self.roll, RLock())
 
     @rule(step=STEPS, roll=st.sampled_from([0.0, 0.5, 1.0]))
     def wait(self, step: float, roll: float) -> None:
@@ -122,19 +147,24 @@ class CircuitMachine(RuleBasedStateMachine):
             self.seen.add(ticket)
         return ticket, self.model.generation, self.now
 
-    @rule(ticket=tickets, ok=st.booleans())
-    def report(self, ticket: tuple[int, int, float], ok: bool) -> None:
+    @rule(ticket=tickets, ok=st.booleans(), took=TOOK)
+    def report(self, ticket: tuple[int, int, float], ok: bool, took: float) -> None:
         number, generation, _ = ticket
-        change = (self.breaker.success if ok else self.breaker.failure)(number, self.now)
-        self.agree(change, self.model.report(number, generation, ok, self.now))
+        change = (self.breaker.answered if ok else self.breaker.failure)(number, self.now, took)
+        self.agree(change, self.model.report(number, generation, ok, self.now, took))
 
-    @rule()
-    def call_fails(self) -> None:
-        self.report(self.admit(), ok=False)
+    @rule(took=TOOK)
+    def call_fails(self, took: float) -> None:
+        self.report(self.admit(), ok=False, took=took)
 
-    @rule()
-    def call_succeeds(self) -> None:
-        self.report(self.admit(), ok=True)
+    @rule(took=TOOK)
+    def call_succeeds(self, took: float) -> None:
+        self.report(self.admit(), ok=True, took=took)
+
+    @rule(ticket=tickets)
+    def succeeds_untimed(self, ticket: tuple[int, int, float]) -> None:
+        change = self.breaker.success(ticket[0], self.now)
+        self.agree(change, self.model.report(ticket[0], ticket[1], ok=True, now=self.now, took=0.0))
 
     @rule(ticket=tickets)
     def is_neutral(self, ticket: tuple[int, int, float]) -> None:
@@ -177,39 +207,54 @@ class CircuitMachine(RuleBasedStateMachine):
 TestCircuit = CircuitMachine.TestCase
 
 
-Calls = list[tuple[float, bool]]
-CALLS = st.lists(st.tuples(STEPS, st.booleans()), min_size=3, max_size=40)
+Calls = list[tuple[float, bool, float]]  # seconds since the call before, answered, seconds it took
+CALLS = st.lists(st.tuples(STEPS, st.booleans(), TOOK), min_size=3, max_size=40)
 NEUTRALS = st.lists(st.integers(0, 40), max_size=20)
+SOME = st.sampled_from(POLICIES)
 
 
-def trip_step(calls: Calls, neutral_before: frozenset[int] = frozenset()) -> int:
+def trip_step(calls: Calls, neutral_before: frozenset[int] = frozenset(), policy: BreakerPolicy = POLICY) -> int:
     """The number of the call that opens the circuit, one past the last for none."""
-    breaker = Breaker(POLICY, lambda: 0.0, RLock())
+    breaker = Breaker(policy, lambda: 0.0, RLock())
     now = 0.0
-    for number, (step, ok) in enumerate(calls):
+    for number, (step, ok, took) in enumerate(calls):
         now += step
         if number in neutral_before:
             breaker.neutral(breaker.admit(now))
             breaker.admit(now)  # one that never reports
-        if (breaker.success if ok else breaker.failure)(breaker.admit(now), now):
+        if (breaker.answered if ok else breaker.failure)(breaker.admit(now), now, took):
             return number
     return len(calls)
 
 
-@given(CALLS, NEUTRALS)
+@given(CALLS, NEUTRALS, SOME)
 def test_neutral_results_anywhere_leave_the_step_that_opens_unchanged(
-    calls: list[tuple[float, bool]], where: list[int]
+    calls: Calls, where: list[int], policy: BreakerPolicy
 ) -> None:
-    assert trip_step(calls, frozenset(where)) == trip_step(calls)
+    assert trip_step(calls, frozenset(where), policy) == trip_step(calls, policy=policy)
 
 
-@given(CALLS, st.data())
-def test_a_failure_turned_into_a_success_never_opens_earlier(calls: Calls, data: st.DataObject) -> None:
+@given(CALLS, SOME, st.data())
+def test_a_failure_turned_into_a_success_never_opens_earlier(
+    calls: Calls, policy: BreakerPolicy, data: st.DataObject
+) -> None:
     turned = data.draw(st.integers(0, len(calls) - 1))
-    better = [(step, ok or number == turned) for number, (step, ok) in enumerate(calls)]
-    assert trip_step(better) >= trip_step(calls)
+    better = [(step, ok or number == turned, took) for number, (step, ok, took) in enumerate(calls)]
+    assert trip_step(better, policy=policy) >= trip_step(calls, policy=policy)
+
+
+@given(CALLS, SOME, st.data())
+def test_a_slow_call_turned_into_a_quick_one_never_opens_earlier(
+    calls: Calls, policy: BreakerPolicy, data: st.DataObject
+) -> None:
+    turned = data.draw(st.integers(0, len(calls) - 1))
+    better = [(step, ok, 0.0 if number == turned else took) for number, (step, ok, took) in enumerate(calls)]
+    assert trip_step(better, policy=policy) >= trip_step(calls, policy=policy)
 
 
 def test_the_steps_compared_do_open() -> None:
-    assert trip_step([(0.125, False)] * 3) == 2
-    assert trip_step([(0.0, False)] * 10) == 4
+    assert trip_step([(0.125, False, 0.0)] * 3) == 2
+    assert trip_step([(0.0, False, 0.0)] * 10) == 4
+    assert trip_step([(0.0, True, 0.25)] * 10, policy=POLICIES[1]) == 4
+    assert trip_step([(0.0, ok, 0.5) for ok in (True, True, True, False, True)], policy=POLICIES[2]) == 5
+    assert trip_step([(0.0, ok, 0.5) for ok in (True, True, True, True, False, False)], policy=POLICIES[2]) == 5

@@ -1,0 +1,96 @@
+"""A load that does not wait for a store that thinks for long, for threads. Twin of `_async_hedge.py`.
+
+What is decided is in `_hedging.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from ._hedging import Race
+from ._request import Request
+from ._rules import Rules
+from ._sync_marks import MarkStore
+from ._threads import Behind, Seat
+from .events import CircuitState
+from .flights import Flight
+from .marks import NAMESPACE
+from .outcome import Direction, Lookup
+from .policy import float_of
+
+__all__ = ["Hedge"]
+
+
+@final
+class Hedge:
+    """The hedged reads of one cache."""
+
+    __slots__ = ("_behind", "_marks", "_rules")
+
+    def __init__(self, rules: Rules, marks: MarkStore, behind: Behind) -> None:
+        self._rules = rules
+        self._marks = marks
+        self._behind = behind
+
+    def read(
+        self,
+        request: Request,
+        flight: Flight[Any],
+        read: Callable[[Request], Lookup[Any] | None],
+        load: Callable[[Request], Any],
+    ) -> tuple[Lookup[Any] | None, Any]:
+        """What the store has, and None; or None, and the seat in which to wait for the flight, led by a load by then.
+
+        Where nothing runs behind there is no hedge, nor where the store will not be asked or no load may begin.
+        """
+        rules = self._rules
+        now = rules.monotonic()
+        race = Race(request, flight, rules.local, rules.guard.lock, until=rules.within(request, now))
+        if (
+            not request.gates.load
+            or rules.guard.circuits[Direction.READ].state is not CircuitState.CLOSED
+            or not self._behind.spawn(lambda: self._read(race, read), race.end)
+        ):
+            return read(request), None
+        request.asked = True
+        self._wait(race, now + float_of(request.policy.hedge_after or 0.0))
+        place = race.overtake(request, Seat)
+        if place is not None:
+            if self._behind.spawn(
+                lambda: self._load(race, flight, load), lambda: rules.local.leave(flight, race, rules.monotonic())
+            ):
+                return None, place
+            race.give_back(place, rules.monotonic())
+            self._wait(race, race.until)
+        return race.take(request), None
+
+    def _wait(self, race: Race, until: float) -> None:
+        seat = race.sit(Seat)
+        if seat is not None:
+            seat.wait(max(0.0, until - self._rules.monotonic()))
+
+    def _read(self, race: Race, read: Callable[[Request], Lookup[Any] | None]) -> None:
+        try:
+            found = read(race.reading)
+        except BaseException as error:
+            taken_away = not isinstance(error, Exception) and not self._behind.strikes(error)
+            if not race.end(error=None if taken_away else error) or taken_away:
+                raise
+            return
+        if not race.end(found) and race.reading.answered:  # so that it is known which marks later loads are under
+            self._marks.look(race.reading, (NAMESPACE,), self._rules.monotonic())
+
+    def _load(self, race: Race, flight: Flight[Any], load: Callable[[Request], Any]) -> None:
+        rules, running = self._rules, race.running
+        try:
+            outcome = load(running)
+            if race.lacks(outcome):
+                self._wait(race, race.until)
+            outcome = race.best(outcome)
+        except BaseException as error:
+            if not self._behind.strikes(error):
+                rules.local.leave(flight, race, rules.monotonic())
+                raise
+            outcome = rules.loads.failed(running, flight, error)
+        rules.local.land(flight, outcome)
