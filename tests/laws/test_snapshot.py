@@ -399,6 +399,7 @@ def test_with_little_room_what_was_asked_for_comes_first_and_pushes_nothing_out(
 
 
 def test_a_value_that_cannot_be_encoded_is_left_out(stage: Make, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "resilient_cache")  # whatever others have made of it
     told: list[Any] = []
     first = stage(memory=10, hooks=[told.append])
     first.plan.during(DOWN)
@@ -425,6 +426,7 @@ def test_a_value_that_cannot_be_encoded_is_left_out(stage: Make, path: Path, cap
 def test_a_file_that_is_none_is_counted_told_and_logged(
     stage: Make, path: Path, caplog: pytest.LogCaptureFixture, data: bytes | None, reason: Reason
 ) -> None:
+    caplog.set_level(logging.WARNING, "resilient_cache")
     told: list[object] = []
     first = stage(memory=10, hooks=[told.append])
     if data is not None:

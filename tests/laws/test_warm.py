@@ -165,7 +165,7 @@ def test_async_keys_are_for_the_async_colour(stage: Make) -> None:
 
     async def keys() -> AsyncIterator[str]:
         for key in "abc":
-            await asyncio.sleep(0)
+            await pass_time(0)
             yield key
 
     if warmed.colour == "async":
