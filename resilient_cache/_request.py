@@ -65,6 +65,7 @@ class Failure(NamedTuple):
     trace: TracebackType | None
     source: Source
     stand_in: Candidate | None
+    again: bool = False  # shed for want of a permit: whoever has nothing stale to make do with asks again
 
 
 @final
@@ -80,6 +81,7 @@ class Request:
     given: Any  # the key as the caller gave it: what the loader is called with
     forced = False  # replaces whatever is there: set and refresh
     boarded = 0  # the stamp of the last flight it took off in
+    queued = 0.0  # since when its loads, or others for it, have waited for a permit; 0: not yet
     refused = False  # the store holds something that must go
     stamp = 0
     version = 0  # of the namespace's mark, as known when the load began

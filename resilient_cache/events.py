@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from .errors import FailureKind
-from .outcome import Direction, Invalidation, Operation, Reason, Source
+from .outcome import Direction, Invalidation, Operation, OverloadCause, OverloadVerdict, Reason, Source
 
 __all__ = [
     "BackplaneChanged",
@@ -23,6 +23,7 @@ __all__ = [
     "Invalidated",
     "JournalFailed",
     "NotStored",
+    "Overloaded",
     "Served",
     "Settled",
     "StoreCalled",
@@ -75,6 +76,16 @@ class CircuitChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Overloaded:
+    """A load could not start for `cause`, after it had queued for `waited` seconds; `verdict`: what became of it."""
+
+    cache: str
+    cause: OverloadCause
+    verdict: OverloadVerdict
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
 class EntryRefused:
     """The store held something for the key that may not be served; it is overwritten or deleted."""
 
@@ -124,6 +135,7 @@ Event: TypeAlias = (
     Served
     | StoreCalled
     | CircuitChanged
+    | Overloaded
     | EntryRefused
     | Invalidated
     | Settled

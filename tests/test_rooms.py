@@ -20,13 +20,14 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     )
-    | frozenset({"marks"}),
+    | frozenset({"marks", "bulkhead", "aimd"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors"}),
+    | frozenset({"_many", "_marking", "_origin", "_plane", "_rules", "_vendors"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
-    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
+    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"})
+    | frozenset({"_thread_bulkhead", "_task_bulkhead"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
     # flow
     frozenset({"_sync_collector", "_async_collector"}),
