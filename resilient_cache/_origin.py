@@ -29,6 +29,7 @@ from .policy import CachePolicy, float_of
 __all__ = ["Origin"]
 
 RIDES: Final = -1
+NEVER: Final = float("-inf")
 LONGEST_PAUSE: Final = 300.0
 """Seconds. A header that says a day, by mistake, must not be an outage of a day."""
 
@@ -60,9 +61,10 @@ class Origin:
         self._monotonic = guard.monotonic
         self._reporter = guard.reporter
         self._age = float_of(policy.flight_age)
-        self._bulkhead = Bulkhead[Waiter](policy.max_loads, self.lock)
         self._adaptive = Adaptive(policy.max_loads) if policy.adaptive_loads else None
-        self._paused_until = 0.0
+        limit = policy.max_loads if self._adaptive is None else self._adaptive.limit
+        self._bulkhead = Bulkhead[Waiter](limit, self.lock)
+        self._paused_until = NEVER
         self.circuit: Breaker | None = None
         if policy.origin is not None:
             lease = max(float_of(policy.origin.lease), self._age)  # a probe is a load, and may take as long as one
@@ -83,10 +85,12 @@ class Origin:
     def join(self, request: Request, flight: Flight[Any], seat: Waiter) -> float:
         """Queue; the seconds to wait. Time that the flight, or the request, has queued before counts."""
         now = self._monotonic()
-        if not request.queued and not flight.queued:
+        since = request.queued if flight.queued is None else flight.queued
+        if since is None:
             self._reporter.count("loads_queued")
-        request.queued = flight.queued = flight.queued or request.queued or now
-        until = request.queued + min(float_of(request.policy.load_wait), self._age / 2)
+            since = now
+        request.queued = flight.queued = since
+        until = since + min(float_of(request.policy.load_wait), self._age / 2)
         lease, first = flight.since + self._age, not self._may_be_stale(request)
         self._wake(self._bulkhead.join(seat, now, until=until, lease=lease, first=first))
         return max(0.0, until - now)
@@ -103,7 +107,7 @@ class Origin:
 
     def admit(self, request: Request, flight: Flight[Any]) -> Failure | None:
         """None to start the load; else what to land instead of it."""
-        if self._paused_until or self.circuit is not None:
+        if self._paused_until is not NEVER or self.circuit is not None:
             barred = self._bar(request, flight)
             if barred is not None:
                 return barred
@@ -149,7 +153,7 @@ class Origin:
         return Failure(error, None, Source.NONE, request.stand_in, again=stale and cause is OverloadCause.FULL)
 
     def _tell(self, request: Request, cause: OverloadCause, verdict: OverloadVerdict) -> None:
-        waited = self._monotonic() - request.queued if request.queued else 0.0
+        waited = 0.0 if request.queued is None else self._monotonic() - request.queued
         self._reporter.count(f"overload_{cause}_{verdict}")
         self._reporter.tell(Overloaded(self._reporter.name, cause, verdict, waited))
 

@@ -81,7 +81,7 @@ class Request:
     given: Any  # the key as the caller gave it: what the loader is called with
     forced = False  # replaces whatever is there: set and refresh
     boarded = 0  # the stamp of the last flight it took off in
-    queued = 0.0  # since when its loads, or others for it, have waited for a permit; 0: not yet
+    queued: float | None = None  # since when it has waited for a load to start
     refused = False  # the store holds something that must go
     stamp = 0
     version = 0  # of the namespace's mark, as known when the load began

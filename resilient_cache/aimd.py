@@ -28,14 +28,16 @@ FORGET: Final = 0.1
 
 @final
 class Adaptive:
-    """The limit. `least` and `most` bound it and are 20 and 200, or `start` where that is beyond."""
+    """The limit: from 20 up to 200, or from and up to `most` where that is less than the one or more than the other.
+
+    It begins low, because loads that are slow from the first, for they are too many, would count as quick.
+    """
 
     __slots__ = ("_base", "_busy", "_count", "_sum", "least", "limit", "most")
 
-    def __init__(self, start: int) -> None:
-        self.limit = start
-        self.least = min(LEAST, start)
-        self.most = max(MOST, start)
+    def __init__(self, most: int) -> None:
+        self.limit = self.least = min(LEAST, most)
+        self.most = max(MOST, most)
         self._base = 0.0  # the least mean of a round; 0: there was none yet
         self._count = 0
         self._sum = 0.0

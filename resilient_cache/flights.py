@@ -57,7 +57,7 @@ class Flight(Generic[W]):
     ready: Any = None  # the outcome as soon as it is known, before it is written to the store
     stand_in: Any = None  # what the leader has found that may stand in for a failed load
     detached = False
-    queued = 0.0  # since when its load has waited for a permit; 0: it has not
+    queued: float | None = None  # since when its load has waited for its start
     origin: Any = None  # where it has been loaded from
     permit = 0  # of the origin's; negative: that of the flight whose loader asks for this one
     ticket = 0  # of the origin's circuit

@@ -95,7 +95,8 @@ class CachePolicy:
     `load_wait`: how long a load queues, at most half of `flight_age`; after that a stale entry stands in, else
     `on_overload` decides: `proceed` loads all the same, `raise` raises `OriginOverloaded`; or a function of the key
     that gives one of the two.
-    `adaptive_loads`: let the number of loads at once follow how long they take, from `max_loads` on, 20 to 200.
+    `adaptive_loads`: let the number of loads at once follow how long they take, from 20 up to 200; or from and up to
+    `max_loads` where that is less than 20, or more than 200.
     `origin`: a circuit for loads; while it is open none starts but its probes. None: there is none.
     """
 
