@@ -80,9 +80,9 @@ class Origin:
 def test_loads_queue_first_come_first_served() -> None:
     origin = Origin(replace(RAISE, load_wait=5))
     futures = []
-    for number, key in enumerate("abcd"):
+    for key in "abcd":
         futures.append(origin.begin(key))
-        origin.until(lambda number=number: origin.state["loads"] + origin.state["queued"] == number + 1)
+        origin.until(lambda: origin.state["loads"] + origin.state["queued"] == len(futures))
     origin.gate.set()
     assert [future.result(PATIENCE) for future in futures] == list("abcd")
     assert origin.order == list("abcd")
