@@ -40,7 +40,7 @@ from resilient_cache.adapters.sqlite_journal import SqliteJournal
 from resilient_cache.events import CircuitState
 from resilient_cache.failover import AsyncFailover, Failover
 from resilient_cache.metrics import LoggingHook
-from resilient_cache.outcome import AfterOutage, Direction, Operation
+from resilient_cache.outcome import AfterOutage, Direction, OnOverload, Operation, OverloadCause, OverloadVerdict
 from resilient_cache.stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultKind, WireFault, strategies
 from resilient_cache.testing._laws import CAPABILITIES
@@ -139,7 +139,11 @@ def test_the_calls_table_is_the_code() -> None:
             assert told == set(arguments(getattr(cache, name))), name
 
 
-@pytest.mark.parametrize("kind", [Source, Reason, Mode, AfterOutage, Invalidation, Direction, Operation, CircuitState])
+LOADING = [OnOverload, OverloadCause, OverloadVerdict]
+OUTCOMES = [Source, Reason, Mode, AfterOutage, Invalidation, Direction, Operation, CircuitState, *LOADING]
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
 def test_every_outcome_is_listed(kind: type[StrEnum]) -> None:
     assert list(table("reference/outcomes.md", kind.__name__)) == [member.value for member in kind]
 
@@ -193,10 +197,13 @@ def test_every_event_stands_in_the_how_to_with_its_fields() -> None:
 
 def test_the_tree_of_errors_is_the_code() -> None:
     text = (DOCS / "reference/errors.md").read_text()
-    drawn = re.findall(r"^[|`]-- (\w+)", text, re.MULTILINE)
+    drawn = re.findall(r"^(?:\|   )?[|`]-- (\w+)", text, re.MULTILINE)
     assert drawn == re.findall(r"[|`]-- (\w+)", errors.__doc__ or "")
     assert set(drawn) == {
-        kind.__name__ for kind in ResilientCacheError.__subclasses__() if kind.__module__ == errors.__name__
+        kind.__name__
+        for family in [ResilientCacheError, *ResilientCacheError.__subclasses__()]
+        for kind in family.__subclasses__()
+        if kind.__module__ == errors.__name__
     }
 
 
@@ -256,6 +263,8 @@ def test_every_counter_that_appears_is_listed() -> None:
     places = {"operation": Operation, "kind": FailureKind, "reason": Reason, "outcome": Invalidation} | {
         "direction": Direction,
         "state": CircuitState,
+        "cause": OverloadCause,
+        "verdict": OverloadVerdict,
     }
     patterns = set()
     for cells in rows(section("reference/outcomes.md", "stats")):

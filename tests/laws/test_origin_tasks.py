@@ -292,8 +292,8 @@ def test_one_cancelled_with_the_permit_in_its_hand_gives_it_to_the_next() -> Non
         second, third = origin.begin("b", 0.0), origin.begin("c", 0.0)
         await pass_time(0.25)
         release.set()
-        while origin.state["queued"] == 2:  # noqa: ASYNC110 - until that very turn of the loop
-            await asyncio.sleep(0)
+        while origin.state["queued"] == 2:
+            await pass_time(0)
         second.cancel()  # it was let in and has not run since
         assert await third
         assert second.cancelled()
