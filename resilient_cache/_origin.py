@@ -100,10 +100,12 @@ class Origin:
         self._release(self._bulkhead.leave(seat))
 
     def take(self, request: Request, flight: Flight[Any], seat: Waiter) -> None:
-        """The wait is over; the request has a permit now if it got one, or if one can be had after all."""
+        """The wait is over; the request has a permit now if it got one, or if one has lapsed and nobody has looked."""
         flight.permit = self._bulkhead.leave(seat)
         if not flight.permit:
-            flight.permit = self._bulkhead.acquire(self._monotonic(), flight.since + self._age)
+            now = self._monotonic()
+            flight.permit = self._bulkhead.acquire(now, flight.since + self._age, queued=True)
+            self._wake(self._bulkhead.grant(now))
 
     def admit(self, request: Request, flight: Flight[Any]) -> Failure | None:
         """None to start the load; else what to land instead of it."""
@@ -189,7 +191,7 @@ class Origin:
             return
         if isinstance(error, Backpressure):
             self._pause(min(error.retry_after, LONGEST_PAUSE))
-        elif self.circuit is not None and isinstance(error, Exception) and not isinstance(error, NOT_HEARD):
+        elif self.circuit is not None and not isinstance(error, NOT_HEARD):
             self._changed(self.circuit.failure(flight.ticket, self._monotonic()))
             flight.ticket = 0
         self.left(flight)

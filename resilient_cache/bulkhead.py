@@ -54,11 +54,14 @@ class Bulkhead(Generic[W]):
         self._waiting: tuple[OrderedDict[W, _Wait], OrderedDict[W, _Wait]] = (OrderedDict(), OrderedDict())
         self._granted: dict[W, int] = {}  # those who have been woken with a permit and have not come for it
 
-    def acquire(self, now: float, lease: float) -> int:
-        """A permit to be kept until `lease` at the longest, 0 when it must be queued for. Never waits."""
+    def acquire(self, now: float, lease: float, *, queued: bool = False) -> int:
+        """A permit to be kept until `lease` at the longest, 0 when it must be queued for. Never waits.
+
+        `queued`: whoever asks has been in the queue, and need not mind it.
+        """
         first, second = self._waiting
         with self._lock:
-            if first or second or (len(self._out) >= self.limit and not self._reclaim_locked(now)):
+            if ((first or second) and not queued) or (len(self._out) >= self.limit and not self._reclaim_locked(now)):
                 return 0
             return self._issue_locked(lease)
 
@@ -78,8 +81,7 @@ class Bulkhead(Generic[W]):
         with self._lock:
             for queue in self._waiting:
                 queue.pop(waiter, None)
-            permit = self._granted.pop(waiter, 0)
-            return permit if permit in self._out else 0
+            return self._granted.pop(waiter, 0)
 
     def release(self, permit: int) -> bool:
         """Take `permit` back; one that was taken back already changes nothing. Whether somebody is to be let in."""

@@ -348,6 +348,25 @@ def test_a_load_that_never_returns_is_replaced_by_exactly_one_and_its_permit_com
     origin.run(main)
 
 
+def test_who_queues_while_a_permit_lapses_has_it_when_its_wait_is_over() -> None:
+    """L17: nobody is woken by the passing of time; who looks first lets the next one in as well."""
+    origin = Origin(replace(RAISE, max_loads=2, flight_age=2.0))
+
+    async def main() -> None:
+        since = origin.clock.monotonic()
+        stuck = [origin.begin(key, 1_000.0) for key in ("a", "b")]
+        await pass_time(1.5)
+        values = []
+        for key in ("c", "d"):
+            values.append(origin.begin(key, 0.5))
+            await pass_time(0.125)
+        assert await asyncio.gather(*values) == [since + 2.5] * 2
+        for task in stuck:
+            task.cancel()
+
+    origin.run(main)
+
+
 @pytest.mark.parametrize("failing", [True, False])
 def test_two_hundred_callers_of_one_key_are_one_load(failing: bool) -> None:
     """L14: all are told when it ends."""
