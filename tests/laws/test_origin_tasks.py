@@ -383,7 +383,7 @@ def test_two_hundred_callers_of_one_key_are_one_load(failing: bool) -> None:
     origin.run(main)
 
 
-@pytest.mark.parametrize(("on_overload", "keys"), [("raise", 5_000), ("proceed", 1_000)])
+@pytest.mark.parametrize(("on_overload", "keys"), [("raise", 5_000), ("proceed", 2_000)])
 def test_the_cache_is_frozen_and_thousands_of_keys_are_asked_for_at_once(on_overload: str, keys: int) -> None:
     """L15: 64 loads at once; everybody is answered or told, within the store's timeout, `load_wait` and one load."""
     origin = Origin(replace(POLICY, on_overload=on_overload))
