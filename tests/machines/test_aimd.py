@@ -62,6 +62,16 @@ def test_an_origin_that_is_slower_now_is_not_held_down_for_ever() -> None:
     assert bench.run(300, capacity=1_000)[-1] == 200
 
 
+def test_what_is_quick_is_known_by_the_quickest_round() -> None:
+    """Also when the first was slow: what is slow again then is slow."""
+    bench = Bench(base=0.5)
+    bench.run(1, capacity=1_000)
+    bench.base = 0.05
+    assert bench.run(40, capacity=1_000)[-1] == 61
+    bench.base = 0.5
+    assert bench.run(1, capacity=1_000) == [54]
+
+
 def test_it_does_not_grow_while_nobody_wants_more() -> None:
     assert Bench().run(50, capacity=1_000, demand=19)[-1] == 20
     assert Bench().run(1, capacity=1_000, demand=20)[-1] == 21
