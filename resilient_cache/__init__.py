@@ -8,6 +8,7 @@ from ._async import AsyncResilientCache
 from ._sync import ResilientCache
 from .entry import Entry
 from .errors import (
+    Backpressure,
     FailureKind,
     LoadTimeout,
     MisuseError,
@@ -18,11 +19,12 @@ from .errors import (
     StoreError,
 )
 from .fallback import fallback
-from .outcome import Invalidation, Lookup, Mistake, Mode, Reason, Source
+from .outcome import Invalidation, Lookup, Mistake, Mode, OnOverload, Reason, Source
 from .policy import BreakerPolicy, CachePolicy
 
 __all__ = [
     "AsyncResilientCache",
+    "Backpressure",
     "BreakerPolicy",
     "CachePolicy",
     "Entry",
@@ -35,6 +37,7 @@ __all__ = [
     "Mode",
     "NoSafeValue",
     "NotFound",
+    "OnOverload",
     "OriginOverloaded",
     "Reason",
     "ResilientCache",

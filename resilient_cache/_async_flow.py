@@ -13,6 +13,7 @@ from ._guard import Answer
 from ._local import KEY
 from ._mistakes import Mistakes
 from ._request import Draft, Request
+from ._task_bulkhead import wait_turn
 from .entry import Duration
 from .flights import AGAIN, FOUND, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
@@ -62,7 +63,7 @@ class Flow:
         recalled = rules.recall(request)
         if recalled is not None:
             return rules.finish(recalled, request.reason)
-        return rules.finish(rules.loads.settle(request, await self._fly(request, loader)), request.reason)
+        return rules.finish(await self._fly(request, loader), request.reason)
 
     async def write(self, request: Request, draft: Draft | None) -> bool:
         """Write `draft`, if any, for a request; whether the store has the value now."""
@@ -104,6 +105,8 @@ class Flow:
             if self._rules.loads.turned_down(request, outcome):
                 continue
             if outcome is not AGAIN:
+                outcome = self._rules.loads.settle(request, outcome)
+            if outcome is not AGAIN:
                 return outcome
 
     async def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
@@ -126,6 +129,8 @@ class Flow:
             lead(flight)
             outcome = await self._answer(request, flight, loader)
         except BaseException as error:
+            if flight.leader is seat:
+                self._rules.loads.origin.left(flight)
             if not behind or not self._behind.strikes(error):
                 local.leave(flight, seat, self._rules.monotonic())
                 raise
@@ -170,6 +175,8 @@ class Flow:
         rules = self._rules
         if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
             await self._marks.look(request, (NAMESPACE,), request.since)
+        if rules.loads.origin.is_full(request, flight):
+            await wait_turn(rules.loads.origin, request, flight)
         instead = rules.loads.begin(request, flight)
         if instead is not None:
             return instead

@@ -176,6 +176,7 @@ def health(rules: Rules, adapter: object) -> dict[str, object]:
         "backplane": None if rules.plane is None else rules.plane.health(),
         "stuck_flights": local.flights.stuck(rules.monotonic()),
         "flights": len(local.flights),
+        "origin": rules.loads.origin.health(),
         "store_calls_in_flight": rules.guard.in_flight(),
         "memory_entries": len(local.memory),
         "fences": len(local.fences),

@@ -42,7 +42,8 @@ class Face:
     @property
     def circuits(self) -> dict[Direction, Breaker]:
         """The circuits by direction, to be held open or closed by hand: `force_open()`, `force_closed()`."""
-        return dict(self._rules.guard.circuits)
+        origin = self._rules.loads.origin.circuit
+        return {**self._rules.guard.circuits, **({} if origin is None else {Direction.ORIGIN: origin})}
 
     @property
     def shards(self) -> dict[str, dict[Direction, Breaker]]:

@@ -7,6 +7,7 @@ from typing import Any, Final, final
 
 from ._guard import Guard
 from ._local import ABSENT, Local
+from ._origin import Origin
 from ._request import Candidate, Draft, Failure, Request
 from ._sealing import Sealing
 from .entry import Entry, seconds
@@ -25,7 +26,7 @@ FOREVER: Final = float("inf")
 class Loads:
     """The loads of one cache."""
 
-    __slots__ = ("_guard", "_local", "_monotonic", "_policy", "_ramp", "_random", "_sealing")
+    __slots__ = ("_guard", "_local", "_monotonic", "_policy", "_ramp", "_random", "_sealing", "origin")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Loads:
         self._sealing = sealing
         self._random = random
         self._ramp = ramp
+        self.origin = Origin(policy, guard, local, random)
 
     def begin(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
         """None to start the load now; else what to land instead of it."""
@@ -51,16 +53,21 @@ class Loads:
             left = self.leftover(request)
             return left or Failure(NoSafeValue("nothing to serve, and this mode never loads"), None, left.source, None)
         flight.stand_in = request.stand_in
+        shed = self.origin.admit(request, flight)
+        if shed is not None:
+            return shed
         request.stamp = self._local.begin_load(flight)
         request.version = self._local.marks.namespace.version
         request.loading_since = self._monotonic()
         if not request.stamp:
+            self.origin.left(flight)
             return AGAIN
         self._guard.reporter.count("loader_calls")
         return None
 
     def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any] | Failure, Draft | None]:
         """What the loader gave, as the flight's outcome, and what to write for it, if anything."""
+        self.origin.answered(request, flight)
         entry: Entry[Any] = given if isinstance(given, Entry) else Entry(given)  # pyright: ignore[reportUnknownVariableType]
         value, since, policy = entry.value, request.loading_since, request.policy
         if not request.lets_out(value):
@@ -94,6 +101,7 @@ class Loads:
         """The loader raised `error`: the flight's outcome."""
         ours = error.__traceback__  # this frame would keep the error in a circle; a caller needs the loader's only
         error.__traceback__ = trace = ours and ours.tb_next and ours.tb_next.tb_next
+        self.origin.failed(request, flight, error)
         if not isinstance(error, NotFound):
             return Failure(error, trace, Source.NONE, request.stand_in)
         if request.gates.memory:
@@ -101,7 +109,7 @@ class Loads:
             self._local.keep_negative(request, ABSENT, until, flight)
         return Failure(error, trace, Source.NEGATIVE, None)
 
-    def settle(self, request: Request, outcome: Lookup[Any] | Failure) -> Lookup[Any] | Failure:
+    def settle(self, request: Request, outcome: Lookup[Any] | Failure) -> Lookup[Any] | Failure | str:
         """What this request makes of its flight's outcome: a stale entry may stand in for a failure."""
         outcome = self._let_out(request, outcome)
         if isinstance(outcome, Lookup) or outcome.source is Source.NEGATIVE or not isinstance(outcome.error, Exception):
@@ -111,7 +119,7 @@ class Loads:
                 until = self._monotonic() + float_of(request.policy.stale_retry)
                 if request.lets_out(stand_in.value) and self._local.rest(request.key, stand_in, until):
                     return self._stale(request, stand_in)
-        return outcome
+        return AGAIN if outcome.again else outcome
 
     def turned_down(self, request: Request, outcome: Lookup[Any] | Failure) -> bool:
         """Whether the request has to ask again, for a load: the hit that it was to share is none it accepts."""

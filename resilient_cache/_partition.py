@@ -22,6 +22,8 @@ __all__ = ["IDLE", "MOST_SHARDS", "Pair", "Partition"]
 MOST_SHARDS: Final = 64
 """Circuits are kept for so many shards; it also bounds the values of the label."""
 
+SIDES: Final = (Direction.READ, Direction.WRITE)
+
 IDLE: Final = 600.0
 """Seconds without a call after which a shard's circuits may make room for another's."""
 
@@ -34,8 +36,8 @@ class Pair:
 
     def __init__(self, make: Callable[[Direction], Breaker], shard: str = "") -> None:
         self.shard = shard
-        self.circuits = {direction: make(direction) for direction in Direction}
-        self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in Direction}
+        self.circuits = {direction: make(direction) for direction in SIDES}
+        self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in SIDES}
         self.used = 0.0
 
     def health(self, now: float) -> dict[str, object]:

@@ -69,6 +69,7 @@ class Failure(NamedTuple):
     source: Source
     stand_in: Candidate | None
     withheld: Lookup[Any] | None = None
+    again: bool = False  # shed for want of a permit: whoever has nothing stale to make do with asks again
 
 
 @final
@@ -84,6 +85,7 @@ class Request:
     given: Any  # the key as the caller gave it: what the loader is called with
     forced = False  # replaces whatever is there: set and refresh
     boarded = 0  # the stamp of the last flight it took off in, or joined before it was forced
+    queued: float | None = None  # since when it has waited for a load to start
     refused = False  # the store holds something that must go
     screen: Callable[[Any], bool] | None = None  # what a value has to pass to get out
     turned_down = False  # forced because it refused what it was to share, not by its caller

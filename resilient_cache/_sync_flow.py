@@ -12,6 +12,7 @@ from ._sync_hedge import Hedge
 from ._sync_marks import MarkStore
 from ._sync_store import Store
 from ._sync_upkeep import Upkeep
+from ._thread_bulkhead import wait_turn
 from ._threads import Behind, Seat, check_loader, load
 from .entry import Duration
 from .flights import AGAIN, FOUND, LEAD, LEADING, Flight, lead
@@ -60,7 +61,7 @@ class Flow:
         recalled = rules.recall(request)
         if recalled is not None:
             return rules.finish(recalled, request.reason)
-        return rules.finish(rules.loads.settle(request, self._fly(request, loader)), request.reason)
+        return rules.finish(self._fly(request, loader), request.reason)
 
     def write(self, request: Request, draft: Draft | None) -> bool:
         """Write `draft`, if any, for a request; whether the store has the value now."""
@@ -102,6 +103,8 @@ class Flow:
             if self._rules.loads.turned_down(request, outcome):
                 continue
             if outcome is not AGAIN:
+                outcome = self._rules.loads.settle(request, outcome)
+            if outcome is not AGAIN:
                 return outcome
 
     def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
@@ -122,6 +125,8 @@ class Flow:
             lead(flight)
             outcome = self._answer(request, flight, loader)
         except BaseException as error:
+            if flight.leader is seat:
+                self._rules.loads.origin.left(flight)
             if not behind or not self._behind.strikes(error):
                 local.leave(flight, seat, self._rules.monotonic())
                 raise
@@ -166,6 +171,8 @@ class Flow:
         rules = self._rules
         if request.answered or flight.forced:  # then what is loaded is written, under the marks known before
             self._marks.look(request, (NAMESPACE,), request.since)
+        if rules.loads.origin.is_full(request, flight):
+            wait_turn(rules.loads.origin, request, flight)
         instead = rules.loads.begin(request, flight)
         if instead is not None:
             return instead

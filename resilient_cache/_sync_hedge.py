@@ -89,6 +89,7 @@ class Hedge:
                 self._wait(race, race.until)
             outcome = race.best(outcome)
         except BaseException as error:
+            rules.loads.origin.left(flight)
             if not self._behind.strikes(error):
                 rules.local.leave(flight, race, rules.monotonic())
                 raise

@@ -5,6 +5,7 @@
     |-- StoreError           an adapter's word that its store failed; never reaches a caller of the cache
     |-- LoadTimeout          the loader outlived `load_timeout` and nothing stale may stand in (a TimeoutError)
     |-- OriginOverloaded     a load was shed and nothing stale may stand in
+    |   `-- Backpressure     the origin asks to be left alone for a while; raised by loaders
     |-- NoSafeValue          no answer may be given: loading is not allowed, or `accept` refused what there was
     `-- NotFound             the origin's own answer: there is none (a LookupError); raised by loaders
 
@@ -13,9 +14,11 @@ Errors are split by who is to blame. A loader's own exception is none of these: 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 
 __all__ = [
+    "Backpressure",
     "FailureKind",
     "LoadTimeout",
     "MisuseError",
@@ -70,7 +73,34 @@ class LoadTimeout(ResilientCacheError, TimeoutError):
 
 
 class OriginOverloaded(ResilientCacheError):
-    """The load was shed to protect the origin and no stale entry may stand in."""
+    """The load was shed to protect the origin and no stale entry may stand in.
+
+    `retry_after`: seconds after which another try makes sense, 0.0 when nobody knows.
+    """
+
+    def __init__(self, message: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        """The message."""
+        return str(self.args[0])
+
+
+class Backpressure(OriginOverloaded):
+    """The origin asks to be left alone for `retry_after`, seconds or a `timedelta`. Raise it in a loader.
+
+    No load of the cache starts until then, of whatever key: stale entries stand in, other callers get
+    `OriginOverloaded`. No pause is longer than 300 s. Raises `MisuseError` for what is no duration.
+    """
+
+    def __init__(self, retry_after: float | timedelta) -> None:
+        pause = _pause(retry_after)
+        super().__init__(f"the origin asks to be left alone for {pause:g} s", pause)
+
+    def __reduce__(self) -> tuple[type[Backpressure], tuple[float]]:
+        """By the pause alone, which is all it is made from."""
+        return type(self), (self.retry_after,)
 
 
 class NoSafeValue(ResilientCacheError):
@@ -82,3 +112,10 @@ class NoSafeValue(ResilientCacheError):
 
 class NotFound(ResilientCacheError, LookupError):
     """The origin says that there is none. Raise it in a loader; it is remembered for `negative_ttl`."""
+
+
+def _pause(given: object) -> float:
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise MisuseError(f"retry_after must be seconds or a timedelta, at least 0, not {given!r}")
+    return float(seconds)

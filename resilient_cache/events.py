@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from .errors import FailureKind
-from .outcome import Direction, Invalidation, Mode, Operation, Reason, Source
+from .outcome import Direction, Invalidation, Mode, Operation, OverloadCause, OverloadVerdict, Reason, Source
 
 __all__ = [
     "BackplaneChanged",
@@ -24,6 +24,7 @@ __all__ = [
     "JournalFailed",
     "ModeChanged",
     "NotStored",
+    "Overloaded",
     "Served",
     "Settled",
     "SnapshotRead",
@@ -75,6 +76,16 @@ class CircuitChanged:
     after: CircuitState
     retry_in: float = 0.0
     shard: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overloaded:
+    """A load could not start for `cause`, after it had queued for `waited` seconds; `verdict`: what became of it."""
+
+    cache: str
+    cause: OverloadCause
+    verdict: OverloadVerdict
+    waited: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,7 @@ Event: TypeAlias = (
     Served
     | StoreCalled
     | CircuitChanged
+    | Overloaded
     | EntryRefused
     | Invalidated
     | Settled

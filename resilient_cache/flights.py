@@ -60,6 +60,10 @@ class Flight(Generic[W]):
     found: Any = None  # what the store gave those aboard while the load went on
     stand_in: Any = None  # what the leader has found that may stand in for a failed load
     detached = False
+    queued: float | None = None  # since when its load has waited for its start
+    origin: Any = None  # where it has been loaded from
+    permit = 0  # of the origin's; negative: that of the flight whose loader asks for this one
+    ticket = 0  # of the origin's circuit
     forced = False  # a refresh: whoever leads it loads, whatever the store has
     leader: W | None = None  # None: the caller that took off
     blocked_on: Sequence[Flight[W]] = ()

@@ -14,7 +14,10 @@ __all__ = [
     "Lookup",
     "Mistake",
     "Mode",
+    "OnOverload",
     "Operation",
+    "OverloadCause",
+    "OverloadVerdict",
     "Progress",
     "Reason",
     "Source",
@@ -68,10 +71,11 @@ class Operation(StrEnum):
 
 
 class Direction(StrEnum):
-    """Reads and writes fail apart, so each has a circuit of its own."""
+    """Reads and writes fail apart, so each has a circuit of its own; the origin may have one."""
 
     READ = "read"
     WRITE = "write"
+    ORIGIN = "origin"  # loads; only with `CachePolicy.origin`
 
 
 class Invalidation(StrEnum):
@@ -103,6 +107,29 @@ class AfterOutage(StrEnum):
     TRUST = "trust"  # served: until a replay or their lifetime ends them
     REVALIDATE = "revalidate"  # loaded again; they may stand in if that fails
     DISCARD = "discard"  # as if they were not there
+
+
+class OnOverload(StrEnum):
+    """What becomes of a load that got no permit in time, when nothing stale may stand in."""
+
+    PROCEED = "proceed"  # it starts all the same: the library invents no error
+    RAISE = "raise"  # `OriginOverloaded`
+
+
+class OverloadCause(StrEnum):
+    """Why a load could not start."""
+
+    FULL = "full"  # `max_loads` were running for all of `load_wait`
+    CIRCUIT = "circuit"  # the origin's circuit is open
+    PAUSE = "pause"  # a loader has raised `Backpressure`
+
+
+class OverloadVerdict(StrEnum):
+    """What became of a load that could not start."""
+
+    STALE = "stale"  # something stale may stand in
+    PROCEED = "proceed"  # it started all the same
+    RAISE = "raise"  # `OriginOverloaded`
 
 
 class Mode(StrEnum):

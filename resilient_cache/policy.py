@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from types import UnionType
 from typing import Any
 
 from .entry import Duration, seconds
 from .errors import MisuseError
-from .outcome import AfterOutage
+from .outcome import AfterOutage, OnOverload
 
 __all__ = ["BreakerPolicy", "CachePolicy"]
 
@@ -35,6 +37,11 @@ def _share(name: str, value: object) -> None:
 def _plain(name: str, value: object) -> None:
     if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
         raise MisuseError(f"{name} must be a plain function of key and value or None, not {value!r}")
+
+
+def _one_of(name: str, value: object, kind: type | UnionType, said: str) -> None:
+    if not isinstance(value, kind):
+        raise MisuseError(f"{name} must be {said}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +114,13 @@ class CachePolicy:
     `ramp`: after an outage or a mode that did not write, the store is given 1, 5, 25, then all of 100 keys, by their
     hash, each step so long. None: all at once.
     `after_outage`: what is made of entries that the store held before its circuit opened: `AfterOutage` or its value.
+    `max_loads`: loads at once; the rest queue, those first that have nothing stale to stand in.
+    `load_wait`: how long a load queues, at most half of `flight_age`; after that a stale entry stands in, else
+    `on_overload` decides: `proceed` loads all the same, `raise` raises `OriginOverloaded`; or a function of the key
+    that gives one of the two.
+    `adaptive_loads`: let the number of loads at once follow how long they take, from 20 up to 200; or from and up to
+    `max_loads` where that is less than 20, or more than 200.
+    `origin`: a circuit for loads; while it is open none starts but its probes. None: there is none.
     """
 
     ttl: Duration | Callable[[Any], Duration] = 60.0
@@ -127,6 +141,11 @@ class CachePolicy:
     after_outage: AfterOutage | str = AfterOutage.TRUST
     accept: Callable[[str, Any], bool] | None = None
     ramp: Duration | None = None
+    max_loads: int = 64
+    load_wait: Duration = 1.0
+    on_overload: OnOverload | str | Callable[[str], OnOverload | str] = OnOverload.PROCEED
+    adaptive_loads: bool = False
+    origin: BreakerPolicy | None = None
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
@@ -155,8 +174,24 @@ class CachePolicy:
             raise MisuseError(f"after_outage must be trust, revalidate or discard, not {self.after_outage!r}") from None
         _share("jitter", self.jitter)
         _whole("max_store_calls", self.max_store_calls, 1)
+        self._check_loads()
         if self.ttl == 0 and self.stale_for == 0:
             raise MisuseError("ttl and stale_for are both 0: nothing could ever be served; make ttl at least 0.001")
+
+    def _check_loads(self) -> None:
+        _whole("max_loads", self.max_loads, 1)
+        _as_seconds(self, {"load_wait": 0.0})
+        _one_of("adaptive_loads", self.adaptive_loads, bool, "True or False")
+        _one_of("origin", self.origin, BreakerPolicy | None, "a BreakerPolicy or None")
+        if iscoroutinefunction(self.on_overload):
+            raise MisuseError(f"on_overload must be a plain function of the key, not {self.on_overload!r}")
+        if callable(self.on_overload):
+            return
+        try:
+            object.__setattr__(self, "on_overload", OnOverload(self.on_overload))
+        except ValueError:
+            text = f"on_overload must be proceed, raise or a function of the key, not {self.on_overload!r}"
+            raise MisuseError(text) from None
 
     @property
     def longest_life(self) -> float:

@@ -24,6 +24,7 @@ from resilient_cache import (
     Mistake,
     Mode,
     NotFound,
+    OriginOverloaded,
     Reason,
     ResilientCache,
     ResilientCacheError,
@@ -42,7 +43,15 @@ from resilient_cache.control import ModeEnv, ModeFile
 from resilient_cache.events import CircuitState
 from resilient_cache.failover import AsyncFailover, Failover
 from resilient_cache.metrics import LoggingHook
-from resilient_cache.outcome import AfterOutage, Direction, Operation, Progress
+from resilient_cache.outcome import (
+    AfterOutage,
+    Direction,
+    OnOverload,
+    Operation,
+    OverloadCause,
+    OverloadVerdict,
+    Progress,
+)
 from resilient_cache.stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultKind, WireFault, strategies
 from resilient_cache.testing._laws import CAPABILITIES
@@ -143,9 +152,11 @@ def test_the_calls_table_is_the_code() -> None:
             assert told == set(arguments(getattr(cache, name))), name
 
 
-@pytest.mark.parametrize(
-    "kind", [Source, Reason, Mode, AfterOutage, Invalidation, Mistake, Direction, Operation, CircuitState]
-)
+LOADING = [OnOverload, OverloadCause, OverloadVerdict]
+OUTCOMES = [Source, Reason, Mode, AfterOutage, Invalidation, Mistake, Direction, Operation, CircuitState, *LOADING]
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
 def test_every_outcome_is_listed(kind: type[StrEnum]) -> None:
     assert list(table("reference/outcomes.md", kind.__name__)) == [member.value for member in kind]
 
@@ -203,10 +214,13 @@ def test_every_event_stands_in_the_how_to_with_its_fields() -> None:
 
 def test_the_tree_of_errors_is_the_code() -> None:
     text = (DOCS / "reference/errors.md").read_text()
-    drawn = re.findall(r"^[|`]-- (\w+)", text, re.MULTILINE)
+    drawn = re.findall(r"^(?:\|   )?[|`]-- (\w+)", text, re.MULTILINE)
     assert drawn == re.findall(r"[|`]-- (\w+)", errors.__doc__ or "")
     assert set(drawn) == {
-        kind.__name__ for kind in ResilientCacheError.__subclasses__() if kind.__module__ == errors.__name__
+        kind.__name__
+        for family in (ResilientCacheError, OriginOverloaded)
+        for kind in family.__subclasses__()
+        if kind.__module__ == errors.__name__
     }
 
 
@@ -267,6 +281,8 @@ def test_every_counter_that_appears_is_listed() -> None:
         "direction": Direction,
         "state": CircuitState,
         "mistake": Mistake,
+        "cause": OverloadCause,
+        "verdict": OverloadVerdict,
     }
     patterns = set()
     for cells in rows(section("reference/outcomes.md", "stats")):

@@ -32,6 +32,7 @@ NAMES = {
     "_task_calls": "_thread_calls",
     "_task_listener": "_thread_listener",
     "_task_turns": "_thread_turns",
+    "_task_bulkhead": "_thread_bulkhead",
     "AsyncFailover": "Failover",
     "_task_ticker": "_thread_ticker",
     "AsyncBackplane": "Backplane",

@@ -20,14 +20,14 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     )
-    | frozenset({"marks", "ramp", "snapshots"}),
+    | frozenset({"marks", "ramp", "snapshots", "bulkhead", "aimd"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
     | frozenset({"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors", "_switching"})
-    | frozenset({"_files", "_hedging", "_keeping", "_warming", "control"}),
+    | frozenset({"_files", "_hedging", "_keeping", "_origin", "_warming", "control"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
-    | frozenset({"_thread_pool", "_task_pool"})
+    | frozenset({"_thread_pool", "_task_pool", "_thread_bulkhead", "_task_bulkhead"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
     # flow

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from resilient_cache._guard import Answer, Call, Guard
+from resilient_cache._partition import SIDES
 from resilient_cache._reporting import Reporter
 from resilient_cache.errors import FailureKind, StoreError
 from resilient_cache.events import CircuitChanged, CircuitState, Event, StoreCalled
@@ -82,8 +83,8 @@ def test_an_operation_is_heard_by_the_circuit_of_its_direction_only(operation: O
     """Reads and writes open apart from each other."""
     guarded = Guarded()
     guarded.open(operation=operation)
-    assert {each: guarded.state(each) is CircuitState.OPEN for each in Direction} == {
-        each: each is direction for each in Direction
+    assert {each: guarded.state(each) is CircuitState.OPEN for each in SIDES} == {
+        each: each is direction for each in SIDES
     }
 
 

@@ -20,6 +20,7 @@ from resilient_cache._request import GATES, Failure
 from resilient_cache._rules import Rules
 from resilient_cache._sealing import Sealing
 from resilient_cache.breaker import Breaker
+from resilient_cache.bulkhead import Bulkhead
 from resilient_cache.envelope import HEAD, open_envelope
 from resilient_cache.fences import Fences
 from resilient_cache.flights import Flights
@@ -165,6 +166,13 @@ def end_with_an_older(original: Any, self: Any, name: str, stamp: int, now: floa
     return original(self, name, stamp, now)
 
 
+def give_up_and_release(original: Any, self: Any, request: Any, flight: Any) -> Any:
+    told = original(self, request, flight)
+    if told is not None:
+        self.origin.left(flight)
+    return told
+
+
 BROKEN: dict[str, tuple[Change, ...]] = {
     "no fence on read": (around(Sealing, "open", open_unfenced),),
     "join across a fence": (
@@ -176,6 +184,8 @@ BROKEN: dict[str, tuple[Change, ...]] = {
     "end stamp without a write-back check": (around(Loads, "loaded", stamp_the_end),),
     "flight ends with its first caller": (around(Local, "leave", leave_and_end),),
     "permit released at the timeout": (around(Guard, "failed", fail_and_release),),
+    "a permit for everyone": (around(Bulkhead, "acquire", lambda _, self, now, lease: self.force(lease)),),
+    "load's permit released with its caller": (around(Loads, "timed_out", give_up_and_release),),
     "half-open admits all": (around(Breaker, "_admit_probe", admit_all),),
     "late ticket counted": tuple(around(Breaker, verdict, hear_late) for verdict in ("failure", "success", "neutral")),
     "stale past its window": (

@@ -91,7 +91,7 @@ def test_circuits_that_are_held_by_hand(colour: str) -> None:
     """`circuits` gives the circuits themselves: held open, the store is not asked; the mapping is the caller's own."""
     stage = Stage(colour)
     stage.cache.circuits.clear()
-    assert set(stage.cache.circuits) == set(Direction)
+    assert set(stage.cache.circuits) == {Direction.READ, Direction.WRITE}
     with stage.cache.circuits[Direction.READ].force_open():
         assert stage.load("k", "v") == "v"
     assert [call.operation for call in stage.adapter.calls] == []

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from ...errors import OriginOverloaded
 from ...events import CircuitState
 from ...outcome import Direction, Mode, Operation, Source
 from .histories import NEVER, SECOND, Call, Command, Ending, History, Load, Spell, Transition
@@ -51,12 +52,18 @@ def check_loads(history: History, limits: Limits) -> Violations:
         for other in others[-1:]:
             between = _overlaps if limits.threads else _turns_between
             turned = any(between(turn, other, load) for turn in turns[load.process, "" if limits.floors else load.key])
-            stuck = load.began - other.began >= limits.flight_age - limits.timeout - GRAIN - limits.blur
+            stuck = load.began - other.began >= _stuck_after(limits)
             if not turned and not stuck:
                 yield Violation("two loads at once", f"of {load.key}", (other.number, load.number))
         others.append(load)
     if limits.max_loads is not None:
-        yield from _at_most(limits.max_loads, NEVER, "more loads at once than max_loads", history.loads)
+        rule = "more loads at once than max_loads"
+        yield from _at_most(limits.max_loads, _stuck_after(limits), rule, history.loads)
+
+
+def _stuck_after(limits: Limits) -> float:
+    """A flight counts as stuck so long after it took off, which is that much after its load began at the earliest."""
+    return limits.flight_age - limits.timeout - limits.load_wait - GRAIN - limits.blur
 
 
 def _turns_between(turn: Spell, earlier: Load, later: Load) -> bool:
@@ -183,8 +190,10 @@ def _failed(command: Command, turn: Transition, limits: Limits) -> bool:
 
 
 def _crowded(history: History, second: Call, limits: Limits) -> bool:
-    """Whether what the cache does behind its callers may have had all the permits while a key was asked for twice."""
+    """Whether other calls or loads may have had all the permits while a key was asked for twice."""
     pair = [call for call in history.calls if call.key == second.key and call.process == second.process]
+    if any(isinstance(call.error, OriginOverloaded) for call in pair):
+        return True
     own = {call.number for call in pair}
     others = [
         command

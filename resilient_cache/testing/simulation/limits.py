@@ -34,7 +34,8 @@ class Limits:
     """What the caches of a history were built with, in seconds, and what its recording may blur.
 
     `permit_life`: after so long a store call's permit may be taken back. `min_failures`: of the circuit's rate rule,
-    `min_calls * failure_rate`. `max_loads` None: loads are not limited. `blur`: for how long a command may have been
+    `min_calls * failure_rate`. `max_loads` None: loads are not limited, or those
+    that get no permit in `load_wait` start all the same. `blur`: for how long a command may have been
     admitted before the adapter sees it, and a caller be told of an end after it; 0 where time stands still while
     anything runs. `threads`: what a call does may happen at any moment of it, and not only as it begins. `floors`:
     fences may overflow, so that an invalidation of one key ends the flights of others. `remembers`: given for a history
@@ -51,6 +52,7 @@ class Limits:
     load_timeout: float | None = None
     max_store_calls: int = 64
     max_loads: int | None = None
+    load_wait: float = 0.0
     permit_life: float = 5.0
     consecutive: int = 5
     min_failures: int = 10

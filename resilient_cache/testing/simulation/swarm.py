@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from ...entry import seconds
+from ...outcome import OnOverload
 from ...policy import BreakerPolicy, CachePolicy
 from .limits import Limits
 from .tape import Tape
@@ -76,6 +77,8 @@ class Swarm:
             negative_ttl=seconds("negative_ttl", policy.negative_ttl),
             load_timeout=None if given is None else seconds("load_timeout", given),
             max_store_calls=policy.max_store_calls,
+            max_loads=policy.max_loads if policy.on_overload is OnOverload.RAISE else None,
+            load_wait=seconds("load_wait", policy.load_wait),
             permit_life=max(inflight_max, 4 * timeout),
             consecutive=breaker.consecutive,
             min_failures=max(1, int(breaker.min_calls * breaker.failure_rate)),
@@ -148,7 +151,7 @@ def _slow(timeout: float) -> tuple[tuple[float, ...], ...]:
 
 def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
     ttl = tape.pick((1.0, 0.5, 2.0) if calm else (1.0, 0.5, 2.0, LONG))
-    return CachePolicy(
+    policy = CachePolicy(
         ttl=ttl,
         stale_for=tape.pick((2.0, 0.0, 0.5)),
         jitter=0.0 if calm else tape.pick((0.0, 0.25)),
@@ -162,6 +165,14 @@ def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
         skew=skew,
         max_store_calls=64 if calm else tape.pick((64, 2, 3)),
         epoch_ttl=None,  # a mark that is lost costs hits that the rules count on; marks have histories of their own
+    )
+    if policy.max_store_calls == 64:
+        return policy
+    return replace(  # from what is drawn already: one more choice would make other runs of all the tapes there are
+        policy,
+        max_loads=policy.max_store_calls - 1,
+        load_wait=policy.stale_retry,
+        on_overload=OnOverload.RAISE if policy.negative_ttl == 0.5 else OnOverload.PROCEED,
     )
 
 

@@ -1,0 +1,23 @@
+"""Waiting for a permit, for tasks. Twin: `_thread_bulkhead.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._asyncio import Seat
+from ._origin import Origin
+from ._request import Request
+from .flights import Flight
+
+__all__ = ["wait_turn"]
+
+
+async def wait_turn(origin: Origin, request: Request, flight: Flight[Any]) -> None:
+    """Queue until the request has a permit, or it is time to do without one."""
+    seat = Seat()
+    try:
+        await seat.wait(origin.join(request, flight, seat))
+    except BaseException:
+        origin.leave(seat)
+        raise
+    origin.take(request, flight, seat)
