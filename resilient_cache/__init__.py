@@ -6,6 +6,7 @@ or `timedelta`.
 
 from ._async import AsyncResilientCache
 from ._sync import ResilientCache
+from .conditional import NOT_MODIFIED, Known, NotModified, conditional
 from .entry import Entry
 from .errors import (
     FailureKind,
@@ -22,23 +23,27 @@ from .outcome import Invalidation, Lookup, Mode, Reason, Source
 from .policy import BreakerPolicy, CachePolicy
 
 __all__ = [
+    "NOT_MODIFIED",
     "AsyncResilientCache",
     "BreakerPolicy",
     "CachePolicy",
     "Entry",
     "FailureKind",
     "Invalidation",
+    "Known",
     "LoadTimeout",
     "Lookup",
     "MisuseError",
     "Mode",
     "NoSafeValue",
     "NotFound",
+    "NotModified",
     "OriginOverloaded",
     "Reason",
     "ResilientCache",
     "ResilientCacheError",
     "Source",
     "StoreError",
+    "conditional",
     "fallback",
 ]

@@ -81,6 +81,12 @@ class Request:
     forced = False  # replaces whatever is there: set and refresh
     boarded = 0  # the stamp of the last flight it took off in
     refused = False  # the store holds something that must go
+    renews = 0  # it runs behind, and the stamp of what it is to replace
+    due: Candidate | None = None  # the entry it is served, which is to be loaded again behind
+    early = 0.0  # seconds before its end from which on that is left to chance
+    known: Candidate | None = None  # the entry that a conditional loader was handed
+    picky = False  # it was given what is stale by another's load, and did not take it
+    inline = False  # nothing can run behind
     stamp = 0
     version = 0  # of the namespace's mark, as known when the load began
     unsure: tuple[str, ...] | None = None  # the marks that the store is to be asked for, once that is known
@@ -103,6 +109,11 @@ class Request:
     def allows_stale(self) -> bool:
         """Whether a stale entry may answer in place of a failed load."""
         return self.loads and not self.forced and self.policy.stale_for != 0
+
+    @property
+    def takes_stale(self) -> bool:
+        """Whether a stale entry may answer at once, while it is loaded again behind."""
+        return self.policy.refresh_behind and self.allows_stale and self.gates.load and not (self.renews or self.inline)
 
     def offer(self, candidate: Candidate) -> None:
         """Keep the newest entry that could stand in for a failed load."""

@@ -181,6 +181,8 @@ class Rules:
     def recall(self, request: Request) -> Lookup[Any] | Failure | None:
         """What this process can answer by itself."""
         recalled = self.local.recall(request) if request.gates.memory and not request.forced else None
+        if request.due is not None:
+            self.loads.freshness.consider(request)
         if recalled is None:
             if request.gates.memory:
                 request.reason = Reason.ABSENT if request.stand_in is None else Reason.EXPIRED
@@ -224,7 +226,7 @@ class Rules:
         failed, value = answer
         if failed is not None:
             request.reason = failed
-            return None
+            return self.loads.degraded.find(request)
         request.answered = True
         if value is None:
             request.reason = Reason.ABSENT
@@ -242,14 +244,19 @@ class Rules:
         if found.stamp <= self.local.outage:
             self._from_before(request, found)
             return None
-        if now < found.fresh_until:
-            self.local.keep(request.key, found, since=request.since)  # no mode reads the store and not memory
+        freshness = self.loads.freshness
+        if now < found.fresh_until and not freshness.is_to_go(request, found):
+            self.local.keep(  # no mode reads the store and not memory
+                request.key, found, since=request.since, early=freshness.early(request.policy)
+            )
+            freshness.consider(request)
             age = (self.local.stamps.latest - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
             return hit
         request.reason = Reason.UNMARKED if found.fresh_until == UNMARKED else Reason.EXPIRED
         if now < found.stale_until:
             request.offer(found)
+            return freshness.at_once(request, found, now)
         return None
 
     def is_clean(self, key: str, answer: Answer, stamp: int) -> bool:
@@ -281,7 +288,9 @@ class Rules:
         fresh, stale_for = self.loads.windows(request.policy, entry) or (0.0, 0.0)
         stamp = request.stamp = self.local.stamps.next()
         tags, until = tuple(entry.tags), request.since + fresh
-        self.local.replace(request.key, Candidate(entry.value, until, until + stale_for, stamp, tags, stamp))
+        found = Candidate(entry.value, until, until + stale_for, stamp, tags, stamp)
+        self.local.replace(request.key, found, self.loads.freshness.early(request.policy))
+        self.loads.degraded.keep(request, found)
         return Draft(entry.value, fresh, stale_for, tags, placed=True) if request.gates.write else None
 
     def written(self, request: Request, answer: Answer | None) -> bool:

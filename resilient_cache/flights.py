@@ -58,6 +58,8 @@ class Flight(Generic[W]):
     stand_in: Any = None  # what the leader has found that may stand in for a failed load
     detached = False
     forced = False  # a refresh: whoever leads it loads, whatever the store has
+    takes_stale = False  # who took off is content with what is stale
+    renewing: Any = None  # the entry that is loaded again behind, which goes on serving meanwhile
     leader: W | None = None  # None: the caller that took off
     blocked_on: Sequence[Flight[W]] = ()
 
@@ -111,6 +113,10 @@ class Flights(Generic[W]):
     def __init__(self, age: float) -> None:
         self._age = age
         self._flights: dict[tuple[str, Mode], Flight[W]] = {}
+
+    def find(self, key: str, mode: Mode) -> Flight[W] | None:
+        """The flight of `key`, stuck or not. Needs no lock."""
+        return self._flights.get((key, mode))
 
     def find_locked(self, key: str, mode: Mode, now: float) -> Flight[W] | None:
         """The flight to join; one that is stuck is detached and not given."""

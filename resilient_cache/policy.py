@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .entry import Duration, seconds
 from .errors import MisuseError
 from .outcome import AfterOutage
 
 __all__ = ["BreakerPolicy", "CachePolicy"]
+
+MOST_BETA: Final = 100
 
 
 def _as_seconds(policy: object, least: dict[str, float]) -> None:
@@ -29,6 +31,20 @@ def _whole(name: str, value: object, least: int) -> None:
 def _share(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise MisuseError(f"{name} must be a share between 0 and 1, not {value!r}")
+
+
+def _check_refreshing(policy: CachePolicy) -> None:
+    for name in ("early_refresh", "refresh_behind"):
+        if not isinstance(getattr(policy, name), bool):
+            raise MisuseError(f"{name} must be True or False, not {getattr(policy, name)!r}")
+    beta: object = policy.beta
+    if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 < beta <= MOST_BETA:
+        raise MisuseError(f"beta must be a number more than 0 and at most {MOST_BETA}, not {beta!r}")
+    if policy.refresh_behind and policy.stale_for == 0:
+        raise MisuseError("refresh_behind needs a stale_for of more than 0, the time in which it serves")
+    _as_seconds(policy, {"degraded_ttl": 0.0})
+    if policy.error_ttl is not None:
+        _as_seconds(policy, {"error_ttl": 0.001})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +100,12 @@ class CachePolicy:
     `inflight_max`: no write reaches the store later than this after it was sent; so long after a delete was
     acknowledged, it is sent once more.
     `after_outage`: what is made of entries that the store held before its circuit opened: `AfterOutage` or its value.
+    `early_refresh`: towards the end of its ttl an entry that is asked for is loaded again behind its callers, at a
+    random moment: when now - d * `beta` * ln(random) reaches the end, d being the time the last load took.
+    `refresh_behind`: past its ttl an entry that may be stale is served at once, while one load runs behind.
+    `error_ttl`: what a loader raised is raised again for so long without a load. None: every caller may load.
+    `degraded_ttl`: how long at most memory keeps, while a circuit for reads is not closed, what a cache with
+    `memory=0` has loaded or been given; jittered. 0: nothing.
     """
 
     ttl: Duration | Callable[[Any], Duration] = 60.0
@@ -101,6 +123,11 @@ class CachePolicy:
     max_store_calls: int = 64
     inflight_max: Duration = 5.0
     after_outage: AfterOutage | str = AfterOutage.TRUST
+    early_refresh: bool = False
+    beta: float = 1.0
+    refresh_behind: bool = False
+    error_ttl: Duration | None = None
+    degraded_ttl: Duration = 30.0
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
@@ -121,6 +148,7 @@ class CachePolicy:
         except ValueError:
             raise MisuseError(f"after_outage must be trust, revalidate or discard, not {self.after_outage!r}") from None
         _share("jitter", self.jitter)
+        _check_refreshing(self)
         _whole("max_store_calls", self.max_store_calls, 1)
         if self.ttl == 0 and self.stale_for == 0:
             raise MisuseError("ttl and stale_for are both 0: nothing could ever be served; make ttl at least 0.001")
@@ -134,9 +162,11 @@ class CachePolicy:
         """The timeline of an entry under this policy, in words."""
         fresh = "for as long as ttl(value) says" if callable(self.ttl) else f"for {self.ttl:g} s"
         shorter = f" (shortened by up to {self.jitter:.0%} at random)" if self.jitter else ""
-        stale = f"for {self.stale_for:g} s more it may stand in when a load fails" if self.stale_for else "never stale"
+        early = ", and loaded again behind its callers towards the end" if self.early_refresh else ""
+        until = "while a load runs behind or fails" if self.refresh_behind else "when a load fails"
+        stale = f"for {self.stale_for:g} s more it may stand in {until}" if self.stale_for else "never stale"
         return (
-            f"served {fresh} after its load began{shorter}; then {stale}; then gone. "
+            f"served {fresh} after its load began{shorter}{early}; then {stale}; then gone. "
             f"A store operation takes at most {self.timeout:g} s; "
             f"'there is none' is remembered for {self.negative_ttl:g} s."
         )

@@ -15,15 +15,16 @@ PACKAGE = Path(resilient_cache.__file__).parent
 # From the bottom up; a module may import from its own floor or from one below it.
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
-    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
+    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"})
+    | frozenset({"conditional"}),
     # machines
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     )
-    | frozenset({"marks"}),
+    | frozenset({"marks", "pauses"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors"}),
+    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors", "_freshness", "_degraded"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
