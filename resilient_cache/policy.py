@@ -15,7 +15,7 @@ from .outcome import AfterOutage
 
 __all__ = ["BreakerPolicy", "CachePolicy"]
 
-MOST_BETA: Final = 100
+MOST_FACTOR: Final = 100
 
 
 def _as_seconds(policy: object, least: dict[str, float]) -> None:
@@ -33,13 +33,16 @@ def _share(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be a share between 0 and 1, not {value!r}")
 
 
+def _factor(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_FACTOR:
+        raise MisuseError(f"{name} must be a number more than 0 and at most {MOST_FACTOR}, not {value!r}")
+
+
 def _check_refreshing(policy: CachePolicy) -> None:
     for name in ("early_refresh", "refresh_behind"):
         if not isinstance(getattr(policy, name), bool):
             raise MisuseError(f"{name} must be True or False, not {getattr(policy, name)!r}")
-    beta: object = policy.beta
-    if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 < beta <= MOST_BETA:
-        raise MisuseError(f"beta must be a number more than 0 and at most {MOST_BETA}, not {beta!r}")
+    _factor("beta", policy.beta)
     if policy.refresh_behind and policy.stale_for == 0:
         raise MisuseError("refresh_behind needs a stale_for of more than 0, the time in which it serves")
     _as_seconds(policy, {"degraded_ttl": 0.0})
