@@ -84,7 +84,7 @@ class Freshness:
 
     def at_once(self, request: Request, found: Candidate, now: float) -> Lookup[Any] | None:
         """An entry of the store that is past its ttl, for who takes it at once; it is kept, so that others may too."""
-        if not self._local.serves_at_once(request, found, now):
+        if request.renews or not self._local.serves_at_once(request, found, now):
             return None
         self._local.keep(request.key, found, since=request.since)
         request.due = found
