@@ -131,8 +131,7 @@ class Local(Many):
         if entry is None or now < entry[1]:
             return entry and entry[0]
         with self._lock:
-            if self.failures.entries.get(key) is entry:
-                self.failures.drop_locked(key)
+            self.failures.drop_locked(key)
         return None
 
     def keep_negative(self, request: Request, value: object, until: float, flight: Flight[Any]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_cache import Entry, FailureKind, Mode, NotFound, Source, StoreError
+from resilient_cache._request import Candidate
 from resilient_cache.testing import Fault, FaultKind
 
 from .stage import POLICY, Stage
@@ -139,6 +140,11 @@ def test_a_load_that_was_overtaken_is_not_kept(stage: Make) -> None:
 
     there.load("k", overtaken)
     assert there.get("k") is None
+    local = there.cache._rules.local
+    old = Candidate("old", 9e9, 9e9, local.stamps.next())
+    local.invalidate("k")
+    local.keep_spare("k", old, 9e9, None)
+    assert len(local.spare) == 0, "also when it was kept, had there been a memory, just before"
 
 
 def test_past_its_short_life_it_may_stand_in(stage: Make) -> None:
@@ -158,11 +164,12 @@ def test_past_its_short_life_it_may_stand_in(stage: Make) -> None:
 
 def test_where_it_is_not_wanted_or_not_needed_nothing_is_kept(stage: Make) -> None:
     """Not with `degraded_ttl=0`, not beside a memory, not by a mode that does not read the store."""
-    for options, kept in [
+    cases: list[tuple[dict[str, Any], bool]] = [
         ({"policy": POLICY}, False),
         ({"policy": KEPT}, True),
         ({"policy": KEPT, "memory": 5}, False),
-    ]:
+    ]
+    for options, kept in cases:
         there = stage(**options)
         break_down(there)
         there.load("k", "v")

@@ -1,4 +1,4 @@
-"""Entries that are kept fresh behind their callers, and loads that are not made: L3, L9, L11, L12, L14 hold for them."""
+"""Entries that are kept fresh behind their callers, and loads that are not made: L3, L9, L11, L12, L14 hold."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def slow(stage: Stage, seconds: float, value: Any) -> Any:
     left=st.floats(0.001, 59.9),
     memory=st.sampled_from([0, 10]),
 )
-def test_who_is_to_load_again_early_is_as_xfetch_says(
+def test_who_is_to_load_again_early_is_as_xfetch_says(  # noqa: PLR0917 - drawn, and given by name
     colour: str, took: float, beta: float, chance: float, left: float, memory: int
 ) -> None:
     """The last load took d: who is served at t loads again if t - d * beta * ln(random) >= fresh_until; all are hits.
@@ -159,12 +159,13 @@ def test_what_is_stale_is_served_at_once_while_one_load_runs_behind(stage: Make,
 def test_nothing_is_served_at_once_that_may_not_be(stage: Make) -> None:
     """L12: not past its window, not where nothing stale is wanted, not what has been invalidated, not by `refresh`."""
     there = stage(memory=10, policy=BEHIND)
-    for step, options in [
+    steps: list[tuple[Callable[[], Any], dict[str, Any]]] = [
         (lambda: there.clock.advance(361), {}),
         (lambda: there.clock.advance(61), {"policy": replace(POLICY, stale_for=0)}),
         (lambda: there.clock.advance(61), {"policy": POLICY}),
         (lambda: there.invalidate("k"), {}),
-    ]:
+    ]
+    for step, options in steps:
         there.set("k", "old")
         step()
         assert there.load("k", "new", **options) == "new"
@@ -189,7 +190,7 @@ def test_what_is_distrusted_is_not_served_at_once(stage: Make) -> None:
 
 
 def test_where_nothing_runs_behind_only_what_is_stale_is_waited_for(stage: Make) -> None:
-    """An early refresh is left out, so a later caller loads; one that is stale is loaded by its caller, here and now."""
+    """An early refresh is left out, so a later caller loads; what is stale is loaded by its caller, here and now."""
 
     def refuses(work: Any) -> None:
         raise RuntimeError("can't start new thread")
@@ -510,7 +511,7 @@ def test_a_load_behind_that_is_cancelled_leaves_nothing() -> None:
 def test_an_error_is_remembered_for_error_ttl(stage: Make, memory: int) -> None:
     """L3: raised again as the same object without a load, per key; then the loader is asked again."""
     there = stage(memory=memory, policy=replace(POLICY, error_ttl=5))
-    first = ValueError("first")
+    first, depth = ValueError("first"), 0
     for _ in range(3):
         with pytest.raises(ValueError, match="first") as raised:
             there.load("k", first)
@@ -733,16 +734,17 @@ def test_a_conditional_loader_of_the_other_colour_is_misuse(stage: Make) -> None
     """L6: before anything is touched; and by itself it is a loader like any other, that knows nothing."""
     there = stage()
 
-    async def awaited(key: str, known: Known[str] | None) -> str: ...
+    async def awaited(key: str, known: Known[str] | None) -> str:
+        return key
 
-    def plain(key: str, known: Known[str] | None) -> Any:
-        return (key, known)
+    def plain(key: str, known: Known[str] | None) -> str:
+        return f"{key}, known: {known}"
 
     wrong: Any = conditional(awaited if there.colour == "sync" else plain)
     with pytest.raises(MisuseError, match="loader must be a"):
         there.run(there.cache.get_or_load, "k", wrong)
     assert there.adapter.calls == []
-    assert conditional(plain)("k") == ("k", None)
+    assert conditional(plain)("k") == "k, known: None"
 
 
 # What all this may cost when everything fails
@@ -777,8 +779,8 @@ def test_frozen_shares_what_is_stale() -> None:
         assert await asyncio.gather(*(room.load("k") for _ in range(3))) == [0, 0, 0]
         room.cache.mode = Mode.ON
         assert room.started == 0
+        room.cache.mode = Mode.FROZEN
         with pytest.raises(NoSafeValue):
-            room.cache.mode = Mode.FROZEN
             await room.load("other")
 
     room.run(main)
