@@ -42,13 +42,12 @@ class Local(Many):
         now, key, taken = request.since, request.key, self.stamps.latest  # before the entry: see `learn`
         entry = self.memory.get(key)
         if entry is not None:
-            found = Candidate(entry[0], entry[FRESH], entry[2], entry[STAMP], entry[TAGS], taken)
             if now < entry[FRESH]:
                 request.stamp = entry[STAMP]
                 if now >= entry[1]:
-                    request.due, request.early = found, entry[FRESH] - entry[1]
+                    request.due, request.early = _candidate(entry, taken), entry[FRESH] - entry[1]
                 return Source.MEMORY, entry[0]
-            request.offer(found)
+            request.offer(_candidate(entry, taken))
         negative = self.negatives.get(key) if self.negatives.entries else None
         if negative is not None and now < negative[1]:
             request.stamp = negative[STAMP]
@@ -320,3 +319,7 @@ class Local(Many):
         if flight is not None and flight.detached:
             return False
         return self.admits(key, found)
+
+
+def _candidate(entry: Slot[Any], taken: int) -> Candidate:
+    return Candidate(entry[0], entry[FRESH], entry[2], entry[STAMP], entry[TAGS], taken)

@@ -198,6 +198,7 @@ def test_where_nothing_runs_behind_only_what_is_stale_is_waited_for(stage: Make)
     there = stage(memory=10, policy=replace(EARLY, refresh_behind=True), spawn=refuses)
     there.run(there.cache.get_or_load, "k", slow(there, 2.0, "old"))
     there.clock.advance(57.9)
+    there.stored.clear()
     assert (there.load("k", "new"), there.loads) == ("old", 1)
     there.clock.advance(2)
     assert (there.load("k", "new"), there.loads) == ("new", 2)
@@ -236,6 +237,23 @@ def test_what_fails_behind_is_nobodys_error_and_is_not_tried_at_every_request(st
     there.load("k", "new")
     there.run_behind()
     assert there.load("k", DOWN) == "new"
+
+
+def test_a_load_that_fails_slowly_is_followed_by_a_pause_too(stage: Make) -> None:
+    """`stale_retry` counts from its end as well, or an origin that takes long to fail would always be asked."""
+    there = stage(memory=10, policy=replace(BEHIND, stale_retry=2.0))
+
+    def fail() -> Any:
+        there.clock.advance(3)
+        raise DOWN
+
+    there.set("k", "old")
+    there.clock.advance(61)
+    for number, gap in enumerate((0, 1, 0.9, 0.2)):
+        there.clock.advance(gap)
+        assert there.load("k", fail) == "old"
+        there.run_behind()
+        assert there.loads == (1 if number < 3 else 2)
 
 
 @tiers
