@@ -241,7 +241,6 @@ class Local(Many):
             newer = self.memory.entries.get(key)
             if (
                 self.pauses.paused(key, found.stamp, now)
-                or self.failure(key, now) is not None
                 or not self.admits(key, found)
                 or (newer is not None and newer[STAMP] > found.stamp)
                 or self.flights.find_locked(key, request.mode, now) is not None
