@@ -27,6 +27,7 @@ from resilient_cache import (
     Source,
     conditional,
 )
+from resilient_cache._request import Candidate
 from resilient_cache.marks import NAMESPACE, tag_mark
 from resilient_cache.pauses import MOST, Pauses
 from resilient_cache.testing import Fault, FaultKind
@@ -294,6 +295,52 @@ def test_an_early_refresh_that_is_stuck_is_replaced(stage: Make, memory: int) ->
     there.behind.append(stuck)
     there.run_behind()
     assert there.load("k", "newer") == "new"
+
+
+@pytest.mark.parametrize("end", ["distrust", "tag", "invalidate"])
+def test_what_is_loaded_again_serves_only_while_it_may(stage: Make, end: str) -> None:
+    """L9, L12: not what was invalidated meanwhile, nor what may have been, whether or not the load goes on."""
+    there = stage(policy=replace(BEHIND, epoch_ttl=5))
+    there.run(there.cache.get_or_load, "k", there.loader(Entry("old", tags=["t"])))
+    there.clock.advance(61)
+    assert there.load("k", "new") == "old"
+    rules = there.cache._rules
+
+    def recalled() -> Any:
+        request = rules.begin("k", loads=True)
+        found = rules.recall(request)
+        return found and found.value
+
+    assert recalled() == "old"
+    match end:
+        case "distrust":
+            there.clock.advance(1)
+            rules.local.distrust()
+        case "tag":
+            rules.local.invalidate_many(tag_mark("t"))
+        case _:
+            rules.local.invalidate("k")
+    assert recalled() is None
+
+
+def test_what_is_no_more_is_not_loaded_behind(stage: Make) -> None:
+    """A slow caller that was served what has been invalidated or replaced since starts nothing."""
+    there = stage(memory=10, policy=BEHIND)
+    local, rules = there.cache._rules.local, there.cache._rules
+    for end in ("", "keep", "invalidate"):
+        there.set("k", "old")
+        there.clock.advance(61)
+        request = rules.begin("k", loads=True)
+        assert rules.recall(request).stale
+        if end == "keep":
+            stamp = local.stamps.next()
+            local.keep("k", Candidate("new", 9e9, 9e9, stamp, (), stamp))
+        elif end:
+            local.invalidate("k")
+        departed = rules.loads.freshness.depart(request)
+        assert (departed is None) is bool(end)
+        if departed is not None:
+            local.leave(departed[1], None, rules.monotonic())
 
 
 @tiers
