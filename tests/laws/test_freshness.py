@@ -300,11 +300,12 @@ def test_an_early_refresh_that_is_stuck_is_replaced(stage: Make, memory: int) ->
 @pytest.mark.parametrize("end", ["distrust", "tag", "invalidate"])
 def test_what_is_loaded_again_serves_only_while_it_may(stage: Make, end: str) -> None:
     """L9, L12: not what was invalidated meanwhile, nor what may have been, whether or not the load goes on."""
-    there = stage(policy=replace(BEHIND, epoch_ttl=5))
+    there = stage(memory=10, policy=replace(BEHIND, epoch_ttl=5))
     there.run(there.cache.get_or_load, "k", there.loader(Entry("old", tags=["t"])))
     there.clock.advance(61)
     assert there.load("k", "new") == "old"
     rules = there.cache._rules
+    rules.local.memory.clear_locked()  # as if it had been pushed out
 
     def recalled() -> Any:
         request = rules.begin("k", loads=True)
@@ -665,6 +666,27 @@ def test_what_is_no_answer_of_the_origin_is_not_remembered(stage: Make) -> None:
         there.load("k", DOWN)
     there.cache.mode = Mode.BYPASS
     assert there.load("k", 1) == 1
+
+
+def test_what_is_kept_ends_the_error_that_is_older_and_no_other(stage: Make) -> None:
+    """L11: by the stamps of the loads; an error of a load that was fenced is not remembered."""
+    there = stage(memory=10, policy=replace(POLICY, error_ttl=500))
+    local = there.cache._rules.local
+    older = Candidate("v", 9e9, 9e9, local.stamps.next())
+    with pytest.raises(OSError, match="down"):
+        there.load("k", DOWN)
+    assert local.keep("k", older)
+    assert local.failure("k", there.clock.monotonic()) is not None
+    assert local.keep("k", Candidate("w", 9e9, 9e9, local.stamps.next()))
+    assert local.failure("k", there.clock.monotonic()) is None
+
+    def fail() -> Any:
+        local.fences.raise_locked("k", local.stamps.next())
+        raise DOWN
+
+    with pytest.raises(OSError, match="down"):
+        there.refresh("k", there.loader(fail))
+    assert local.failure("k", there.clock.monotonic()) is None
 
 
 def test_errors_are_remembered_of_a_thousand_keys(stage: Make) -> None:
