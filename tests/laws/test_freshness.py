@@ -864,7 +864,9 @@ def test_frozen_shares_what_is_stale() -> None:
         await pass_time(61)
         room.plan.during(Fault.slow(0.1), "get")
         room.cache.mode = Mode.FROZEN
+        calls = len(room.store.calls)
         assert await asyncio.gather(*(room.load("k") for _ in range(3))) == [0, 0, 0]
+        assert len(room.store.calls) == calls + 1
         room.cache.mode = Mode.ON
         assert room.started == 0
         room.cache.mode = Mode.FROZEN
