@@ -6,6 +6,7 @@ or `timedelta`.
 
 from ._async import AsyncResilientCache
 from ._sync import ResilientCache
+from .conditional import NOT_MODIFIED, Known, NotModified, conditional
 from .entry import Entry
 from .errors import (
     Backpressure,
@@ -23,6 +24,7 @@ from .outcome import Invalidation, Lookup, Mistake, Mode, OnOverload, Reason, So
 from .policy import BreakerPolicy, CachePolicy
 
 __all__ = [
+    "NOT_MODIFIED",
     "AsyncResilientCache",
     "Backpressure",
     "BreakerPolicy",
@@ -30,6 +32,7 @@ __all__ = [
     "Entry",
     "FailureKind",
     "Invalidation",
+    "Known",
     "LoadTimeout",
     "Lookup",
     "Mistake",
@@ -37,6 +40,7 @@ __all__ = [
     "Mode",
     "NoSafeValue",
     "NotFound",
+    "NotModified",
     "OnOverload",
     "OriginOverloaded",
     "Reason",
@@ -44,5 +48,6 @@ __all__ = [
     "ResilientCacheError",
     "Source",
     "StoreError",
+    "conditional",
     "fallback",
 ]

@@ -35,6 +35,8 @@ NOT_HEARD: Final = {
 }
 """The kinds of failure that say nothing about the store as a whole in that direction."""
 
+UP: Final = (CircuitState.CLOSED, CircuitState.FORCED_CLOSED)
+
 DIRECTIONS: Final = {
     Operation.GET: Direction.READ,
     Operation.SET: Direction.WRITE,
@@ -153,6 +155,11 @@ class Guard:
             call: Call = make(Call, (operation, ticket, lease, now, now + timeout, False, pair))
             return call
         return Call(operation, ticket, lease, now, until, time_left < 0.9 * timeout, pair)
+
+    def is_down(self, key: str) -> bool:
+        """Whether the circuit for reads of `key` is not closed, as of its last call."""
+        pair = self.pair if self._partition is None else self._partition.pair(key, self.monotonic())
+        return pair.circuits[Direction.READ].state not in UP
 
     def restarted(self, call: Call) -> Call:
         """The same call, whose time runs from now: it was to run behind, and that may have taken a while."""

@@ -17,7 +17,7 @@ from ._request import GATES, Candidate, Request
 from ._rules import Rules
 from .entry import Slot
 from .events import SnapshotRead, SnapshotWritten
-from .memory import PAST, PLACE, STAMP, TAGS
+from .memory import FRESH, PAST, PLACE, STAMP, TAGS
 from .outcome import AfterOutage, Mode, Reason
 from .snapshots import Refused, decode, encode
 
@@ -105,7 +105,7 @@ def _kept(rules: Rules) -> Iterator[tuple[str, Candidate]]:
         memory, asked = local.memory.entries.copy(), bytes(local.memory.marks)
         resting = local.stand_ins.entries.copy()
     for key, slot in sorted(memory.items(), key=lambda item: not asked[item[1][PLACE]]):
-        found = _candidate(slot, slot[1], taken)
+        found = _candidate(slot, slot[FRESH], taken)
         if since < found.stale_until and local.admits(key, found):  # and what is invalidated meanwhile is not in it
             yield key, found
     for key, slot in resting.items():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, final
 
+from ._degraded import Degraded
+from ._freshness import Freshness
 from ._guard import Guard
 from ._local import ABSENT, Local
 from ._origin import Origin
 from ._request import Candidate, Draft, Failure, Request
 from ._sealing import Sealing
+from .conditional import NOT_MODIFIED
 from .entry import Entry, seconds
-from .errors import LoadTimeout, NoSafeValue, NotFound
+from .errors import LoadTimeout, MisuseError, NoSafeValue, NotFound
 from .flights import AGAIN, Flight
 from .outcome import Lookup, Reason, Source
 from .policy import CachePolicy, float_of
@@ -26,7 +30,10 @@ FOREVER: Final = float("inf")
 class Loads:
     """The loads of one cache."""
 
-    __slots__ = ("_guard", "_local", "_monotonic", "_policy", "_ramp", "_random", "_sealing", "origin")
+    __slots__ = (
+        *("_guard", "_local", "_monotonic", "_policy", "_ramp", "_random", "_sealing"),
+        *("degraded", "freshness", "origin"),
+    )
 
     def __init__(
         self,
@@ -46,6 +53,8 @@ class Loads:
         self._random = random
         self._ramp = ramp
         self.origin = Origin(policy, guard, local, random)
+        self.degraded = Degraded(policy, guard, local, random)
+        self.freshness = Freshness(local, guard, random)
 
     def begin(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
         """None to start the load now; else what to land instead of it."""
@@ -53,6 +62,10 @@ class Loads:
             left = self.leftover(request)
             return left or Failure(NoSafeValue("nothing to serve, and this mode never loads"), None, left.source, None)
         flight.stand_in = request.stand_in
+        instead = None if flight.forced else self.freshness.instead(request)
+        if instead is not None:
+            self.origin.left(flight)
+            return instead
         shed = self.origin.admit(request, flight)
         if shed is not None:
             return shed
@@ -69,6 +82,12 @@ class Loads:
         """What the loader gave, as the flight's outcome, and what to write for it, if anything."""
         self.origin.answered(request, flight)
         entry: Entry[Any] = given if isinstance(given, Entry) else Entry(given)  # pyright: ignore[reportUnknownVariableType]
+        if entry.value is NOT_MODIFIED:
+            if request.known is None:
+                wrong = "loader must not answer NOT_MODIFIED: it was handed no entry; see `conditional`"
+                return self.failed(request, flight, MisuseError(wrong)), None
+            self._guard.reporter.count("not_modified")
+            entry = replace(entry, value=request.known.value, tags=entry.tags or request.known.tags)
         value, since, policy = entry.value, request.loading_since, request.policy
         if not request.lets_out(value):
             return self._withhold(request, value), None
@@ -83,8 +102,11 @@ class Loads:
         ttl, stale_for = windows
         tags, stamp = tuple(entry.tags), request.stamp
         found = Candidate(value, since + ttl, since + ttl + stale_for, stamp, tags, stamp)
-        if request.gates.memory and not self._local.keep(request.key, found, flight, since=since):
+        early = self.freshness.took(policy, since)
+        if request.gates.memory and not self._local.keep(request.key, found, flight, since=since, early=early):
             return outcome, None
+        if since >= self._local.trusted_since:
+            self.degraded.keep(request, found, flight)
         writes = (request.answered or flight.forced) and self.may_write(request)
         return outcome, Draft(value, ttl, stale_for, tags) if writes else None
 
@@ -103,7 +125,10 @@ class Loads:
         error.__traceback__ = trace = ours and ours.tb_next and ours.tb_next.tb_next
         self.origin.failed(request, flight, error)
         if not isinstance(error, NotFound):
-            return Failure(error, trace, Source.NONE, request.stand_in)
+            failure = Failure(error, trace, Source.NONE, request.stand_in)
+            self._rest(request, request.stand_in)  # before it lands, or who comes right after that loads at once
+            self.freshness.failed(request, flight, failure)
+            return failure
         if request.gates.memory:
             until = request.loading_since + float_of(request.policy.negative_ttl)
             self._local.keep_negative(request, ABSENT, until, flight)
@@ -115,10 +140,8 @@ class Loads:
         if isinstance(outcome, Lookup) or outcome.source is Source.NEGATIVE or not isinstance(outcome.error, Exception):
             return outcome
         for stand_in in (request.stand_in, outcome.stand_in):
-            if stand_in is not None and request.allows_stale and self._local.may_serve(request.key, stand_in):
-                until = self._monotonic() + float_of(request.policy.stale_retry)
-                if request.lets_out(stand_in.value) and self._local.rest(request.key, stand_in, until):
-                    return self._stale(request, stand_in)
+            if stand_in is not None and self._rest(request, stand_in):
+                return self._stale(request, stand_in)
         return AGAIN if outcome.again else outcome
 
     def turned_down(self, request: Request, outcome: Lookup[Any] | Failure) -> bool:
@@ -130,6 +153,13 @@ class Loads:
         request.force()
         request.turned_down = True
         return True
+
+    def shared(self, request: Request, outcome: Any) -> Any:
+        """What the request makes of the outcome of another's load: what is stale is not for everybody."""
+        if isinstance(outcome, Lookup) and outcome.stale and not (request.takes_stale or request.gates.serve_stale):
+            request.picky = True
+            return AGAIN
+        return outcome  # pyright: ignore[reportUnknownVariableType]
 
     def patience(self, request: Request, flight: Flight[Any]) -> float:
         """Seconds to wait for `flight`: until it counts as stuck, or until the caller's own patience ends."""
@@ -169,6 +199,16 @@ class Loads:
     def _patience_ends(self, request: Request) -> float:
         given = request.policy.load_timeout
         return FOREVER if given is None else request.since + self._guard.timeout + float_of(given)
+
+    def _rest(self, request: Request, stand_in: Candidate | None) -> bool:
+        """Let `stand_in` answer for a while without the loader being asked, if it may; whether it does."""
+        if stand_in is None or not request.allows_stale or not self._local.may_serve(request.key, stand_in):
+            return False
+        if not request.lets_out(stand_in.value):
+            return False
+        return request.renews > 0 or self._local.rest(
+            request.key, stand_in, self._monotonic() + float_of(request.policy.stale_retry)
+        )
 
     def _stale(self, request: Request, found: Candidate) -> Lookup[Any]:
         return Lookup(found.value, Source.STALE, request.reason, self._local.age(found.stamp), stale=True)

@@ -13,9 +13,10 @@ from typing import Any, Final, final
 
 from ._many import DROPPED, EVERYTHING, KEY, MARK, Many
 from ._request import Candidate, Request
+from .entry import Slot
 from .errors import MisuseError
 from .flights import LEADING, Flight, Waiter
-from .memory import PAST, STAMP, TAGS, Memory
+from .memory import FRESH, PAST, STAMP, TAGS, Memory
 from .outcome import Source
 
 __all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local"]
@@ -41,24 +42,60 @@ class Local(Many):
         now, key, taken = request.since, request.key, self.stamps.latest  # before the entry: see `learn`
         entry = self.memory.get(key)
         if entry is not None:
-            if now < entry[1]:
+            if now < entry[FRESH]:
                 request.stamp = entry[STAMP]
+                if now >= entry[1]:
+                    request.due, request.early = _candidate(entry, taken), entry[FRESH] - entry[1]
                 return Source.MEMORY, entry[0]
-            request.offer(Candidate(*entry[:4], entry[TAGS], taken))
+            request.offer(_candidate(entry, taken))
         negative = self.negatives.get(key) if self.negatives.entries else None
         if negative is not None and now < negative[1]:
             request.stamp = negative[STAMP]
             return Source.NEGATIVE, negative[0]
-        resting = self.stand_ins.get(key) if self.stand_ins.entries else None
-        if resting is not None and request.allows_stale and now < resting[1] and now < resting[2]:
+        resting = self.resting(request, now)
+        if resting is not None:
             request.stamp = resting[STAMP]
             return Source.STALE, resting[0]
+        return self._at_once(request, now) if request.loads else None
+
+    def resting(self, request: Request, now: float) -> Slot[Any] | None:
+        """What stands in for the key without the loader being asked, if the request may have it."""
+        resting = self.stand_ins.get(request.key) if self.stand_ins.entries else None
+        if resting is not None and request.allows_stale and now < resting[1] and now < resting[2]:
+            return resting
         return None
 
-    def keep(self, key: str, found: Candidate, flight: Flight[Any] | None = None, *, since: float = FOREVER) -> bool:
+    def _at_once(self, request: Request, now: float) -> tuple[Source, Any] | None:
+        """What is past its ttl, for those who take it at once, or any entry while it is loaded again behind."""
+        found, key = request.stand_in, request.key
+        flight = self.flights.find(key, request.mode)
+        renewing: Candidate | None = flight.renewing if flight is not None else None
+        if flight is not None and renewing is not None and flight.since >= self.trusted_since:
+            found = renewing if self.admits(key, renewing) else found
+        if found is None or not self.serves_at_once(request, found, now):
+            return None
+        request.due, request.early, request.stamp = found, FOREVER, found.stamp
+        return (Source.MEMORY if now < found.fresh_until else Source.STALE), found.value
+
+    def serves_at_once(self, request: Request, found: Candidate, now: float) -> bool:
+        """Whether `found` answers `request`, perhaps while it is loaded again; what is distrusted does not."""
+        if now < found.fresh_until:
+            return True
+        return request.takes_stale and now < found.stale_until and found.fresh_until > PAST
+
+    def keep(
+        self,
+        key: str,
+        found: Candidate,
+        flight: Flight[Any] | None = None,
+        *,
+        since: float = FOREVER,
+        early: float = 0.0,
+    ) -> bool:
         """Remember `found` unless it was invalidated or its flight replaced; False when it was.
 
         `since`: when it began to be read. What may have been invalidated unheard after that is kept as if expired.
+        `early`: seconds before the end of its freshness from which on it may be loaded again behind.
         """
         with self._lock:
             if not self._current_locked(key, found, flight):
@@ -66,7 +103,35 @@ class Local(Many):
             for tier in (self.negatives, self.stand_ins):
                 if key in tier.entries:
                     tier.drop_locked(key)
-            return self._put_locked(self.memory, key, found, found.fresh_until if since >= self.trusted_since else PAST)
+            failure = self.failures.entries.get(key)
+            if failure is not None and failure[STAMP] < found.stamp:
+                self.failures.drop_locked(key)
+            if since < self.trusted_since:
+                return self._put_locked(self.memory, key, found, PAST)
+            return self._put_locked(self.memory, key, found, found.fresh_until, early)
+
+    def keep_failure(self, request: Request, failure: object, until: float, flight: Flight[Any]) -> None:
+        """Remember until `until` what the loader raised."""
+        stamp = request.stamp
+        found = Candidate(failure, until, until, stamp, (), stamp)
+        with self._lock:
+            if self._current_locked(request.key, found, flight):
+                self._put_locked(self.failures, request.key, found, until)
+
+    def keep_spare(self, key: str, found: Candidate, until: float, flight: Flight[Any] | None) -> None:
+        """Remember `found` until `until`, for while the store cannot be read."""
+        with self._lock:
+            if self._current_locked(key, found, flight):
+                self._put_locked(self.spare, key, found, until)
+
+    def failure(self, key: str, now: float) -> Any:
+        """What the loader of `key` raised, while that is remembered; what is over is let go of, frames and all."""
+        entry = self.failures.get(key) if self.failures.entries else None
+        if entry is None or now < entry[1]:
+            return entry and entry[0]
+        with self._lock:
+            self.failures.drop_locked(key)
+        return None
 
     def keep_negative(self, request: Request, value: object, until: float, flight: Flight[Any]) -> None:
         """Remember until `until` that the origin has none, and that what it had before is no more."""
@@ -76,8 +141,8 @@ class Local(Many):
                 return
             if request.stand_in is not None or request.forced:  # only then: unknown keys must not use up the fences
                 self.fences.raise_locked(key, stamp)
-            self.memory.drop_locked(key)
-            self.stand_ins.drop_locked(key)
+            for tier in (self.memory, self.stand_ins, self.failures, self.spare):
+                tier.drop_locked(key)
             if request.loading_since >= self.trusted_since:
                 self.negatives.put_locked(key, value, until, until, stamp)
             if self.fences.at(key) > stamp:  # see _put_locked
@@ -88,12 +153,12 @@ class Local(Many):
         with self._lock:
             return self._put_locked(self.stand_ins, key, found, until)
 
-    def replace(self, key: str, found: Candidate) -> None:
+    def replace(self, key: str, found: Candidate, early: float = 0.0) -> None:
         """Remember `found` in place of whatever there was, flights included."""
         with self._lock:
             if self.flights.detach_locked(key):  # its load may be on its way into the store this very moment
                 self.fences.raise_locked(key, found.stamp - 1)
-            self.keep(key, found)
+            self.keep(key, found, early=early)
 
     def suspect(self, key: str, stamp: int) -> None:
         """The store may not have taken the value of `stamp`: what it held before must not come back."""
@@ -102,7 +167,7 @@ class Local(Many):
             self.owe_locked(KEY + key, stamp - 1)
             if self.journal is not None:
                 self.journal.suspect_locked(KEY + key, stamp, self.now())
-            for tier in (self.memory, self.negatives, self.stand_ins):
+            for tier in self.tiers:
                 entry = tier.entries.get(key)
                 if entry is not None and entry[STAMP] < stamp:
                     tier.drop_locked(key)
@@ -110,7 +175,7 @@ class Local(Many):
     def forget(self, key: str, stamp: int) -> None:
         """Drop what is kept of `stamp`, which was refused on its way out."""
         with self._lock:
-            for tier in (self.memory, self.negatives, self.stand_ins):
+            for tier in self.tiers:
                 entry = tier.entries.get(key)
                 if entry is not None and entry[STAMP] == stamp:
                     tier.drop_locked(key)
@@ -177,12 +242,34 @@ class Local(Many):
                     request.boarded = flight.stamp
             else:
                 flight = self.flights.take_off_locked(request.key, request.mode, self.stamps.tick(), now)
-                flight.forced = request.forced
+                flight.forced, flight.takes_stale = request.forced, request.takes_stale
                 request.boarded = flight.stamp
                 seat = None
             if leading:
                 leading[-1].block(flight)
             return flight, seat
+
+    def depart(self, request: Request, found: Candidate, now: float, pause: float) -> Flight[Any] | None:
+        """A flight to load `found` again behind, for `pause` seconds not another; None when it is not to be loaded."""
+        key = request.key
+        with self._lock:
+            newer = self.memory.entries.get(key)
+            if (
+                self.pauses.paused(key, found.stamp, now)
+                or not self.admits(key, found)
+                or (newer is not None and newer[STAMP] > found.stamp)
+                or self.flights.find_locked(key, request.mode, now) is not None
+            ):
+                return None
+            self.pauses.put_locked(key, found.stamp, now + pause, now)
+            flight = self.flights.take_off_locked(key, request.mode, self.stamps.tick(), now)
+            flight.renewing = found
+            return flight
+
+    def pause(self, key: str, stamp: int, until: float) -> None:
+        """Load what has `stamp` not again behind before `until`."""
+        with self._lock:
+            self.pauses.put_locked(key, stamp, until, self.now())
 
     def sit(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
         """A seat in a flight that is led behind."""
@@ -227,8 +314,10 @@ class Local(Many):
         self.flights.clear_locked()
         self._node = 0
 
-    def _put_locked(self, tier: Memory[Any], key: str, found: Candidate, fresh_until: float) -> bool:
-        tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp, found.tags)
+    def _put_locked(
+        self, tier: Memory[Any], key: str, found: Candidate, fresh_until: float, early: float = 0.0
+    ) -> bool:
+        tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp, found.tags, early)
         if self.admits(key, found):
             return True
         # What it pushed out had a finalizer, or a signal came, that invalidated the key in this very thread.
@@ -238,6 +327,8 @@ class Local(Many):
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
         # A refresh whose flight another ended joins the refresh that took off since, or two end each other for ever.
         fresh = not request.forced or (flight.forced and 0 < request.boarded < flight.stamp)
+        if request.picky and flight.takes_stale:
+            return False
         return fresh and flight.stamp > self.tagged and self.fences.admits(request.key, flight.stamp)
 
     def _sit_locked(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
@@ -249,3 +340,7 @@ class Local(Many):
         if flight is not None and flight.detached:
             return False
         return self.admits(key, found)
+
+
+def _candidate(entry: Slot[Any], taken: int) -> Candidate:
+    return Candidate(entry[0], entry[FRESH], entry[2], entry[STAMP], entry[TAGS], taken)

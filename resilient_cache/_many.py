@@ -17,6 +17,7 @@ from .flights import Flights
 from .journal import Journal
 from .marks import NAMESPACE, Mark, Marks, tag_mark
 from .memory import PAST, Memory
+from .pauses import Pauses
 from .policy import CachePolicy, float_of
 from .protocols import Clock
 from .stamps import Stamps
@@ -25,6 +26,8 @@ __all__ = ["DROPPED", "EVERYTHING", "KEY", "MARK", "Many"]
 
 NEGATIVES: Final = 1_000  # so that asking for keys that do not exist cannot push out those that do
 STAND_INS: Final = 10_000
+FAILURES: Final = 1_000  # errors keep the frames of their loaders
+SPARE: Final = 10_000
 
 KEY: Final = "k"
 """What the name of a key begins with in the journal, where other things are owed as well."""
@@ -50,6 +53,7 @@ class Many:
         "_marked",
         "_node",
         "_timeout",
+        "failures",
         "fences",
         "flights",
         "journal",
@@ -58,11 +62,14 @@ class Many:
         "memory",
         "negatives",
         "outage",
+        "pauses",
+        "spare",
         "stamps",
         "stand_ins",
         "tag_fences",
         "tagged",
         "tells",
+        "tiers",
         "trusted_since",
         "untold",
     )
@@ -82,6 +89,11 @@ class Many:
         self.memory = Memory[Any](capacity)
         self.negatives = Memory[Any](NEGATIVES)
         self.stand_ins = Memory[Any](STAND_INS)
+        self.failures = Memory[Any](FAILURES)
+        needs_spare = journal is not None and not capacity and float_of(policy.degraded_ttl) > 0
+        self.spare = Memory[Any](SPARE if needs_spare else 0)  # see `_degraded.py`
+        self.tiers = (self.memory, self.negatives, self.stand_ins, self.failures, self.spare)
+        self.pauses = Pauses()
         self.stamps = Stamps(clock, lock)
         self.flights = Flights[Any](float_of(policy.flight_age))
         self.margin = int(2 * float_of(policy.skew) * MICROS)
@@ -159,6 +171,7 @@ class Many:
         """The store is back: its marks may be lost, and unless `trusted` what it has was not invalidated meanwhile."""
         with self._lock:
             self.marks.distrust_all_locked()  # or entries are written with marks that are soon found to be lost
+            self.spare.clear_locked()
             if not trusted:
                 self.outage = self.stamps.next()
 
@@ -167,6 +180,7 @@ class Many:
         with self._lock:
             self.trusted_since = self._clock.monotonic()
             self.memory.expire_locked()
+            self.spare.clear_locked()
             for key in list(self.negatives.entries):
                 self.negatives.drop_locked(key)
 
@@ -212,9 +226,9 @@ class Many:
 
     def _drop_older_locked(self, name: str, stamp: int) -> None:
         tag = name.removeprefix(tag_mark("")) if name else None
-        for tier in (self.memory, self.negatives, self.stand_ins):
+        for tier in self.tiers:
             tier.drop_older_locked(stamp, tag)
 
     def _drop_locked(self, key: str) -> None:
-        for tier in (self.memory, self.negatives, self.stand_ins):
+        for tier in self.tiers:
             tier.drop_locked(key)

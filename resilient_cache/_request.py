@@ -90,6 +90,12 @@ class Request:
     screen: Callable[[Any], bool] | None = None  # what a value has to pass to get out
     turned_down = False  # forced because it refused what it was to share, not by its caller
     withheld = False  # what it was to put in place of something was refused
+    renews = 0  # it runs behind, and the stamp of what it is to replace
+    due: Candidate | None = None  # the entry it is served, which is to be loaded again behind
+    early = 0.0  # seconds before its end from which on that is left to chance
+    known: Candidate | None = None  # the entry that a conditional loader was handed
+    picky = False  # it was given what is stale by another's load, and did not take it
+    inline = False  # nothing can run behind
     stamp = 0
     version = 0  # of the namespace's mark, as known when the load began
     unsure: tuple[str, ...] | None = None  # the marks that the store is to be asked for, once that is known
@@ -121,6 +127,11 @@ class Request:
     def lets_out(self, value: object) -> bool:
         """Whether `value` may be given to the caller now, and so be kept. Not to be called under a lock."""
         return self.screen is None or self.screen(value)
+
+    @property
+    def takes_stale(self) -> bool:
+        """Whether a stale entry may answer at once, while it is loaded again behind."""
+        return self.policy.refresh_behind and self.allows_stale and self.gates.load and not (self.renews or self.inline)
 
     def offer(self, candidate: Candidate) -> None:
         """Keep the newest entry that could stand in for a failed load."""

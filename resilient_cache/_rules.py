@@ -154,6 +154,8 @@ class Rules(Switching):
         recalled = self.local.recall(request) if request.gates.memory and not request.forced else None
         if request.screen is not None:
             recalled = self.screening.recalled(request, recalled)
+        if request.due is not None:
+            self.loads.freshness.consider(request)
         if recalled is None:
             if request.gates.memory and request.reason is not Reason.NOT_ACCEPTED:
                 request.reason = Reason.ABSENT if request.stand_in is None else Reason.EXPIRED
@@ -197,7 +199,7 @@ class Rules(Switching):
         failed, value = answer
         if failed is not None:
             request.reason = failed
-            return None
+            return self.loads.degraded.find(request)
         request.answered = True
         if value is None:
             request.reason = Reason.ABSENT
@@ -215,17 +217,25 @@ class Rules(Switching):
         if not request.lets_out(found.value):
             request.reason, request.refused = Reason.NOT_ACCEPTED, True
             return None
+        return self._serve(request, found, now)
+
+    def _serve(self, request: Request, found: Candidate, now: float) -> Lookup[Any] | None:
         if found.stamp <= self.local.outage:
             self._from_before(request, found)
             return None
-        if now < found.fresh_until:
-            self.local.keep(request.key, found, since=request.since)  # no mode reads the store and not memory
+        freshness = self.loads.freshness
+        if now < found.fresh_until and not freshness.is_to_go(request, found):
+            self.local.keep(  # no mode reads the store and not memory
+                request.key, found, since=request.since, early=freshness.early(request.policy)
+            )
+            freshness.consider(request)
             age = (self.local.stamps.latest - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
             return hit
         request.reason = Reason.UNMARKED if found.fresh_until == UNMARKED else Reason.EXPIRED
         if now < found.stale_until:
             request.offer(found)
+            return freshness.at_once(request, found, now)
         return None
 
     def is_clean(self, key: str, answer: Answer, stamp: int) -> bool:
@@ -261,7 +271,9 @@ class Rules(Switching):
         fresh, stale_for = self.loads.windows(request.policy, entry) or (0.0, 0.0)
         stamp = request.stamp = self.local.stamps.next()
         tags, until = tuple(entry.tags), request.since + fresh
-        self.local.replace(request.key, Candidate(entry.value, until, until + stale_for, stamp, tags, stamp))
+        found = Candidate(entry.value, until, until + stale_for, stamp, tags, stamp)
+        self.local.replace(request.key, found, self.loads.freshness.early(request.policy))
+        self.loads.degraded.keep(request, found)
         return Draft(entry.value, fresh, stale_for, tags, placed=True) if self.loads.may_write(request) else None
 
     def written(self, request: Request, answer: Answer | None) -> bool:

@@ -62,7 +62,7 @@ class Screening:
         if found is None or found[1] is ABSENT or request.lets_out(found[1]):
             return found
         self._local.forget(request.key, request.stamp)
-        request.stamp = 0
+        request.stamp, request.due = 0, None
         request.reason = Reason.NOT_ACCEPTED
         return None
 

@@ -58,10 +58,16 @@ class Flow:
         check_loader(loader)
         rules = self._rules
         request = rules.begin(key, policy, deadline, loads=True, forced=forced)
-        recalled = rules.recall(request)
-        if recalled is not None:
-            return rules.finish(recalled, request.reason)
-        return rules.finish(self._fly(request, loader), request.reason)
+        found = rules.recall(request)
+        if found is None:
+            found = self._fly(request, loader)
+        if (
+            request.due is not None
+            and not self._refresh(request, loader)
+            and rules.loads.freshness.inline(request, found)
+        ):
+            found = self._fly(request, loader)
+        return rules.finish(found, request.reason)
 
     def write(self, request: Request, draft: Draft | None) -> bool:
         """Write `draft`, if any, for a request; whether the store has the value now."""
@@ -92,6 +98,28 @@ class Flow:
         if mistake is None:
             mistake = Mistake(rules.invalidated(request, self.delete(request)))
         return mistakes.told(mistake)
+
+    def _refresh(self, request: Request, loader: Any) -> bool:
+        """Start the load that is due behind, unless one is on its way; False when nothing can run there."""
+        local, monotonic = self._rules.local, self._rules.monotonic
+        departed = self._rules.loads.freshness.depart(request)
+        if departed is None:
+            return True
+        renewal, flight = departed
+        if self._behind.spawn(
+            lambda: self._renew(renewal, flight, loader), lambda: local.leave(flight, None, monotonic())
+        ):
+            return True
+        local.leave(flight, None, monotonic())
+        return False
+
+    def _renew(self, request: Request, flight: Flight[Any], loader: Any) -> None:
+        leading = LEADING.get()
+        LEADING.set(())  # nobody waits for it, so it may ask for what its starter loads
+        try:
+            self._lead(request, flight, None, loader, behind=True)
+        finally:
+            LEADING.set(leading)
 
     def _fly(self, request: Request, loader: Any) -> Any:
         while True:
@@ -147,15 +175,15 @@ class Flow:
         if seat.verdict == LEAD:
             return self._take_lead(request, flight, seat, loader)
         if seat.verdict == FOUND:
-            return flight.found
+            return rules.loads.shared(request, flight.found)
         if flight.outcome is None:
             rules.local.leave(flight, seat, rules.monotonic())
             return rules.loads.timed_out(request, flight) or AGAIN
-        return flight.outcome
+        return rules.loads.shared(request, flight.outcome)
 
     def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
         if request.gates.read and not request.asked and not flight.forced:
-            if request.policy.hedge_after is None:
+            if request.policy.hedge_after is None or request.renews:
                 found = self._read(request)
             else:
                 found, place = self._hedge.read(
@@ -177,7 +205,7 @@ class Flow:
         if instead is not None:
             return instead
         try:
-            value = load(loader, request.given)
+            value = load(rules.loads.freshness.armed(request, loader), request.given)
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.loads.failed(request, flight, error)
         outcome, draft = rules.loads.loaded(request, flight, value)

@@ -23,6 +23,7 @@ from . import _colours, locks
 from ._colours import is_async
 from ._guard import Answer, Call, Guard
 from ._reporting import Reporter
+from .conditional import bare
 from .deadline import CURRENT
 from .errors import MisuseError
 from .outcome import Operation, Reason
@@ -58,6 +59,7 @@ def check_loader(loader: object) -> None:
     code = getattr(loader, "__code__", None)
     if code is not None and not code.co_flags & inspect.CO_COROUTINE:
         return  # a plain function: 0.1 us instead of 1
+    loader = bare(loader)
     if not callable(loader):
         raise MisuseError(f"loader must be a function of the key, not {type(loader).__name__}")
     if is_async(loader):

@@ -65,6 +65,8 @@ class Flight(Generic[W]):
     permit = 0  # of the origin's; negative: that of the flight whose loader asks for this one
     ticket = 0  # of the origin's circuit
     forced = False  # a refresh: whoever leads it loads, whatever the store has
+    takes_stale = False  # who took off is content with what is stale
+    renewing: Any = None  # the entry that is loaded again behind, which goes on serving meanwhile
     leader: W | None = None  # None: the caller that took off
     blocked_on: Sequence[Flight[W]] = ()
 
@@ -118,6 +120,10 @@ class Flights(Generic[W]):
     def __init__(self, age: float) -> None:
         self._age = age
         self._flights: dict[tuple[str, Mode], Flight[W]] = {}
+
+    def find(self, key: str, mode: Mode) -> Flight[W] | None:
+        """The flight of `key`, stuck or not. Needs no lock."""
+        return self._flights.get((key, mode))
 
     def find_locked(self, key: str, mode: Mode, now: float) -> Flight[W] | None:
         """The flight to join; one that is stuck is detached and not given."""

@@ -26,7 +26,7 @@ from typing_extensions import TypeVar
 
 from .entry import Slot
 
-__all__ = ["PAST", "PLACE", "STAMP", "TAGS", "Memory"]
+__all__ = ["FRESH", "PAST", "PLACE", "STAMP", "TAGS", "Memory"]
 
 V = TypeVar("V", default=Any)
 
@@ -35,6 +35,7 @@ WORD: Final = 2**64 - 1
 STAMP: Final = 3  # of a `Slot`
 PLACE: Final = 4
 TAGS: Final = 5
+FRESH: Final = 6
 PAST: Final = float("-inf")  # fresh until then: expired
 
 
@@ -77,9 +78,19 @@ class Memory(Generic[V]):
         return entry
 
     def put_locked(  # noqa: PLR0917 - the fields of an entry
-        self, key: str, value: V, fresh_until: float, stale_until: float, stamp: int, tags: tuple[str, ...] = ()
+        self,
+        key: str,
+        value: V,
+        fresh_until: float,
+        stale_until: float,
+        stamp: int,
+        tags: tuple[str, ...] = (),
+        early: float = 0.0,
     ) -> bool:
-        """Keep an entry; False when there is no room at all or a newer one is there already."""
+        """Keep an entry; False when there is no room at all or a newer one is there already.
+
+        `early`: seconds before the end of its freshness from which on hits take the longer way.
+        """
         old = self.entries.get(key)
         if not self.capacity or (old is not None and old[STAMP] > stamp):
             return False
@@ -87,7 +98,7 @@ class Memory(Generic[V]):
         place = self._place_for(key, gone) if old is None else old[PLACE]
         self._vacate(place, gone, heir=key)
         self._keys[place] = key
-        self.entries[key] = (value, fresh_until, stale_until, stamp, place, tags)
+        self.entries[key] = (value, fresh_until - early, stale_until, stamp, place, tags, fresh_until)
         if tags:
             self._hint(key, tags)
         if old is not None and old[TAGS] and old[TAGS] != tags:
@@ -111,10 +122,15 @@ class Memory(Generic[V]):
             if tag is None or tag in entry[TAGS]:
                 self.drop_locked(key)
 
+    def clear_locked(self) -> None:
+        """Forget everything."""
+        for key in tuple(self.entries):
+            self.drop_locked(key)
+
     def expire_locked(self) -> None:
         """Let no entry be fresh any more. About 0.2 us for each."""
         for key, entry in self.entries.items():
-            self.entries[key] = (entry[0], PAST, *entry[2:])
+            self.entries[key] = (entry[0], PAST, *entry[2:FRESH], PAST)
 
     def __len__(self) -> int:
         """How many entries are kept, expired ones included."""
@@ -156,7 +172,7 @@ class Memory(Generic[V]):
         if entry is not None and entry[PLACE] == place:
             self._vacate(to, gone, heir=key)
             self._keys[to] = key
-            self.entries[key] = (*entry[:PLACE], to, entry[TAGS])
+            self.entries[key] = (*entry[:PLACE], to, *entry[TAGS:])
 
     def _vacate(self, place: int, gone: list[Slot[V]], *, heir: str) -> None:
         """Evict whoever really is at `place`: only the entry's own word counts for that, and `heir` may stay."""

@@ -32,7 +32,7 @@ class Source(StrEnum):
     MEMORY = "memory"
     STORE = "store"
     LOADER = "loader"
-    STALE = "stale"  # past its ttl, standing in for a load that failed
+    STALE = "stale"  # past its ttl, standing in for a load that failed or runs behind
     NEGATIVE = "negative"  # the origin says there is none
     NONE = "none"
 

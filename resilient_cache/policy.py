@@ -5,18 +5,19 @@ Every duration is in seconds, or a `timedelta`, and is kept as seconds.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from types import UnionType
-from typing import Any
+from typing import Any, Final
 
 from .entry import Duration, seconds
 from .errors import MisuseError
 from .outcome import AfterOutage, OnOverload
 
 __all__ = ["BreakerPolicy", "CachePolicy"]
+
+MOST_FACTOR: Final = 100
 
 
 def _as_seconds(policy: object, least: dict[str, float]) -> None:
@@ -35,13 +36,30 @@ def _share(name: str, value: object) -> None:
 
 
 def _plain(name: str, value: object) -> None:
-    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+    if value is not None and (not callable(value) or iscoroutinefunction(value)):
         raise MisuseError(f"{name} must be a plain function of key and value or None, not {value!r}")
 
 
 def _one_of(name: str, value: object, kind: type | UnionType, said: str) -> None:
     if not isinstance(value, kind):
         raise MisuseError(f"{name} must be {said}, not {value!r}")
+
+
+def _factor(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_FACTOR:
+        raise MisuseError(f"{name} must be a number more than 0 and at most {MOST_FACTOR}, not {value!r}")
+
+
+def _check_refreshing(policy: CachePolicy) -> None:
+    for name in ("early_refresh", "refresh_behind"):
+        if not isinstance(getattr(policy, name), bool):
+            raise MisuseError(f"{name} must be True or False, not {getattr(policy, name)!r}")
+    _factor("beta", policy.beta)
+    if policy.refresh_behind and policy.stale_for == 0:
+        raise MisuseError("refresh_behind needs a stale_for of more than 0, the time in which it serves")
+    _as_seconds(policy, {"degraded_ttl": 0.0})
+    if policy.error_ttl is not None:
+        _as_seconds(policy, {"error_ttl": 0.001})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +139,12 @@ class CachePolicy:
     `adaptive_loads`: let the number of loads at once follow how long they take, from 20 up to 200; or from and up to
     `max_loads` where that is less than 20, or more than 200.
     `origin`: a circuit for loads; while it is open none starts but its probes. None: there is none.
+    `early_refresh`: towards the end of its ttl an entry that is asked for is loaded again behind its callers, at a
+    random moment: when now - d * `beta` * ln(random) reaches the end, d being the time the last load took.
+    `refresh_behind`: past its ttl an entry that may be stale is served at once, while one load runs behind.
+    `error_ttl`: what a loader raised is raised again for so long without a load. None: every caller may load.
+    `degraded_ttl`: how long at most memory keeps, while a circuit for reads is not closed, what a cache with
+    `memory=0` has loaded or been given; jittered. 0: nothing.
     """
 
     ttl: Duration | Callable[[Any], Duration] = 60.0
@@ -146,6 +170,11 @@ class CachePolicy:
     on_overload: OnOverload | str | Callable[[str], OnOverload | str] = OnOverload.PROCEED
     adaptive_loads: bool = False
     origin: BreakerPolicy | None = None
+    early_refresh: bool = False
+    beta: float = 1.0
+    refresh_behind: bool = False
+    error_ttl: Duration | None = None
+    degraded_ttl: Duration = 30.0
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for a value out of range or a pair that makes no sense."""
@@ -173,6 +202,7 @@ class CachePolicy:
         except ValueError:
             raise MisuseError(f"after_outage must be trust, revalidate or discard, not {self.after_outage!r}") from None
         _share("jitter", self.jitter)
+        _check_refreshing(self)
         _whole("max_store_calls", self.max_store_calls, 1)
         self._check_loads()
         if self.ttl == 0 and self.stale_for == 0:
@@ -202,9 +232,11 @@ class CachePolicy:
         """The timeline of an entry under this policy, in words."""
         fresh = "for as long as ttl(value) says" if callable(self.ttl) else f"for {self.ttl:g} s"
         shorter = f" (shortened by up to {self.jitter:.0%} at random)" if self.jitter else ""
-        stale = f"for {self.stale_for:g} s more it may stand in when a load fails" if self.stale_for else "never stale"
+        early = ", and loaded again behind its callers towards the end" if self.early_refresh else ""
+        until = "while a load runs behind or fails" if self.refresh_behind else "when a load fails"
+        stale = f"for {self.stale_for:g} s more it may stand in {until}" if self.stale_for else "never stale"
         return (
-            f"served {fresh} after its load began{shorter}; then {stale}; then gone. "
+            f"served {fresh} after its load began{shorter}{early}; then {stale}; then gone. "
             f"A store operation takes at most {self.timeout:g} s; "
             f"'there is none' is remembered for {self.negative_ttl:g} s."
         )

@@ -15,16 +15,17 @@ PACKAGE = Path(resilient_cache.__file__).parent
 # From the bottom up; a module may import from its own floor or from one below it.
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
-    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
+    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"})
+    | frozenset({"conditional"}),
     # machines
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
     )
-    | frozenset({"marks", "ramp", "snapshots", "bulkhead", "aimd"}),
+    | frozenset({"marks", "ramp", "snapshots", "bulkhead", "aimd", "pauses"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
     | frozenset({"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors", "_switching"})
-    | frozenset({"_files", "_hedging", "_keeping", "_origin", "_warming", "control"}),
+    | frozenset({"_degraded", "_files", "_freshness", "_hedging", "_keeping", "_origin", "_warming", "control"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
     | frozenset({"_thread_pool", "_task_pool", "_thread_bulkhead", "_task_bulkhead"})

@@ -11,7 +11,7 @@ from resilient_cache.testing import AsyncFaultyAdapter, FaultPlan, FaultyAdapter
 
 from .scenario import BREAKER, TIMEOUT
 
-POLICY = CachePolicy(epoch_ttl=None, ttl=60, stale_for=300, jitter=0, timeout=TIMEOUT)
+POLICY = CachePolicy(epoch_ttl=None, ttl=60, stale_for=300, jitter=0, timeout=TIMEOUT, degraded_ttl=0)
 
 
 class Stage:

@@ -139,6 +139,8 @@ def check_errors(history: History, limits: Limits) -> Violations:
             continue
         if any(_of_its_flight(call, load, limits) for load in failed[id(error)]):
             continue
+        if any(_remembered(call, load, limits) for load in failed[id(error)]):
+            continue
         if isinstance(error, NotFound) and _known_none(call, nones[call.process, call.key], limits):
             continue
         if not _ours(call, error, limits):
@@ -149,6 +151,13 @@ def _of_its_flight(call: Call, load: Load, limits: Limits) -> bool:
     same = load.process == call.process and load.key == call.key and call.operation in LOADING
     aboard = call.began <= load.ended + GRAIN + limits.blur  # its flight lands a little later than the loader ends
     return same and aboard and load.last < call.last
+
+
+def _remembered(call: Call, load: Load, limits: Limits) -> bool:
+    if limits.error_ttl is None or load.none or call.operation != "get_or_load":
+        return False
+    same = load.process == call.process and load.key == call.key and load.last < call.last
+    return same and call.began <= load.ended + limits.error_ttl + GRAIN + limits.blur + limits.timeout
 
 
 def _known_none(call: Call, nones: list[Load], limits: Limits) -> bool:

@@ -49,6 +49,7 @@ class Limits:
     skew: float = 0.5
     flight_age: float = 10.0
     negative_ttl: float = 60.0
+    error_ttl: float | None = None
     load_timeout: float | None = None
     max_store_calls: int = 64
     max_loads: int | None = None

@@ -75,6 +75,7 @@ class Swarm:
             skew=seconds("skew", policy.skew),
             flight_age=seconds("flight_age", policy.flight_age),
             negative_ttl=seconds("negative_ttl", policy.negative_ttl),
+            error_ttl=None if policy.error_ttl is None else seconds("error_ttl", policy.error_ttl),
             load_timeout=None if given is None else seconds("load_timeout", given),
             max_store_calls=policy.max_store_calls,
             max_loads=policy.max_loads if policy.on_overload is OnOverload.RAISE else None,
@@ -120,6 +121,7 @@ def _draw(tape: Tape) -> Swarm:
     processes = 1 + tape.choose(3)
     callers = 1 if calm else 1 + tape.choose(4)
     policy = _policy(tape, skew, calm=calm)
+    policy = policy if calm else _fresher(tape, policy)
     return Swarm(
         calm=calm,
         orderly=bool(tape.choose(2) == 0),
@@ -173,6 +175,17 @@ def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
         max_loads=policy.max_store_calls - 1,
         load_wait=policy.stale_retry,
         on_overload=OnOverload.RAISE if policy.negative_ttl == 0.5 else OnOverload.PROCEED,
+    )
+
+
+def _fresher(tape: Tape, policy: CachePolicy) -> CachePolicy:
+    return replace(
+        policy,
+        early_refresh=tape.choose(3) == 2,
+        beta=tape.pick((1.0, 4.0)),
+        refresh_behind=tape.choose(3) == 2 and policy.stale_for != 0,
+        error_ttl=tape.pick((None, None, None, 0.5)),
+        degraded_ttl=tape.pick((30.0, 0.5, 0.0)),
     )
 
 
