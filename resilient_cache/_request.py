@@ -58,13 +58,15 @@ class Draft(NamedTuple):
 class Failure(NamedTuple):
     """A load that gave no value: its error with the traceback as it was, and what the leader had to stand in.
 
-    `source` is `NEGATIVE` when the error is the origin's answer, else `NONE`.
+    `source` is `NEGATIVE` when the error is the origin's answer, else `NONE`. `whole`: the error is that of a load of
+    many keys, and not of this one.
     """
 
     error: BaseException
     trace: TracebackType | None
     source: Source
     stand_in: Candidate | None
+    whole: bool = False
 
 
 @final

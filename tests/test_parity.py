@@ -26,6 +26,9 @@ NAMES = {
     "_async_upkeep": "_sync_upkeep",
     "_async_collector": "_sync_collector",
     "_async_replay": "_sync_replay",
+    "_async_batches": "_sync_batches",
+    "_async_bulk": "_sync_bulk",
+    "_task_bench": "_thread_bench",
     "_task_calls": "_thread_calls",
     "_task_listener": "_thread_listener",
     "_task_turns": "_thread_turns",
@@ -88,10 +91,12 @@ def twins(name: str) -> tuple[str, str]:
 
 @pytest.fixture
 def flows() -> tuple[str, str]:
-    return twins("")
+    return twins("_flow")
 
 
-@pytest.mark.parametrize("name", ["", "_flow", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover"])
+@pytest.mark.parametrize(
+    "name", ["", "_flow", "_bulk", "_batches", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover"]
+)
 def test_the_flows_are_equal_but_for_waiting(name: str) -> None:
     found = differences(*twins(name))
     assert not found, f"the flows have drifted apart:\n{found}"

@@ -15,7 +15,8 @@ PACKAGE = Path(resilient_cache.__file__).parent
 # From the bottom up; a module may import from its own floor or from one below it.
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
-    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"}),
+    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"})
+    | frozenset({"bulk"}),
     # machines
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
@@ -23,16 +24,18 @@ FLOORS: tuple[frozenset[str], ...] = (
     | frozenset({"marks"}),
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
-    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors"}),
+    | frozenset({"_many", "_marking", "_plane", "_rules", "_vendors", "_bulk"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
-    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
+    | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"})
+    | frozenset({"_thread_bench", "_task_bench"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
     # flow
     frozenset({"_sync_collector", "_async_collector"}),
     frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})
     | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"}),
-    frozenset({"_sync_flow", "_async_flow"}),
+    frozenset({"_sync_flow", "_async_flow", "_sync_batches", "_async_batches"}),
+    frozenset({"_sync_bulk", "_async_bulk"}),
     frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),
     frozenset({"__init__"}),
 )

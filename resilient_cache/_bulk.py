@@ -1,0 +1,285 @@
+"""The decisions about many keys at once: which of them one call leads, which it waits for, and what it gives.
+
+Theory. A call takes off in a flight of its own for every key that nobody loads yet, and waits for the others' flights
+only when its own have landed. So no two calls wait for each other, whatever order their keys are in: nobody waits with
+a load of his own still to be made. Every rule about a key is the one for single calls; here they are only put in order.
+
+A loader that asks the cache waits with all the flights of its call: each of them is blocked on the last, which is the
+one that `board` blocks, so that the walk that finds circles finds this one from any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, TypeVar, cast, final
+
+from ._request import Draft, Failure, Request
+from ._rules import Rules
+from .bulk import Loaded
+from .entry import seconds
+from .errors import MisuseError, NotFound
+from .flights import AGAIN, LEAD, LEADING, Flight, Waiter
+from .outcome import Lookup, Source
+from .policy import float_of
+
+__all__ = [
+    "Crew",
+    "Leg",
+    "begin_many",
+    "by_key",
+    "collect",
+    "conclude",
+    "fail",
+    "invalidate_many",
+    "lead_together",
+    "leave",
+    "loaded",
+    "place_many",
+    "split",
+]
+
+CHUNK: Final = 500
+"""Keys in one call to a store: with 500 a call costs about 2 ms of a Valkey server, and no other waits longer."""
+
+MOST_BYTES: Final = 1_000_000
+"""What is written in one call, unless one value is larger: a call must get through within `timeout`."""
+
+FOREVER: Final = float("inf")
+T = TypeVar("T")
+
+
+class Leg(NamedTuple):
+    """A key's flight as one call sees it; `seat` is None for the one who took off."""
+
+    request: Request
+    flight: Flight[Any]
+    seat: Any
+
+
+@final
+class Crew:
+    """The keys of one call that are not answered yet. `outcomes` fills up, by key."""
+
+    __slots__ = ("_make_seat", "_rules", "_until", "led", "outcomes", "todo", "waiting")
+
+    def __init__(
+        self, rules: Rules, requests: list[Request], outcomes: dict[str, Any], make_seat: Callable[[], Waiter]
+    ) -> None:
+        self._rules = rules
+        self._make_seat = make_seat
+        self._until: float | None = None  # nobody has waited long enough before; who lands or hands over makes it later
+        self.outcomes = outcomes
+        self.todo = requests  # not aboard
+        self.led: list[Leg] = []  # to be landed by this call
+        self.waiting: dict[Waiter, Leg] = {}  # landed by others
+
+    def board(self) -> None:
+        """Find each key's flight, or take off. Raises `MisuseError` when waiting would be waiting for oneself."""
+        if not self.todo:
+            return
+        local, now = self._rules.local, self._rules.monotonic()
+        todo, self.todo, self._until = self.todo, [], None
+        for request in todo:
+            flight, seat = local.board(request, self._make_seat, now)
+            if seat is None:
+                self.led.append(Leg(request, flight, None))
+            else:
+                self.waiting[seat] = Leg(request, flight, seat)
+
+    def sit(self) -> list[Leg]:
+        """Wait for the flights that this call leads, as they are to be led behind; gives the seats."""
+        seated = [Leg(leg.request, leg.flight, self._rules.local.sit(leg.flight, self._make_seat)) for leg in self.led]
+        self.waiting.update((leg.seat, leg) for leg in seated)
+        self._until = None
+        return seated
+
+    def stand(self, seated: list[Leg]) -> None:
+        """Do not wait for them: nothing runs behind."""
+        for leg in seated:
+            del self.waiting[leg.seat]
+        leave(self._rules, seated)
+
+    def landed(self) -> None:
+        """All that this call leads has landed."""
+        led, self.led = self.led, []
+        for leg in led:
+            self._end(leg, leg.flight.outcome)
+
+    def woken(self, seats: Iterable[Waiter]) -> None:
+        """Others have landed, or left and this call is to lead."""
+        for seat in seats:
+            leg = self.waiting.pop(seat, None)
+            if leg is None:
+                continue  # it has left
+            if seat.verdict == LEAD:
+                self.led.append(leg)
+            else:
+                self._end(leg, leg.flight.outcome)
+
+    def patience(self) -> float:
+        """Seconds until it may have waited long enough for somebody; never more than that."""
+        now, patience = self._rules.monotonic(), self._rules.loads.patience
+        if self._until is None:
+            self._until = now + min(patience(leg.request, leg.flight) for leg in self.waiting.values())
+        return max(0.0, self._until - now)
+
+    def overdue(self) -> None:
+        """Give up whom it has waited for long enough."""
+        loads, self._until = self._rules.loads, None
+        for seat, leg in list(self.waiting.items()):
+            request, flight, _ = leg
+            if seat.verdict is None and flight.outcome is None and not loads.patience(request, flight):
+                del self.waiting[seat]
+                leave(self._rules, [leg])
+                late = loads.timed_out(request, flight)
+                self._end(leg, AGAIN if late is None else late._replace(whole=True))
+
+    def leave(self) -> None:
+        """The call is taken away."""
+        leave(self._rules, [*self.led, *self.waiting.values()])
+
+    def _end(self, leg: Leg, outcome: Any) -> None:
+        if outcome is AGAIN:
+            self.todo.append(leg.request)
+        else:
+            self.outcomes[leg.request.key] = outcome
+
+
+def begin_many(
+    rules: Rules, keys: object, policy: object = None, deadline: object = None, *, loads: bool = False
+) -> list[Request]:
+    """A request for each of `keys`, once. Raises `MisuseError` before anything is touched.
+
+    Each store call has its own `timeout`, within the caller's deadline.
+    """
+    rules.check_open()
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise MisuseError(f"keys must be an iterable of keys, such as a list, not {type(keys).__name__}")
+    begun: dict[str, Request] = {}
+    for key in cast("Iterable[object]", keys):
+        request = rules.begin(key, policy, deadline, loads=loads)
+        if not loads:
+            request.until = FOREVER
+        begun.setdefault(request.key, request)
+    return list(begun.values())
+
+
+def place_many(rules: Rules, values: object, ttl: object) -> list[tuple[Request, Draft | None]]:
+    """Put values in place of whatever there is in this process; what to write. Raises `MisuseError` likewise."""
+    if not isinstance(values, Mapping):
+        raise MisuseError(f"values must be a mapping of keys to values, not {type(values).__name__}")
+    if ttl is not None:
+        seconds("ttl", ttl, most=float_of(rules.policy.max_ttl))
+    entries = cast("Mapping[Any, object]", values)
+    requests = begin_many(rules, entries)
+    for request in requests:
+        request.force()
+    return [(request, rules.place(request, entries[request.given], ttl)) for request in requests]
+
+
+def invalidate_many(rules: Rules, keys: object) -> list[Request]:
+    """Fence and drop the keys in this process. Raises `MisuseError` likewise."""
+    requests = begin_many(rules, keys)
+    for request in requests:
+        request.stamp = rules.local.invalidate(request.key)
+    return requests
+
+
+def collect(rules: Rules, requests: list[Request], found: Mapping[str, Any]) -> dict[Any, Any]:
+    """What there is without a loader, counted and reported."""
+    values: dict[Any, Any] = {}
+    for request in requests:
+        result = found.get(request.key)
+        result = rules.finish(rules.loads.leftover(request) if result is None else result, request.reason)
+        if result:
+            values[request.given] = result.value
+    return values
+
+
+def conclude(rules: Rules, requests: list[Request], outcomes: dict[str, Any]) -> Loaded[Any, Any]:
+    """What the callers of a load get, counted and reported: the values, and the errors of single keys.
+
+    Raises what a loader of many raised, unless stale entries stand in for all its keys.
+    """
+    given, errors, whole = Loaded[Any, Any](), dict[Any, Exception](), None
+    for request in requests:
+        outcome = rules.loads.settle(request, outcomes.pop(request.key))
+        trace = outcome.trace if isinstance(outcome, Failure) else None
+        try:
+            given[request.given] = rules.finish(outcome, request.reason).value
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is what became of this key
+            error.__traceback__ = trace  # without this frame, which holds it
+            if not isinstance(outcome, Failure) or outcome.source is not Source.NEGATIVE:
+                errors[request.given] = error
+            if whole is None and isinstance(outcome, Failure) and outcome.whole:
+                whole = error
+        del outcome
+    if whole is None:
+        given.errors = errors
+        return given
+    try:
+        raise whole
+    finally:
+        del whole, errors  # or the error would hold this frame and this frame the error, until a collection
+
+
+# A load of many
+
+
+def lead_together(legs: list[Leg]) -> None:
+    """Note that the running context leads all of them, and that none lands before their loader is done."""
+    flights = [leg.flight for leg in legs]
+    for flight in flights[:-1]:
+        flight.block(flights[-1])
+    LEADING.set((*(led for led in LEADING.get() if led.outcome is None), *flights))
+
+
+def leave(rules: Rules, legs: Iterable[Leg]) -> None:
+    """Go from all flights that have not landed; where this call led, another one does."""
+    now = rules.monotonic()
+    for leg in legs:
+        rules.local.leave(leg.flight, leg.seat, now)
+
+
+def fail(rules: Rules, legs: Iterable[Leg], error: BaseException) -> None:
+    """The loader of all `legs` raised `error`: nothing is known of any of them, not even that there is none."""
+    ours = error.__traceback__  # see Loads.failed
+    error.__traceback__ = trace = ours and ours.tb_next and ours.tb_next.tb_next
+    for request, flight, _ in legs:
+        if flight.outcome is None:
+            rules.local.land(flight, Failure(error, trace, Source.NONE, request.stand_in, whole=True))
+
+
+def by_key(legs: Iterable[Leg], given: object) -> dict[str, Any]:
+    """What a loader of many gave, by key. Raises `MisuseError` when it is no mapping."""
+    if not isinstance(given, Mapping):
+        raise MisuseError(f"load_many must give a mapping of keys to values, not {type(given).__name__}")
+    values = cast("Mapping[Any, Any]", given)
+    return {request.key: values[request.given] for request, _, _ in legs if request.given in values}
+
+
+def loaded(rules: Rules, leg: Leg, values: Mapping[str, Any]) -> tuple[Lookup[Any] | Failure, Draft | None]:
+    """The outcome of one key of a load, and what to write. Left out means "there is none"; an error is the key's."""
+    request, flight, _ = leg
+    value = values[request.key] if request.key in values else NotFound(request.key)
+    if not isinstance(value, Exception):
+        return rules.loads.loaded(request, flight, value)
+    trace = value.__traceback__
+    failure = rules.loads.failed(request, flight, value)._replace(trace=trace)
+    value.__traceback__ = trace
+    return failure, None
+
+
+def split(items: Iterable[T], group: Callable[[T], object], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """`items` in chunks, each of one group, of at most `CHUNK` items and of `MOST_BYTES` in all, or of one item."""
+    chunks: dict[object, tuple[list[T], int]] = {}
+    for item in items:
+        name, more = group(item), size(item)
+        chunk, bytes_ = chunks.get(name, ([], 0))
+        if chunk and (len(chunk) == CHUNK or bytes_ + more > MOST_BYTES):
+            yield chunk
+            chunk, bytes_ = [], 0
+        chunk.append(item)
+        chunks[name] = chunk, bytes_ + more
+    for chunk, _ in chunks.values():
+        yield chunk
