@@ -31,6 +31,7 @@ __all__ = [
     "conclude",
     "fail",
     "invalidate_many",
+    "is_a",
     "lead_together",
     "leave",
     "loaded",
@@ -153,7 +154,7 @@ def begin_many(
     Each store call has its own `timeout`, within the caller's deadline.
     """
     rules.check_open()
-    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+    if is_a(keys, (str, bytes)) or not is_a(keys, Iterable):
         raise MisuseError(f"keys must be an iterable of keys, such as a list, not {type(keys).__name__}")
     begun: dict[str, Request] = {}
     for key in cast("Iterable[object]", keys):
@@ -166,7 +167,7 @@ def begin_many(
 
 def place_many(rules: Rules, values: object, ttl: object) -> list[tuple[Request, Draft | None]]:
     """Put values in place of whatever there is in this process; what to write. Raises `MisuseError` likewise."""
-    if not isinstance(values, Mapping):
+    if not is_a(values, Mapping):
         raise MisuseError(f"values must be a mapping of keys to values, not {type(values).__name__}")
     if ttl is not None:
         seconds("ttl", ttl, most=float_of(rules.policy.max_ttl))
@@ -250,9 +251,14 @@ def fail(rules: Rules, legs: Iterable[Leg], error: BaseException) -> None:
             rules.local.land(flight, Failure(error, trace, Source.NONE, request.stand_in, whole=True))
 
 
+def is_a(value: object, kind: type | tuple[type, ...]) -> bool:
+    """`isinstance`, of what may hold anything."""
+    return isinstance(value, kind)
+
+
 def by_key(legs: Iterable[Leg], given: object) -> dict[str, Any]:
     """What a loader of many gave, by key. Raises `MisuseError` when it is no mapping."""
-    if not isinstance(given, Mapping):
+    if not is_a(given, Mapping):
         raise MisuseError(f"load_many must give a mapping of keys to values, not {type(given).__name__}")
     values = cast("Mapping[Any, Any]", given)
     return {request.key: values[request.given] for request, _, _ in legs if request.given in values}

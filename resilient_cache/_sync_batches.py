@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
-from ._bulk import split
+from ._bulk import is_a, split
 from ._colours import part_of, shard_of
 from ._guard import Answer
 from ._local import KEY
@@ -165,9 +165,9 @@ class Batches:
         gave: object = self._adapter.get_many(keys)
         if hasattr(gave, "__await__"):
             return gave
-        if not isinstance(gave, Mapping):
+        if not is_a(gave, Mapping):
             raise StoreError(FailureKind.UNKNOWN, f"get_many must give a mapping, not {type(gave).__name__}")
-        values: Mapping[str, object] = gave
+        values = cast("Mapping[str, object]", gave)
         return {key: values.get(key) for key in keys}
 
     def _set_many(self, _: str, entries: dict[str, tuple[bytes, float]]) -> object:

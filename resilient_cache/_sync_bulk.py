@@ -141,7 +141,7 @@ class Bulk:
                 drafts.append((leg.request, draft))
 
         def ended(request: Request, _: bool) -> None:
-            leg, outcome, _ = loaded[request.key]
+            leg, outcome = loaded[request.key][:2]
             land(leg.flight, outcome)
 
         self._batches.write(drafts, ended)
