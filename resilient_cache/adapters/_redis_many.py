@@ -107,12 +107,16 @@ def sets(entries: Mapping[str, tuple[bytes, float]]) -> bytes:
 
 def are_values(reply: object) -> bool:
     """Whether this can be the answer to MGET."""
-    return isinstance(reply, list) and all(value is None or isinstance(value, bytes) for value in _items(reply))
+    return is_list(reply) and all(value is None or isinstance(value, bytes) for value in _items(reply))
 
 
 def are_ok(reply: object) -> bool:
     """Whether this can be the answer to as many SETs."""
-    return isinstance(reply, list) and all(value == "OK" for value in _items(reply))
+    return is_list(reply) and all(value == "OK" for value in _items(reply))
+
+
+def is_list(reply: object) -> bool:
+    return isinstance(reply, list)
 
 
 def _items(reply: object) -> list[object]:

@@ -73,7 +73,7 @@ class Replies:
         if self._data:
             self._data += data
             whole = self._data
-        reply, used = self._first(whole) if len(whole) >= self._need else (MORE, 0)
+        reply, used = self.first(whole) if len(whole) >= self._need else (MORE, 0)
         if reply is MORE:
             if whole is data:
                 self._data += data
@@ -84,7 +84,7 @@ class Replies:
             self._data, self._need = bytearray(), 0
         return reply
 
-    def _first(self, data: bytes | bytearray, at: int = 0) -> tuple[object, int]:
+    def first(self, data: bytes | bytearray, at: int = 0) -> tuple[object, int]:
         """The reply in `data` that begins at `at`, and its end there; `MORE` while it is not all there."""
         end = data.find(b"\r\n", at)
         if end < 0:
@@ -144,7 +144,7 @@ class ManyReplies:
 
     def _next(self) -> tuple[object, int]:
         if not self._array or not self._data.startswith(b"*"):
-            reply = self._one._first(self._data, self._at)
+            reply = self._one.first(self._data, self._at)
             if self._array and isinstance(reply[0], Refused):
                 self._count = 1
             return reply

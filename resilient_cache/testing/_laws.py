@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, cast
 from unittest import SkipTest
 
 from ..entry import LONGEST
@@ -302,9 +302,10 @@ class Laws:
 
     def _many(self, store: Face, keys: list[str], expected: dict[str, bytes]) -> None:
         """Fails unless `get_many` gives what is there, and nothing else; None stands for nothing."""
-        found: Any = store.expect("get_many", keys)
-        assert isinstance(found, Mapping), f"get_many must give a mapping, not a {type(found).__name__}"
-        there = {key: value for key, value in dict(found).items() if value is not None}
+        found = store.expect("get_many", keys)
+        kind = type(found)
+        assert issubclass(kind, Mapping), f"get_many must give a mapping, not a {kind.__name__}"
+        there = {key: value for key, value in cast("Mapping[str, object]", found).items() if value is not None}
         wrong = [key for key in {**expected, **there} if there.get(key) != expected.get(key)]
         assert not wrong, f"get_many must give the bytes of each key that is there: {wrong[0]!r:.60} is not right"
 
