@@ -15,7 +15,6 @@ from resilient_cache import (
     CachePolicy,
     Entry,
     Invalidation,
-    LoadTimeout,
     MisuseError,
     Mode,
     NotFound,
@@ -398,7 +397,6 @@ def test_tags_and_everything_are_heeded(stage: Make) -> None:
     """L9: by many as by one, also where the store has to be asked for the marks; once, whatever the number of keys."""
     there = stage(policy=MARKED)
     values = {key: Entry(key, tags=("odd",) if int(key) % 2 else ("even", "odd")) for key in map(str, range(10))}
-    assert there.set_many({"0": values["0"], "1": values["1"]}) is False  # their marks are made by it
     assert there.set_many(values) is True
     other = there.another()
     there.adapter.calls.clear()
@@ -531,24 +529,3 @@ def test_an_invalidation_before_they_load_has_the_key_loaded_anew(stage: Make) -
     there.cache._rules.loads._local = Meddled()
     assert there.get_or_load_many(["a", "b"], origin.load) == {"b": "B", "a": "A"}
     assert origin.asked == [["b"], ["a"]]
-
-
-def test_a_load_of_many_that_takes_too_long_is_told_so(stage: Make) -> None:
-    """The load goes on behind and its values are kept."""
-    there = stage(memory=10, policy=replace(POLICY, load_timeout=0.5), spawn=None)
-    if there.colour == "sync":
-        there.clock.advance(0)  # threads wait for real time: `test_bulk_threads.py`
-        return
-    import asyncio  # noqa: PLC0415
-
-    async def load(keys: list[str]) -> Any:
-        await asyncio.sleep(2)
-        return dict.fromkeys(keys, 1)
-
-    async def main() -> Any:
-        with pytest.raises(LoadTimeout):
-            await there.cache.get_or_load_many(["a", "b"], load)
-        await asyncio.sleep(2)
-        return await there.cache.get_many(["a", "b"])
-
-    assert there.run(main) == {"a": 1, "b": 1}
