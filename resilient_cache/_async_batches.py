@@ -72,6 +72,8 @@ class Batches:
 
     async def write(self, drafts: list[tuple[Request, Draft | None]], ended: Callable[[Request, bool], object]) -> None:
         """Write what is to be written; `ended` hears of each key whether the store has its value now."""
+        if not drafts:
+            return
         marking, seal = self._rules.marking, self._rules.sealing.seal
         await self._look([(request, marking.of(draft)) for request, draft in drafts if draft is not None])
         sealed = [(request, draft and seal(request, draft)) for request, draft in drafts]
@@ -85,13 +87,14 @@ class Batches:
     async def delete(self, requests: list[Request]) -> dict[str, Answer]:
         """Have the store delete the keys; what it said of each that it was asked for."""
         answers: dict[str, Answer] = {}
+        if not requests:
+            return answers
         for request in requests:
             if request.stamp:
                 await self._upkeep.note(KEY + request.key, request.stamp)
         asked = [request for request in requests if request.gates.write]
         await self._spread("delete_many", asked, partial(self._delete, answers=answers))
-        if requests:
-            self._upkeep.soon()
+        self._upkeep.soon()
         return answers
 
     async def _spread(self, method: str, items: list[Any], call: Callable[[list[Any]], Any]) -> None:

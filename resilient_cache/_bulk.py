@@ -11,12 +11,12 @@ one that `board` blocks, so that the walk that finds circles finds this one from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeVar, cast, final
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
 from ._request import Draft, Failure, Request
 from ._rules import Rules
 from .bulk import Loaded
-from .entry import seconds
+from .entry import Slot, seconds
 from .errors import MisuseError, NotFound
 from .flights import AGAIN, LEAD, LEADING, Flight, Waiter
 from .outcome import Lookup, Source
@@ -36,6 +36,7 @@ __all__ = [
     "leave",
     "loaded",
     "place_many",
+    "requests_of",
     "split",
 ]
 
@@ -47,6 +48,9 @@ MOST_BYTES: Final = 1_000_000
 
 FOREVER: Final = float("inf")
 T = TypeVar("T")
+Begun: TypeAlias = dict[str, "Request | Slot[Any]"]
+Peek: TypeAlias = Callable[[Any], "Slot[Any] | None"]
+NOTHING: Final[Peek] = dict[Any, "Slot[Any]"]().get
 
 
 class Leg(NamedTuple):
@@ -147,22 +151,38 @@ class Crew:
 
 
 def begin_many(
-    rules: Rules, keys: object, policy: object = None, deadline: object = None, *, loads: bool = False
-) -> list[Request]:
-    """A request for each of `keys`, once. Raises `MisuseError` before anything is touched.
+    rules: Rules,
+    keys: object,
+    policy: object = None,
+    deadline: object = None,
+    *,
+    loads: bool = False,
+    peek: Peek = NOTHING,
+) -> Begun:
+    """A request for each of `keys`, once, by key; the entry itself where `peek` has one that is fresh.
 
-    Each store call has its own `timeout`, within the caller's deadline.
+    Each store call has its own `timeout`, within the caller's deadline. Raises `MisuseError`, with nothing touched yet.
     """
     rules.check_open()
     if is_a(keys, (str, bytes)) or not is_a(keys, Iterable):
         raise MisuseError(f"keys must be an iterable of keys, such as a list, not {type(keys).__name__}")
-    begun: dict[str, Request] = {}
+    begun: Begun = {}
+    now = rules.monotonic()
     for key in cast("Iterable[object]", keys):
+        entry = peek(key) if type(key) is str else None
+        if entry is not None and now < entry[1]:
+            begun[cast("str", key)] = entry
+            continue
         request = rules.begin(key, policy, deadline, loads=loads)
         if not loads:
             request.until = FOREVER
         begun.setdefault(request.key, request)
-    return list(begun.values())
+    return begun
+
+
+def requests_of(begun: Begun) -> list[Request]:
+    """Those that memory does not answer on the shortest way."""
+    return [request for request in begun.values() if isinstance(request, Request)]
 
 
 def place_many(rules: Rules, values: object, ttl: object) -> list[tuple[Request, Draft | None]]:
@@ -172,7 +192,7 @@ def place_many(rules: Rules, values: object, ttl: object) -> list[tuple[Request,
     if ttl is not None:
         seconds("ttl", ttl, most=float_of(rules.policy.max_ttl))
     entries = cast("Mapping[Any, object]", values)
-    requests = begin_many(rules, entries)
+    requests = requests_of(begin_many(rules, entries))
     for request in requests:
         request.force()
     return [(request, rules.place(request, entries[request.given], ttl)) for request in requests]
@@ -180,31 +200,46 @@ def place_many(rules: Rules, values: object, ttl: object) -> list[tuple[Request,
 
 def invalidate_many(rules: Rules, keys: object) -> list[Request]:
     """Fence and drop the keys in this process. Raises `MisuseError` likewise."""
-    requests = begin_many(rules, keys)
+    requests = requests_of(begin_many(rules, keys))
     for request in requests:
         request.stamp = rules.local.invalidate(request.key)
     return requests
 
 
-def collect(rules: Rules, requests: list[Request], found: Mapping[str, Any]) -> dict[Any, Any]:
+def collect(rules: Rules, begun: Begun, found: Mapping[str, Any]) -> dict[Any, Any]:
     """What there is without a loader, counted and reported."""
     values: dict[Any, Any] = {}
-    for request in requests:
-        result = found.get(request.key)
+    for key, request in begun.items():
+        if not isinstance(request, Request):
+            values[key] = hit(rules, request)
+            continue
+        result = found.get(key)
         result = rules.finish(rules.loads.leftover(request) if result is None else result, request.reason)
         if result:
             values[request.given] = result.value
     return values
 
 
-def conclude(rules: Rules, requests: list[Request], outcomes: dict[str, Any]) -> Loaded[Any, Any]:
+def hit(rules: Rules, entry: Slot[Any]) -> Any:
+    """The value of a fresh entry of the memory tier, counted and reported as `get` does."""
+    rules.marks[entry[4]] = 1
+    rules.memory_hits += 1
+    if rules.hooks:
+        rules.tell_hit()
+    return entry[0]
+
+
+def conclude(rules: Rules, begun: Begun, outcomes: dict[str, Any]) -> Loaded[Any, Any]:
     """What the callers of a load get, counted and reported: the values, and the errors of single keys.
 
     Raises what a loader of many raised, unless stale entries stand in for all its keys.
     """
     given, errors, whole = Loaded[Any, Any](), dict[Any, Exception](), None
-    for request in requests:
-        outcome = rules.loads.settle(request, outcomes.pop(request.key))
+    for key, request in begun.items():
+        if not isinstance(request, Request):
+            given[key] = hit(rules, request)
+            continue
+        outcome = rules.loads.settle(request, outcomes.pop(key))
         trace = outcome.trace if isinstance(outcome, Failure) else None
         try:
             given[request.given] = rules.finish(outcome, request.reason).value

@@ -32,18 +32,20 @@ class Bulk:
     def get(self, keys: object) -> dict[Any, Any]:
         """What there is without a loader."""
         rules = self._rules
-        requests = _bulk.begin_many(rules, keys)
+        begun = _bulk.begin_many(rules, keys, peek=rules.peek)
+        requests = _bulk.requests_of(begun)
         found: dict[str, Any] = {request.key: rules.recall(request) for request in requests}
         asking = [request for request in requests if found[request.key] is None and request.gates.read]
         found.update(self._batches.read(asking))
         self._batches.delete([request for request in asking if request.refused])
-        return _bulk.collect(rules, requests, found)
+        return _bulk.collect(rules, begun, found)
 
     def load(self, keys: object, load_many: Any, policy: object, deadline: object) -> Loaded[Any, Any]:
         """What `get_or_load_many` gives; raises what it raises."""
         check_loader(load_many, "load_many")
-        requests = _bulk.begin_many(self._rules, keys, policy, deadline, loads=True)
-        return _bulk.conclude(self._rules, requests, self._fly(requests, load_many))
+        rules = self._rules
+        begun = _bulk.begin_many(rules, keys, policy, deadline, loads=True, peek=rules.peek)
+        return _bulk.conclude(rules, begun, self._fly(_bulk.requests_of(begun), load_many))
 
     def set(self, values: object, ttl: object) -> bool:
         """Put all values in place; whether the store has them all now."""

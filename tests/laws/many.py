@@ -120,7 +120,7 @@ class OneByOne(Together):
         return down if down is not None and down in raised else (values, errors)
 
     def set_all(self, values: dict[str, Any], ttl: float | None) -> bool:
-        return all([self.set(key, value, ttl=ttl) for key, value in values.items()])
+        return min([self.set(key, value, ttl=ttl) for key, value in values.items()], default=True)  # each is set
 
     def invalidate_all_of(self, keys: list[str]) -> Any:
         words = {self.invalidate(key) for key in dict.fromkeys(keys)}

@@ -185,7 +185,7 @@ def test_stale_entries_stand_in_for_what_is_not_loaded(stage: Make) -> None:
         there.get_or_load_many(["a", "b", "c"], origin.load)
     assert origin.asked == [["a", "b"], ["c"]]  # the others rest for `stale_retry`
     there.clock.advance(1)
-    origin.give = lambda keys: {key: error for key in keys}
+    origin.give = lambda keys: dict.fromkeys(keys, error)
     loaded = there.get_or_load_many(["a", "c"], origin.load)
     assert (loaded, loaded.errors) == ({"a": 1}, {"c": error})
 

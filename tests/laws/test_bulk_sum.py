@@ -89,7 +89,7 @@ def play(there: Together, steps: list[Any]) -> list[Any]:
     steps=st.lists(rough, max_size=14),
 )
 def test_many_at_once_are_the_sum_of_each(
-    colour: str, memory: int, policy: Any, chunk: int, bare: bool, steps: list[Any]
+    colour: str, *, memory: int, policy: Any, chunk: int, bare: bool, steps: list[Any]
 ) -> None:
     """L1, L4, L7, L9, L12: the same answers, errors and counts, and the same is there afterwards."""
     ends = []

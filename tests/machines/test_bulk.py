@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_replies_that_come_together_are_told_apart_wherever_they_are_cut(
     data = (b"*%d\r\n" % len(chosen) if array else b"") + b"".join(chosen)
     places = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     replies = ManyReplies(len(chosen), array=array)
-    *early, last = [replies.feed(data[start:end]) for start, end in zip(places, places[1:], strict=False)]
+    *early, last = [replies.feed(data[start:end]) for start, end in itertools.pairwise(places)]
     assert all(each is MORE for each in early)
     assert last == [REPLIES[each] for each in chosen]
 
@@ -65,7 +66,7 @@ def test_replies_that_come_together_are_told_apart_wherever_they_are_cut(
     ],
 )
 def test_what_answers_another_question_is_found(data: bytes, array: bool) -> None:
-    with pytest.raises(ValueError, match="replies|values|number|RESP2|line"):
+    with pytest.raises(ValueError, match=r"replies|values|number|RESP2|line"):
         ManyReplies(2, array=array).feed(data + (b"\r\n" if data == b"?" else b""))
 
 
