@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -80,7 +80,7 @@ class Async(Counted):
 
 
 @pytest.fixture(params=["sync", "async"])
-def caches(request: pytest.FixtureRequest, valkey: str) -> Iterator[tuple[Callable[..., Any], Counted, Any, Any]]:
+def caches(request: pytest.FixtureRequest, valkey: str) -> Iterator[Any]:
     """How to call, an adapter, and two caches over it; the second is another process's, for all it knows."""
     options: Any = {"name": uuid.uuid4().hex, "policy": CachePolicy(timeout=5)}
     if request.param == "sync":

@@ -100,7 +100,7 @@ class _Faults:
         if kind is FaultKind.LOST:
             raise fault.error.with_traceback(None)
         if ask.operation == "get_many":
-            return _spoilt_many(fault, answer)
+            return _spoilt_many(fault, ask.args[0], answer)
         if ask.operation != "get":
             return answer
         if kind is FaultKind.WRONG_KEY:
@@ -147,10 +147,11 @@ def _spoilt(fault: Fault, answer: object) -> object:
     return answer[:middle] + rest
 
 
-def _spoilt_many(fault: Fault, answers: dict[str, bytes]) -> object:
+def _spoilt_many(fault: Fault, keys: Sequence[str], answers: dict[str, bytes]) -> object:
     if fault.kind is FaultKind.WRONG_KEY:  # each is that of the next
         return dict(zip(answers, [*list(answers.values())[1:], *list(answers.values())[:1]], strict=True))
-    return {key: _spoilt(fault, answer) for key, answer in answers.items()}
+    spoilt = {key: _spoilt(fault, answers.get(key)) for key in keys}
+    return {key: answer for key, answer in spoilt.items() if answer is not None}
 
 
 def _singly(ask: _Ask) -> list[_Ask]:

@@ -283,16 +283,14 @@ def test_other_misuse_is_told_as_well(stage: Make) -> None:
 def test_methods_for_many_of_the_other_colour_are_misuse(stage: Make) -> None:
     there = stage()
 
-    class Wrong(Bare if there.colour == "sync" else AsyncBare):  # type: ignore[misc]
-        if there.colour == "sync":
+    class Wrong(Bare):
+        async def get_many(self, keys: Sequence[str]) -> Any: ...
 
-            async def get_many(self, keys: Sequence[str]) -> Any: ...
-        else:
-
-            def get_many(self, keys: Sequence[str]) -> Any: ...
+    class AsyncWrong(AsyncBare):
+        def get_many(self, keys: Sequence[str]) -> Any: ...
 
     with pytest.raises(MisuseError, match="its get_many is"):
-        there.another(adapter=Wrong(there.adapter))
+        there.another(adapter=(Wrong if there.colour == "sync" else AsyncWrong)(there.adapter))
 
 
 # What a store is asked
@@ -413,17 +411,15 @@ def test_tags_and_everything_are_heeded(stage: Make) -> None:
 def test_a_store_that_gives_no_mapping_has_failed(stage: Make) -> None:
     there = stage()
 
-    class Lists(Bare if there.colour == "sync" else AsyncBare):  # type: ignore[misc]
-        if there.colour == "sync":
+    class Lists(Bare):
+        def get_many(self, keys: Sequence[str]) -> Any:
+            return [None for _ in keys]
 
-            def get_many(self, keys: Sequence[str]) -> Any:
-                return [None for _ in keys]
-        else:
+    class AsyncLists(AsyncBare):
+        async def get_many(self, keys: Sequence[str]) -> Any:
+            return [None for _ in keys]
 
-            async def get_many(self, keys: Sequence[str]) -> Any:
-                return [None for _ in keys]
-
-    there.cache = there.another(adapter=Lists(there.adapter))
+    there.cache = there.another(adapter=(Lists if there.colour == "sync" else AsyncLists)(there.adapter))
     there.set("a", 1)
     assert there.get_many(["a"]) == {}
     assert there.cache.stats()["store_get_unknown"] == 1

@@ -98,7 +98,8 @@ def test_an_error_that_is_shared_is_told_as_its_owner_was() -> None:
             room.ask("gh", room.many(give=lambda key: own if key == "g" else key)),
             asyncio.ensure_future(room.load("g")),
         ]
-        loaded, error = await asyncio.gather(*both, return_exceptions=True)
+        ends: list[Any] = await asyncio.gather(*both, return_exceptions=True)
+        loaded, error = ends
         assert (dict(loaded), loaded.errors, error) == ({"h": "h"}, {"g": own}, own)
 
     room.run(main)
@@ -238,8 +239,8 @@ def test_cancelled_at_any_moment_it_leaves_nothing_behind(memory: int, fault: Fa
             task = asyncio.ensure_future(cancelling.run())
             await pass_time(0)
             other = room.ask("bd", room.many())
-            (ended,) = await asyncio.gather(task, return_exceptions=True)
-            assert isinstance(ended, asyncio.CancelledError) or cancelling.points < at
+            ends: list[Any] = await asyncio.gather(task, return_exceptions=True)
+            assert isinstance(ends[0], asyncio.CancelledError) or cancelling.points < at
             assert await other == values("bd")
             return cancelling.points
 
@@ -258,8 +259,8 @@ def test_the_others_may_be_cancelled_at_any_moment_as_well(name: str) -> None:
         async def main(room: Crowd = room, at: int = at) -> int:
             keys: Any = dict.fromkeys("abc", 1) if name == "set_many" else [*"abc"]
             cancelling = Cancelling(getattr(room.cache, name)(keys), at)
-            (ended,) = await asyncio.gather(asyncio.ensure_future(cancelling.run()), return_exceptions=True)
-            assert isinstance(ended, asyncio.CancelledError) or cancelling.points < at
+            ends: list[Any] = await asyncio.gather(asyncio.ensure_future(cancelling.run()), return_exceptions=True)
+            assert isinstance(ends[0], asyncio.CancelledError) or cancelling.points < at
             return cancelling.points
 
         at, points = at + 1, room.run(main) + 1

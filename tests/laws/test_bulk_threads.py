@@ -184,12 +184,16 @@ def test_a_store_call_that_is_struck_leaves_nothing_behind(crowds: Callable[...,
     struck = Interrupt()
     for operation in ("get_many", "set_many", "delete_many"):
         crowd.plan.then(operation, Fault(FaultKind.RAISE, error=struck))
-    for call in (
-        lambda: crowd.cache.get_or_load_many(["a"], lambda _: {"a": 1}),
-        lambda: crowd.cache.set_many({"a": 1}),
-        lambda: crowd.cache.invalidate_many(["a"]),
+
+    def load_many(_: list[str]) -> dict[str, int]:
+        return {"a": 1}
+
+    for name, args in (
+        ("get_or_load_many", (["a"], load_many)),
+        ("set_many", ({"a": 1},)),
+        ("invalidate_many", (["a"],)),
     ):
         with pytest.raises(Interrupt) as raised:
-            call()
+            getattr(crowd.cache, name)(*args)
         assert raised.value is struck
-    assert crowd.cache.get_or_load_many(["a"], lambda _: {"a": 1}) == {"a": 1}
+    assert crowd.cache.get_or_load_many(["a"], load_many) == {"a": 1}
