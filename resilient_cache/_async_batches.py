@@ -14,7 +14,7 @@ from ._async_store import Store
 from ._async_upkeep import Upkeep
 from ._asyncio import Behind, ask, many_of, quickest
 from ._bulk import is_a, split
-from ._colours import part_of, shard_of
+from ._colours import forget, part_of, shard_of
 from ._guard import Answer
 from ._local import KEY
 from ._request import Draft, Request
@@ -108,8 +108,8 @@ class Batches:
             request.asked = True
         if "get_many" in self._many:
             answer = await self._ask(until, Operation.GET, self._get_many, keys[0], keys)
+            gave: Any = answer.value
             for request, key in zip(chunk, keys, strict=True):
-                gave: Any = answer.value
                 answers[request.key] = answer if answer.failed is not None else Answer(None, gave[key])
             return
 
@@ -168,9 +168,8 @@ class Batches:
 
     async def _get_many(self, _: str, keys: list[str]) -> object:
         gave: object = await self._adapter.get_many(keys)
-        if hasattr(gave, "__await__"):
-            return gave
         if not is_a(gave, Mapping):
+            forget(gave)
             raise StoreError(FailureKind.UNKNOWN, f"get_many must give a mapping, not {type(gave).__name__}")
         values = cast("Mapping[str, object]", gave)
         return {key: values.get(key) for key in keys}

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .errors import MisuseError
 
-__all__ = ["METHODS", "check_adapter", "is_async", "is_plain", "many_of", "method_of", "part_of", "shard_of"]
+__all__ = ["METHODS", "check_adapter", "forget", "is_async", "is_plain", "many_of", "method_of", "part_of", "shard_of"]
 
 METHODS: Final = ("get", "set", "delete")
 FOR_MANY: Final = ("get_many", "set_many", "delete_many")
@@ -63,6 +63,12 @@ def shard_of(adapter: object) -> Callable[[str], object] | None:
     if is_async(shard):
         raise MisuseError("adapter.shard must be a plain function: it names a part of the store and asks nobody")
     return shard if callable(shard) else None
+
+
+def forget(value: object) -> None:
+    """Make nothing of what should have been an answer; Python warns of a coroutine that nobody awaits."""
+    if inspect.iscoroutine(value):
+        value.close()
 
 
 def part_of(shard: Callable[[str], object] | None, key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from resilient_cache import (
     Source,
 )
 from resilient_cache.bulk import Loaded
-from resilient_cache.events import StoreCalled
+from resilient_cache.events import Served, StoreCalled
 from resilient_cache.testing import Fault, FaultKind
 
 from .many import AsyncBare, Bare, OriginDown
@@ -188,6 +189,16 @@ def test_stale_entries_stand_in_for_what_is_not_loaded(stage: Make) -> None:
     origin.give = lambda keys: dict.fromkeys(keys, error)
     loaded = there.get_or_load_many(["a", "c"], origin.load)
     assert (loaded, loaded.errors) == ({"a": 1}, {"c": error})
+
+
+def test_hooks_are_told_of_each_key(stage: Make) -> None:
+    """L7, L18."""
+    told: list[Any] = []
+    there = stage(memory=10, hooks=[told.append])
+    there.get_or_load_many(["a", "b"], Origin(there).load)
+    there.get_many(["a", "b", "c"])
+    served = [event.source for event in told if isinstance(event, Served)]
+    assert served == [Source.LOADER, Source.LOADER, Source.MEMORY, Source.MEMORY, Source.NONE]
 
 
 def test_values_may_be_entries_and_none(stage: Make) -> None:
@@ -376,6 +387,60 @@ def test_a_silent_store_costs_one_timeout_for_each_call(stage: Make) -> None:
     there.adapter.calls.clear()
     assert there.get_or_load_many(["a"], origin.load, deadline=0) == {"a": "A"}
     assert there.adapter.calls == []
+
+
+def test_each_call_has_a_timeout_of_its_own(stage: Make) -> None:
+    """L5: many keys of a store that is slow, but not too slow, are all found."""
+    there = stage()
+    many = [*THOUSAND, *(f"more {number}" for number in range(500))]
+    there.set_many(dict.fromkeys(many, 1))
+    there.plan.during(Fault.slow(0.2))
+    assert len(there.get_many(many)) == 1_500
+
+
+def test_what_an_earlier_process_still_owes_is_taken_over_first(stage: Make) -> None:
+    """L9: a durable journal is read before the store is."""
+    there = stage()
+    there.set_many({"a": 1, "b": 2})
+    owed = [("ka", there.cache._rules.local.stamps.next())]
+
+    class Written:
+        def load(self) -> Any:
+            return owed
+
+        def add(self, name: str, stamp: int) -> None: ...
+
+        def strike(self, settled: Any) -> None: ...
+
+    there.cache = there.another(journal=Written())
+    assert there.get_many(["a", "b"]) == {"b": 2}
+
+
+def test_promises_of_a_store_are_no_answers(stage: Make) -> None:
+    """L1: something to await in place of an answer, from methods of the sync API or from what was awaited."""
+    there = stage()
+
+    async def promise() -> Any: ...
+
+    class Lies(Bare):
+        def get_many(self, keys: Sequence[str]) -> Any:
+            return promise()
+
+        def delete_many(self, keys: Sequence[str]) -> Any:
+            return promise()
+
+    class AsyncLies(AsyncBare):
+        async def get_many(self, keys: Sequence[str]) -> Any:
+            return promise()
+
+        async def delete_many(self, keys: Sequence[str]) -> Any:
+            return asyncio.get_running_loop().create_future()
+
+    there.cache = there.another(adapter=(Lies if there.colour == "sync" else AsyncLies)(there.adapter))
+    assert there.get_many(["a"]) == {}
+    assert there.get_or_load_many(["a"], Origin(there).load) == {"a": "A"}
+    there.invalidate_many(["a"])
+    assert there.cache.health()["pending_invalidations"] == 1
 
 
 def test_bytes_that_are_no_entry_cost_their_key_a_miss(stage: Make) -> None:

@@ -98,7 +98,7 @@ def test_an_error_that_is_shared_is_told_as_its_owner_was() -> None:
             room.ask("gh", room.many(give=lambda key: own if key == "g" else key)),
             asyncio.ensure_future(room.load("g")),
         ]
-        ends: list[Any] = await asyncio.gather(*both, return_exceptions=True)
+        ends: Any = await asyncio.gather(*both, return_exceptions=True)
         loaded, error = ends
         assert (dict(loaded), loaded.errors, error) == ({"h": "h"}, {"g": own}, own)
 
@@ -113,11 +113,8 @@ def test_two_that_lead_what_the_other_waits_for_do_not_wait_in_a_circle() -> Non
         first = room.ask("ab", room.many(1.0))
         second = room.ask("bca", room.many(3.0))
         third = room.ask("dcb", room.many(2.0))
-        assert await asyncio.wait_for(asyncio.gather(first, second, third), 5) == [
-            values("ab"),
-            values("bca"),
-            values("dcb"),
-        ]
+        ends: Any = await asyncio.wait_for(asyncio.gather(first, second, third), 5)
+        assert ends == [values("ab"), values("bca"), values("dcb")]
 
     room.run(main)
     assert room.asked == [["a", "b"], ["c"], ["d"]]
@@ -206,6 +203,22 @@ def test_a_stuck_load_of_many_is_replaced_by_one() -> None:
     room.run(main)
 
 
+def test_of_two_loads_only_the_stuck_one_is_given_up() -> None:
+    room = Crowd()
+
+    async def main() -> None:
+        stuck = room.ask("a", room.many(30.0))
+        await pass_time(5)
+        slow = room.ask("b", room.many(8.0))
+        await pass_time(1)
+        assert await room.ask("ab", room.many(1.0)) == values("ab")
+        assert await slow == values("b")
+        stuck.cancel()
+
+    room.run(main)
+    assert room.asked == [["a"], ["b"], ["a"]]
+
+
 def test_a_caller_that_is_cancelled_hands_over_all_it_leads() -> None:
     room = Crowd()
 
@@ -239,7 +252,7 @@ def test_cancelled_at_any_moment_it_leaves_nothing_behind(memory: int, fault: Fa
             task = asyncio.ensure_future(cancelling.run())
             await pass_time(0)
             other = room.ask("bd", room.many())
-            ends: list[Any] = await asyncio.gather(task, return_exceptions=True)
+            ends: Any = await asyncio.gather(task, return_exceptions=True)
             assert isinstance(ends[0], asyncio.CancelledError) or cancelling.points < at
             assert await other == values("bd")
             return cancelling.points
@@ -259,12 +272,49 @@ def test_the_others_may_be_cancelled_at_any_moment_as_well(name: str) -> None:
         async def main(room: Crowd = room, at: int = at) -> int:
             keys: Any = dict.fromkeys("abc", 1) if name == "set_many" else [*"abc"]
             cancelling = Cancelling(getattr(room.cache, name)(keys), at)
-            ends: list[Any] = await asyncio.gather(asyncio.ensure_future(cancelling.run()), return_exceptions=True)
+            ends: Any = await asyncio.gather(asyncio.ensure_future(cancelling.run()), return_exceptions=True)
             assert isinstance(ends[0], asyncio.CancelledError) or cancelling.points < at
             return cancelling.points
 
         at, points = at + 1, room.run(main) + 1
     assert at > 2
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_who_has_left_is_handed_nothing(seconds: float) -> None:
+    """Neither while it leads a load of its own, nor when it only waits."""
+    room = Crowd()
+
+    async def main() -> None:
+        leader = asyncio.ensure_future(room.load("a", 6.0))
+        await pass_time(0.1)
+        gone = room.ask("ab", room.many(1.0))
+        await pass_time(0.1)
+        other = asyncio.ensure_future(room.load("a", 1.0))
+        await pass_time(seconds)
+        gone.cancel()
+        await pass_time(0.1)
+        leader.cancel()
+        began = room.clock.monotonic()
+        assert await other == 2
+        assert room.clock.monotonic() - began == pytest.approx(1.0)
+
+    room.run(main)
+
+
+def test_a_load_that_was_spawned_elsewhere_and_is_cancelled_is_handed_over() -> None:
+    tasks: list[asyncio.Task[Any]] = []
+    spawn = lambda work: tasks.append(asyncio.ensure_future(work))  # noqa: E731
+    room = Crowd(policy=replace(POLICY, load_timeout=9.0), spawn=spawn)
+
+    async def main() -> None:
+        ask, began = room.ask("ab", room.many(1.0)), room.clock.monotonic()
+        await pass_time(0.5)
+        tasks[0].cancel()
+        assert await ask == values("ab")
+        assert room.clock.monotonic() - began == pytest.approx(1.5)
+
+    room.run(main)
 
 
 def test_a_load_of_many_that_takes_too_long_goes_on_behind() -> None:
@@ -301,18 +351,20 @@ def test_where_nothing_runs_behind_it_is_waited_for() -> None:
 
 def test_a_load_behind_that_is_struck_fails_its_callers_and_one_that_is_cancelled_is_handed_over() -> None:
     """What is no Exception ends the work behind, not the loop; a task behind that is cancelled hands over."""
-    room = Crowd(policy=replace(POLICY, load_timeout=5.0))
+    room = Crowd(memory=0, policy=replace(POLICY, load_timeout=5.0))
 
     class Struck(BaseException):
         pass
 
     async def strike(keys: list[str]) -> Any:
+        assert keys == ["a", "b"]
         await pass_time(1)
         raise Struck
 
     async def main() -> None:
+        await room.cache.set("c", "C")  # has landed when the others are struck
         with pytest.raises(Struck):
-            await room.ask("ab", strike)
+            await room.ask("abc", strike)
         ask = room.ask("ab", room.many(1))
         await pass_time(0.5)
         (task,) = [task for task in room.cache._behind._tasks if not task.done()]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import CachePolicy, LoadTimeout, MisuseError
+from resilient_cache import CachePolicy, LoadTimeout, MisuseError, ResilientCache
 from resilient_cache.testing import Fault, FaultKind
 
 from .test_threads import PATIENCE, POLICY, Hold, Interrupt, Room
@@ -168,6 +168,15 @@ def test_a_load_of_many_that_takes_too_long_goes_on_behind(crowds: Callable[...,
     crowd.nth(1).end()
     crowd.cache.get_or_load("a", lambda _: 5)
     assert crowd.cache.get("a") in (1, 5)
+
+
+def test_where_nothing_runs_behind_it_is_waited_for() -> None:
+    def refuse(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    cache = ResilientCache[str, int](None, name="laws", memory=10, policy=replace(POLICY, load_timeout=5), spawn=refuse)
+    assert cache.get_or_load_many(["a", "b"], lambda keys: dict.fromkeys(keys, 1)) == {"a": 1, "b": 1}
+    assert cache.health()["flights"] == 0
 
 
 def test_a_load_behind_that_is_struck_fails_its_callers(crowds: Callable[..., Crowd]) -> None:

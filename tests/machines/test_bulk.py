@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -76,6 +76,12 @@ def test_an_error_among_them_is_the_answer() -> None:
     whole = ManyReplies(2, array=True).feed(b"-LOADING soon\r\n")
     assert str(whole) == "LOADING soon"
     assert Replies().feed(b"+OK\r\n") == "OK"
+
+
+def test_a_seat_that_is_rung_after_its_caller_has_left_it_is_nobodys() -> None:
+    crew = _bulk.Crew(cast("Any", None), [], {}, _thread_bench.Bench().place)
+    crew.woken([_thread_bench.Bench().place()])
+    assert (crew.led, crew.todo, crew.outcomes) == ([], [], {})
 
 
 def test_a_bench_gives_whoever_was_rung_before_and_while_it_waits() -> None:
