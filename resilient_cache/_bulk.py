@@ -267,7 +267,8 @@ def lead_together(legs: list[Leg]) -> None:
     flights = [leg.flight for leg in legs]
     for flight in flights[:-1]:
         flight.block(flights[-1])
-    LEADING.set((*(led for led in LEADING.get() if led.outcome is None), *flights))
+    these = set(map(id, flights))
+    LEADING.set((*(led for led in LEADING.get() if led.outcome is None and id(led) not in these), *flights))
 
 
 def leave(rules: Rules, legs: Iterable[Leg]) -> None:

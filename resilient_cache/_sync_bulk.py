@@ -97,6 +97,7 @@ class Bulk:
     def _lead(self, legs: list[Leg], load_many: Any, *, behind: bool = False) -> None:
         leading = LEADING.get()
         try:
+            _bulk.lead_together(legs)
             self._answer(legs, load_many)
         except BaseException as error:
             if not behind or not self._behind.strikes(error):
@@ -128,7 +129,7 @@ class Bulk:
 
     def _load(self, legs: list[Leg], load_many: Any) -> None:
         rules, land = self._rules, self._rules.local.land
-        _bulk.lead_together(legs)
+        _bulk.lead_together(legs)  # once more, of those that the store did not have
         try:
             values = _bulk.by_key(legs, load(load_many, [leg.request.given for leg in legs]))
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flights' outcome, and raised as it is

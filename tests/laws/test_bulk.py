@@ -490,6 +490,25 @@ def test_a_store_that_gives_no_mapping_has_failed(stage: Make) -> None:
     assert there.cache.stats()["store_get_unknown"] == 1
 
 
+def test_a_store_that_asks_the_cache_for_the_same_key_has_failed(stage: Make) -> None:
+    """It would wait for itself."""
+    there = stage()
+
+    class Asks(Bare):
+        def get_many(self, keys: Sequence[str]) -> Any:
+            return there.cache.get_or_load("a", str.upper)
+
+    class AsyncAsks(AsyncBare):
+        async def get_many(self, keys: Sequence[str]) -> Any:
+            return await there.cache.get_or_load("a", there.loader(1))
+
+    there.cache = there.another(adapter=(Asks if there.colour == "sync" else AsyncAsks)(there.adapter))
+    began = there.clock.monotonic()
+    assert there.get_or_load_many(["a", "b"], Origin(there).load) == {"a": "A", "b": "B"}
+    assert there.clock.monotonic() == began
+    assert there.cache.stats()["store_get_unknown"] == 1
+
+
 def test_a_value_that_cannot_be_stored_costs_the_others_nothing(stage: Make) -> None:
     there = stage()
     values = {"a": 1, "b": object(), "c": 3}
