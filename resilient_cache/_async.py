@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, Self, final, overload
 
 from typing_extensions import TypeVar
 
 from . import _build
+from ._async_batches import Batches
+from ._async_bulk import Bulk
 from ._async_flow import Flow
 from ._async_marks import MarkStore
 from ._async_store import Store
@@ -16,6 +18,7 @@ from ._async_warm import Warmed
 from ._asyncio import Behind, Spawn, check_adapter, check_loader, close
 from ._colours import shard_of
 from ._switch import ModeSetting
+from .bulk import Loaded
 from .decorators import MakeAsyncCached, make_async_cached
 from .entry import Duration, Entry, Slot
 from .events import Hook
@@ -47,7 +50,7 @@ class AsyncResilientCache(Warmed[K, V], Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
-    __slots__ = ("_behind", "_flow")
+    __slots__ = ("_behind", "_bulk", "_flow")
 
     def __init__(
         self,
@@ -91,6 +94,8 @@ class AsyncResilientCache(Warmed[K, V], Generic[K, V]):
         marks = MarkStore(self._rules, adapter, self._behind)
         self._upkeep = Upkeep(store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
         self._flow = Flow(store, marks, self._upkeep, self._behind)
+        batches = Batches(store, marks, self._upkeep, adapter, self._behind)
+        self._bulk = Bulk(self._rules, batches, self._behind)
 
     # Reading
 
@@ -203,6 +208,41 @@ class AsyncResilientCache(Warmed[K, V], Generic[K, V]):
         asked for as the store is silent, counts as current. Never raises for a store; costs at most `timeout`.
         """
         return await self._flow.correct(key, seen)
+
+    # Many keys at once
+
+    async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """The fresh values there are, by key. Never raises for a store.
+
+        Asks the store once for every 500 keys, and takes at most `timeout` for each time: where the adapter has no
+        `get_many`, each key is asked for by itself within that time.
+        """
+        return await self._bulk.get(keys)
+
+    async def get_or_load_many(
+        self,
+        keys: Iterable[K],
+        load_many: Callable[[list[K]], Awaitable[Mapping[K, V | Entry[V] | Exception]]],
+        *,
+        policy: CachePolicy | None = None,
+        deadline: Duration | None = None,
+    ) -> Loaded[K, V]:
+        """The values by key, from the cache or from one `load_many(missing)` for those that nobody loads yet.
+
+        It gives a mapping of keys to values. What it leaves out there is none of: absent here, and remembered for
+        `negative_ttl`. An exception in place of a value is that key's error: the key is absent, and the error is in
+        `errors` of what is returned, whose `[key]` raises it. What `load_many` raises is raised as it is, and nothing
+        is remembered, unless stale entries stand in for all it was to load; `LoadTimeout` likewise.
+        """
+        return await self._bulk.load(keys, load_many, policy, deadline)
+
+    async def set_many(self, values: Mapping[K, V], *, ttl: Duration | None = None) -> bool:
+        """The same as `set` for each; True when the store acknowledged all of them. Never raises for a store."""
+        return await self._bulk.set(values, ttl)
+
+    async def invalidate_many(self, keys: Iterable[K]) -> Invalidation:
+        """The same as `invalidate` for each; `CONFIRMED` when the store deleted all. Never raises for a store."""
+        return await self._bulk.invalidate(keys)
 
     # Around it
 

@@ -40,6 +40,7 @@ __all__ = [
     "check_loader",
     "close",
     "load",
+    "many_of",
     "quickest",
 ]
 
@@ -66,17 +67,20 @@ Spawn: TypeAlias = Callable[[Coroutine[Any, Any, object]], object]
 check_adapter: Final = functools.partial(_colours.check_adapter, awaited=True)
 """Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
 
+many_of: Final = functools.partial(_colours.many_of, awaited=True)
+"""Which methods for many keys an adapter has; `MisuseError` for one of the other colour."""
 
-def check_loader(loader: object) -> None:
+
+def check_loader(loader: object, name: str = "loader") -> None:
     """Raises `MisuseError` for a loader that can never work here. What a lambda gives shows when it is called."""
     code = getattr(loader, "__code__", None)
     if code is not None and code.co_flags & inspect.CO_COROUTINE:
         return  # a coroutine function: 0.1 us instead of 1
     loader = bare(loader)
     if not callable(loader):
-        raise MisuseError(f"loader must be a coroutine function of the key, not {type(loader).__name__}")
+        raise MisuseError(f"{name} must be a coroutine function of the key, not {type(loader).__name__}")
     if is_plain(loader) and getattr(loader, "__name__", "") != "<lambda>":
-        raise MisuseError(f"loader must be a coroutine function (async def) here; {loader!r} is a plain function")
+        raise MisuseError(f"{name} must be a coroutine function (async def) here; {loader!r} is a plain function")
 
 
 async def load(loader: Callable[[K], Awaitable[V]], key: K) -> V:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from .errors import MisuseError
 
-__all__ = ["METHODS", "check_adapter", "is_async", "is_plain", "method_of", "shard_of"]
+__all__ = ["METHODS", "check_adapter", "forget", "is_async", "is_plain", "many_of", "method_of", "part_of", "shard_of"]
 
 METHODS: Final = ("get", "set", "delete")
+FOR_MANY: Final = ("get_many", "set_many", "delete_many")
 UNSEEN: Final = object()
 
 
@@ -62,3 +63,36 @@ def shard_of(adapter: object) -> Callable[[str], object] | None:
     if is_async(shard):
         raise MisuseError("adapter.shard must be a plain function: it names a part of the store and asks nobody")
     return shard if callable(shard) else None
+
+
+def forget(value: object) -> None:
+    """Make nothing of what should have been an answer; Python warns of a coroutine that nobody awaits."""
+    if inspect.iscoroutine(value):
+        value.close()
+
+
+def part_of(shard: Callable[[str], object] | None, key: str) -> str:
+    """What `shard` names for `key`, empty where it does not know; if it fails the guard says so."""
+    try:
+        part = "" if shard is None else shard(key)
+    except Exception:  # noqa: BLE001 - around a store
+        return ""
+    return part if type(part) is str else ""
+
+
+def many_of(adapter: object, *, awaited: bool) -> frozenset[str]:
+    """Which of the methods for many keys it has. Raises `MisuseError` for one of the other colour.
+
+    Not what `__getattr__` finds: a mock has everything.
+    """
+    found: set[str] = set()
+    for name in FOR_MANY:
+        method = None if inspect.getattr_static(adapter, name, None) is None else method_of(adapter, name)
+        if not callable(method):
+            continue
+        if is_async(method) and not awaited:
+            raise MisuseError(f"adapter must not be asynchronous here (its {name} is); use AsyncResilientCache")
+        if awaited and is_plain(method):
+            raise MisuseError(f"adapter must have coroutine methods here (its {name} is none); use ResilientCache")
+        found.add(name)
+    return frozenset(found)

@@ -29,6 +29,10 @@ from .policy import CachePolicy, float_of
 __all__ = ["Origin"]
 
 RIDES: Final = -1
+ACCOMPANIES: Final = -2
+NO_SAMPLE: Final = {0, ACCOMPANIES}
+"""The permits of loads that say nothing of the origin: those that have ended, and those that another's call made."""
+
 NEVER: Final = float("-inf")
 LONGEST_PAUSE: Final = 300.0
 """Seconds. A header that says a day, by mistake, must not be an outage of a day."""
@@ -109,7 +113,7 @@ class Origin:
 
     def admit(self, request: Request, flight: Flight[Any]) -> Failure | None:
         """None to start the load; else what to land instead of it."""
-        if self._paused_until is not NEVER or self.circuit is not None:
+        if flight.permit != ACCOMPANIES and (self._paused_until is not NEVER or self.circuit is not None):
             barred = self._bar(request, flight)
             if barred is not None:
                 return barred
@@ -117,6 +121,10 @@ class Origin:
             return self._overloaded(request, flight)
         flight.origin = self
         return None
+
+    def accompany(self, flight: Flight[Any]) -> None:
+        """Let `flight` be loaded by a call of the origin that has its permit and its place in the circuit already."""
+        flight.permit = ACCOMPANIES
 
     def _bar(self, request: Request, flight: Flight[Any]) -> Failure | None:
         now = self._monotonic()
@@ -180,12 +188,15 @@ class Origin:
 
     def answered(self, request: Request, flight: Flight[Any]) -> None:
         """The loader gave something, or said that there is none."""
-        if self._watched:
+        if self._watched and flight.permit not in NO_SAMPLE:
             self._heard(request, flight)
         self._give_back(flight)
 
     def failed(self, request: Request, flight: Flight[Any], error: BaseException) -> None:
         """The loader raised `error`."""
+        if flight.permit == ACCOMPANIES:
+            self.left(flight)
+            return
         if isinstance(error, NotFound):
             self.answered(request, flight)
             return

@@ -61,7 +61,8 @@ class Failure(NamedTuple):
     """A load that gave no value: its error with the traceback as it was, and what the leader had to stand in.
 
     `source` is `NEGATIVE` when the error is the origin's answer, else `NONE`. `withheld`: what the loader did give, but
-    the leader's `accept` refused; who shares the load may think otherwise.
+    the leader's `accept` refused; who shares the load may think otherwise. `whole`: the error is that of a load of many
+    keys, and not of this one.
     """
 
     error: BaseException
@@ -70,6 +71,7 @@ class Failure(NamedTuple):
     stand_in: Candidate | None
     withheld: Lookup[Any] | None = None
     again: bool = False  # shed for want of a permit: whoever has nothing stale to make do with asks again
+    whole: bool = False
 
 
 @final

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Self, final, overload
 
 from typing_extensions import TypeVar
@@ -10,12 +10,15 @@ from typing_extensions import TypeVar
 from . import _build
 from ._colours import shard_of
 from ._switch import ModeSetting
+from ._sync_batches import Batches
+from ._sync_bulk import Bulk
 from ._sync_flow import Flow
 from ._sync_marks import MarkStore
 from ._sync_store import Store
 from ._sync_upkeep import Upkeep
 from ._sync_warm import Warmed
 from ._threads import Behind, Spawn, check_adapter, check_loader, close
+from .bulk import Loaded
 from .decorators import MakeCached, make_cached
 from .entry import Duration, Entry, Slot
 from .events import Hook
@@ -45,7 +48,7 @@ class ResilientCache(Warmed[K, V], Generic[K, V]):
     Raises `MisuseError` for an argument that can never be right. No store, clock or thread is touched.
     """
 
-    __slots__ = ("_behind", "_flow")
+    __slots__ = ("_behind", "_bulk", "_flow")
 
     def __init__(
         self,
@@ -89,6 +92,8 @@ class ResilientCache(Warmed[K, V], Generic[K, V]):
         marks = MarkStore(self._rules, adapter, self._behind)
         self._upkeep = Upkeep(store, marks, self._behind, spawn=spawn, durable=durable, backplane=backplane)
         self._flow = Flow(store, marks, self._upkeep, self._behind)
+        batches = Batches(store, marks, self._upkeep, adapter, self._behind)
+        self._bulk = Bulk(self._rules, batches, self._behind)
 
     # Reading
 
@@ -199,6 +204,41 @@ class ResilientCache(Warmed[K, V], Generic[K, V]):
         asked for as the store is silent, counts as current. Never raises for a store; costs at most `timeout`.
         """
         return self._flow.correct(key, seen)
+
+    # Many keys at once
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """The fresh values there are, by key. Never raises for a store.
+
+        Asks the store once for every 500 keys, and takes at most `timeout` for each time: where the adapter has no
+        `get_many`, each key is asked for by itself within that time.
+        """
+        return self._bulk.get(keys)
+
+    def get_or_load_many(
+        self,
+        keys: Iterable[K],
+        load_many: Callable[[list[K]], Mapping[K, V | Entry[V] | Exception]],
+        *,
+        policy: CachePolicy | None = None,
+        deadline: Duration | None = None,
+    ) -> Loaded[K, V]:
+        """The values by key, from the cache or from one `load_many(missing)` for those that nobody loads yet.
+
+        It gives a mapping of keys to values. What it leaves out there is none of: absent here, and remembered for
+        `negative_ttl`. An exception in place of a value is that key's error: the key is absent, and the error is in
+        `errors` of what is returned, whose `[key]` raises it. What `load_many` raises is raised as it is, and nothing
+        is remembered, unless stale entries stand in for all it was to load; `LoadTimeout` likewise.
+        """
+        return self._bulk.load(keys, load_many, policy, deadline)
+
+    def set_many(self, values: Mapping[K, V], *, ttl: Duration | None = None) -> bool:
+        """The same as `set` for each; True when the store acknowledged all of them. Never raises for a store."""
+        return self._bulk.set(values, ttl)
+
+    def invalidate_many(self, keys: Iterable[K]) -> Invalidation:
+        """The same as `invalidate` for each; `CONFIRMED` when the store deleted all. Never raises for a store."""
+        return self._bulk.invalidate(keys)
 
     # Around it
 

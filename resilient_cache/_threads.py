@@ -38,6 +38,7 @@ __all__ = [
     "close",
     "daemon",
     "load",
+    "many_of",
     "quickest",
 ]
 
@@ -53,17 +54,20 @@ Spawn: TypeAlias = Callable[[Callable[[], object]], object]
 check_adapter: Final = functools.partial(_colours.check_adapter, awaited=False)
 """Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
 
+many_of: Final = functools.partial(_colours.many_of, awaited=False)
+"""Which methods for many keys an adapter has; `MisuseError` for one of the other colour."""
 
-def check_loader(loader: object) -> None:
+
+def check_loader(loader: object, name: str = "loader") -> None:
     """Raises `MisuseError` for a loader that can never work here."""
     code = getattr(loader, "__code__", None)
     if code is not None and not code.co_flags & inspect.CO_COROUTINE:
         return  # a plain function: 0.1 us instead of 1
     loader = bare(loader)
     if not callable(loader):
-        raise MisuseError(f"loader must be a function of the key, not {type(loader).__name__}")
+        raise MisuseError(f"{name} must be a function of the key, not {type(loader).__name__}")
     if is_async(loader):
-        raise MisuseError("loader must be a plain function here; use AsyncResilientCache for a coroutine function")
+        raise MisuseError(f"{name} must be a plain function here; use AsyncResilientCache for a coroutine function")
 
 
 def load(loader: Callable[[K], V], key: K) -> V:

@@ -17,6 +17,10 @@ class CacheAdapter(Protocol):
     A `StoreError` says what kind of failure it was; any other `Exception` is a failure of unknown kind.
     An adapter may add `close()`, and `shard(key) -> str`: a plain function without I/O that names the part of the store
     which the key lives on now, empty while it cannot tell. Each part then has circuits of its own, at most 64 of them.
+
+    For many keys in one call it may add any of `get_many(keys)`, which gives a mapping of those that there are to their
+    bytes; `set_many(entries)`, given a mapping of keys to (value, ttl); `delete_many(keys)`. Keys are a list of at most
+    500, all of one shard. Each succeeds as a whole or raises: then nothing is taken to be known of any of its keys.
     """
 
     def get(self, key: str, /) -> bytes | None:
@@ -36,8 +40,9 @@ class CacheAdapter(Protocol):
 class AsyncCacheAdapter(Protocol):
     """The same as `CacheAdapter`, with coroutines.
 
-    An adapter may add `shard(key)`, a plain function here, too; `aclose()`; and `futures`: the same methods as plain
-    functions that give an `asyncio.Future`, which a cache calls instead, for it then needs no task to call them in.
+    An adapter may add `shard(key)`, a plain function here, too; `aclose()`; the methods for many keys; and `futures`:
+    `get`, `set` and `delete` as plain functions that give an `asyncio.Future`, which a cache calls instead, for it then
+    needs no task to call them in.
     """
 
     def get(self, key: str, /) -> Coroutine[Any, Any, bytes | None]:

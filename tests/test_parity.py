@@ -29,6 +29,9 @@ NAMES = {
     "_async_replay": "_sync_replay",
     "_async_warm": "_sync_warm",
     "_task_pool": "_thread_pool",
+    "_async_batches": "_sync_batches",
+    "_async_bulk": "_sync_bulk",
+    "_task_bench": "_thread_bench",
     "_task_calls": "_thread_calls",
     "_task_listener": "_thread_listener",
     "_task_turns": "_thread_turns",
@@ -96,7 +99,11 @@ def flows() -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "_flow", "_hedge", "_marks", "_store", "_upkeep", "_collector", "_replay", "_failover", "_warm"]
+    "name",
+    [
+        *("", "_flow", "_hedge", "_bulk", "_batches", "_marks", "_store", "_upkeep", "_collector", "_replay"),
+        *("_failover", "_warm"),
+    ],
 )
 def test_the_flows_are_equal_but_for_waiting(name: str) -> None:
     found = differences(*twins(name))

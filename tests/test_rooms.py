@@ -16,7 +16,7 @@ PACKAGE = Path(resilient_cache.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"})
-    | frozenset({"conditional"}),
+    | frozenset({"bulk", "conditional"}),
     # machines
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}
@@ -25,10 +25,11 @@ FLOORS: tuple[frozenset[str], ...] = (
     # decisions
     frozenset({"_reporting", "_request", "_switch", "_partition", "_guard", "_local", "_sealing", "_loads", "_debts"})
     | frozenset({"_many", "_marking", "_mistakes", "_plane", "_rules", "_screening", "_vendors", "_switching"})
+    | frozenset({"_bulk", "_bulk_loads"})
     | frozenset({"_degraded", "_files", "_freshness", "_hedging", "_keeping", "_origin", "_warming", "control"}),
     # waiting
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
-    | frozenset({"_thread_pool", "_task_pool", "_thread_bulkhead", "_task_bulkhead"})
+    | frozenset({"_thread_pool", "_task_pool", "_thread_bulkhead", "_task_bulkhead", "_thread_bench", "_task_bench"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
     frozenset({"_build", "_face", "keys", "decorators"}),
     # flow
@@ -36,8 +37,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})
     | frozenset({"_async_store", "_async_marks", "_async_upkeep", "_async_replay"})
     | frozenset({"_sync_hedge", "_async_hedge"}),
-    frozenset({"_sync_flow", "_async_flow"}),
-    frozenset({"_sync_warm", "_async_warm"}),
+    frozenset({"_sync_flow", "_async_flow", "_sync_batches", "_async_batches"}),
+    frozenset({"_sync_warm", "_async_warm", "_sync_bulk", "_async_bulk"}),
     frozenset({"_sync", "_async", "_sync_failover", "_async_failover", "failover", "fallback"}),
     frozenset({"__init__"}),
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NewType, assert_type
 
 from resilient_cache import AsyncResilientCache, Entry, Invalidation, Lookup, Mode, ResilientCache, fallback
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
+from resilient_cache.bulk import Loaded
 from resilient_cache.fallback import AsyncFallback, Fallback
 
 Host = NewType("Host", str)
@@ -26,6 +28,14 @@ def find(host: Host) -> Region:
 
 def find_briefly(host: Host) -> Entry[Region]:
     return Entry(Region(f"home of {host}"), ttl=5)
+
+
+def find_all(hosts: list[Host]) -> dict[Host, Region]:
+    return {host: find(host) for host in hosts}
+
+
+def find_some(hosts: Iterable[Host]) -> Mapping[Host, Region | Entry[Region] | Exception]:
+    return {host: find_briefly(host) for host in hosts}
 
 
 async def afind(host: str) -> Region:
@@ -52,6 +62,11 @@ def test_the_sync_face_is_typed() -> None:
     assert_type(typed.refresh(host, find), Region)
     assert_type(typed.set(host, Region("eu")), bool)
     assert_type(typed.invalidate(host), Invalidation)
+    assert_type(typed.get_or_load_many([host], find_all), Loaded[Host, Region])
+    assert_type(typed.get_or_load_many([host], find_some)[host], Region)
+    assert_type(typed.get_many([host]), dict[Host, Region])
+    assert_type(typed.set_many({host: Region("eu")}), bool)
+    assert_type(typed.invalidate_many([host]), Invalidation)
     assert_type(typed.mode, Mode)
     assert_type(region_of("shop.example", strict=True), Region)
     assert_type(region_of.lookup("shop.example"), Lookup[Region])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, final
 
@@ -23,7 +23,7 @@ class _Closed:
     def get(self, *_: object) -> Any:
         raise StoreError(FailureKind.CONNECTION, "closed")
 
-    set = delete = get
+    set = delete = get_many = set_many = delete_many = get
 
 
 @final
@@ -43,6 +43,18 @@ class Existing:
 
     def delete(self, key: str) -> Any:
         return self._in_time().delete(key)
+
+    def get_many(self, keys: Sequence[str]) -> Any:
+        return self._in_time().mget(keys)
+
+    def set_many(self, entries: Mapping[str, tuple[bytes, float]]) -> Any:
+        pipeline = self._in_time().pipeline(transaction=False)
+        for key, (value, ttl) in entries.items():
+            pipeline.set(key, value, px=milliseconds(ttl))
+        return pipeline.execute()
+
+    def delete_many(self, keys: Sequence[str]) -> Any:
+        return self._in_time().delete(*keys)
 
     def _in_time(self) -> Any:
         if remaining() == 0.0:

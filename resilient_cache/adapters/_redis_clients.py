@@ -1,4 +1,4 @@
-"""The fail-fast clients behind `from_url`: four commands, each sent once and never again.
+"""The fail-fast clients behind `from_url`: a few commands, each sent once and never again.
 
 They go around `redis.Redis.get`, whose pool, retry, callback and metrics machinery costs more than the command does;
 what opens a connection and logs in is redis-py's (see `_redis_wire`). No command is ever sent twice. None has to be: a
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 from threading import RLock
 from typing import Any, Final, final
 
@@ -30,7 +31,8 @@ from ..forking import protect
 from ._redis_deadline import ASYNC, SYNC, Deadline
 from ._redis_dial import dialler
 from ._redis_errors import failure
-from ._redis_wire import Answers, AsyncWire, Refused, Wire, milliseconds, packed
+from ._redis_many import are_ok, are_values, encoded, sets
+from ._redis_wire import Answers, AsyncWire, ManyReplies, Refused, Wire, milliseconds, packed
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -68,6 +70,15 @@ class Client:
     def delete(self, key: str) -> None:
         self._run(_is_count, packed(b"DEL", key.encode()))
 
+    def get_many(self, keys: Sequence[str]) -> object:
+        return self._run(are_values, packed(b"MGET", *encoded(keys)), ManyReplies(len(keys), array=True))
+
+    def set_many(self, entries: Mapping[str, tuple[bytes, float]]) -> None:
+        self._run(are_ok, sets(entries), ManyReplies(len(entries)))
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        self._run(_is_count, packed(b"DEL", *encoded(keys)))
+
     def publish(self, channel: str, message: bytes) -> None:
         self._run(_is_count, packed(b"PUBLISH", channel.encode(), message))
 
@@ -93,7 +104,7 @@ class Client:
         """Start over in a child: its parent goes on using the connections."""
         self._places = [None] * self.dial.max_connections
 
-    def _run(self, answers: Answers, command: bytes) -> object:
+    def _run(self, answers: Answers, command: bytes, many: ManyReplies | None = None) -> object:
         left = remaining()
         self.deadline.start(self._timeout if left is None or left > self._timeout else left)
         places, wire, keep = self._places, None, False
@@ -109,7 +120,7 @@ class Client:
                 wire = None
             if wire is None:
                 wire = Wire(self.dial())
-            reply = wire.ask(command, answers)
+            reply = wire.ask(command, answers, many)
             keep = True
         except Refused as error:
             keep = error.is_clean
@@ -158,6 +169,15 @@ class AsyncClient:
     def delete(self, key: str, /) -> asyncio.Future[Any]:
         return self._run(_is_count, b"DEL", key)
 
+    def get_many(self, keys: Sequence[str], /) -> asyncio.Future[Any]:
+        return self._send(are_values, packed(b"MGET", *encoded(keys)), ManyReplies(len(keys), array=True))
+
+    def set_many(self, entries: Mapping[str, tuple[bytes, float]], /) -> asyncio.Future[Any]:
+        return self._send(are_ok, sets(entries), ManyReplies(len(entries)))
+
+    def delete_many(self, keys: Sequence[str], /) -> asyncio.Future[Any]:
+        return self._send(_is_count, packed(b"DEL", *encoded(keys)))
+
     def publish(self, channel: str, message: bytes, /) -> asyncio.Future[Any]:
         return self._run(_is_count, b"PUBLISH", channel, message)
 
@@ -197,20 +217,23 @@ class AsyncClient:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _run(self, answers: Answers, word: bytes, key: str, *words: bytes) -> asyncio.Future[Any]:
+        try:
+            command = packed(word, key.encode(), *words)
+        except UnicodeEncodeError as error:
+            raise failure(error) from error
+        return self._send(answers, command)
+
+    def _send(self, answers: Answers, command: bytes, many: ManyReplies | None = None) -> asyncio.Future[Any]:
         left = remaining()
         if self._closed:
             raise StoreError(FailureKind.CONNECTION, "closed")
         if left == 0.0:
             raise StoreError(FailureKind.TIMEOUT, "no time left")
-        try:
-            command = packed(word, key.encode(), *words)
-        except UnicodeEncodeError as error:
-            raise failure(error) from error
         loop, lease = self._here(), max(SHORTEST_LEASE, 4 * (left or self._timeout))
         wire = self._idle(loop)
         if wire is not None:
-            return self._ask(wire, command, answers, lease)
-        return loop.create_task(self._connect(loop, command, answers, lease))
+            return self._ask(wire, command, answers, lease, many)
+        return loop.create_task(self._connect(loop, command, answers, lease, many))
 
     def _here(self) -> asyncio.AbstractEventLoop:
         """The running loop; the timer of one that has ended will never ring."""
@@ -238,9 +261,11 @@ class AsyncClient:
                 wire.loop.call_soon_threadsafe(wire.close)
         return None
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, command: bytes, answers: Answers, lease: float) -> object:
+    async def _connect(
+        self, loop: asyncio.AbstractEventLoop, command: bytes, answers: Answers, lease: float, many: ManyReplies | None
+    ) -> object:
         wire = self._idle(loop) or await self._connected()  # somebody may have come back meanwhile
-        return await self._ask(wire, command, answers, lease)
+        return await self._ask(wire, command, answers, lease, many)
 
     async def _connected(self) -> AsyncWire:
         if not self._places:
@@ -258,12 +283,14 @@ class AsyncClient:
                 raise failure(error) from error
             raise
 
-    def _ask(self, wire: AsyncWire, command: bytes, answers: Answers, lease: float) -> asyncio.Future[Any]:
+    def _ask(
+        self, wire: AsyncWire, command: bytes, answers: Answers, lease: float, many: ManyReplies | None
+    ) -> asyncio.Future[Any]:
         self._busy[wire] = None
         wire.until = wire.loop.time() + lease
         if self._sweeper is None:
             self._sweeper = wire.loop.call_at(wire.until, self._sweep)
-        return wire.ask(command, answers)
+        return wire.ask(command, answers, many)
 
     def _free(self, wire: AsyncWire) -> None:
         """A reply is there, or never will be."""

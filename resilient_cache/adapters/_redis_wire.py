@@ -16,13 +16,16 @@ from typing import Any, Final, TypeAlias, final
 from ..errors import FailureKind, StoreError
 from ._redis_errors import failure
 
-__all__ = ["MORE", "Answers", "AsyncWire", "Refused", "Replies", "Wire", "milliseconds", "packed"]
+__all__ = ["MORE", "Answers", "AsyncWire", "ManyReplies", "Refused", "Replies", "Wire", "milliseconds", "packed"]
 
 Answers: TypeAlias = Callable[[object], bool]
 """Whether a reply can be one to the command; if not, the connection is out of step and is dropped."""
 
 MORE: Final = object()
 """The reply is not there yet."""
+
+ARRAY: Final = object()
+"""The head of an array, no reply yet."""
 
 AT_ONCE: Final = 65_536
 LONGEST_PX: Final = 2**53
@@ -70,7 +73,7 @@ class Replies:
         if self._data:
             self._data += data
             whole = self._data
-        reply, used = self._first(whole) if len(whole) >= self._need else (MORE, 0)
+        reply, used = self.first(whole) if len(whole) >= self._need else (MORE, 0)
         if reply is MORE:
             if whole is data:
                 self._data += data
@@ -81,14 +84,14 @@ class Replies:
             self._data, self._need = bytearray(), 0
         return reply
 
-    def _first(self, data: bytes | bytearray) -> tuple[object, int]:
-        """The first reply in `data` and the bytes that it takes; `MORE` while they are not all there."""
-        end = data.find(b"\r\n")
+    def first(self, data: bytes | bytearray, at: int = 0) -> tuple[object, int]:
+        """The reply in `data` that begins at `at`, and its end there; `MORE` while it is not all there."""
+        end = data.find(b"\r\n", at)
         if end < 0:
-            if len(data) > LONGEST_LINE:
+            if len(data) - at > LONGEST_LINE:
                 raise ValueError("a line without end")
             return MORE, 0
-        kind, line, used = data[0], bytes(data[1:end]), end + 2
+        kind, line, used = data[at], bytes(data[at + 1 : end]), end + 2
         if kind == BULK:
             return (None, used) if line == b"-1" else self._value(data, used, used + _number(line) + 2)
         if kind == STATUS:
@@ -97,7 +100,7 @@ class Replies:
             return _number(line), used
         if kind == ERROR:
             return Refused(line.decode(errors="replace")), used
-        raise ValueError(f"no RESP2: {bytes(data[:20])!r}")
+        raise ValueError(f"no RESP2: {bytes(data[at : at + 20])!r}")
 
     def _value(self, data: bytes | bytearray, start: int, end: int) -> tuple[object, int]:
         if len(data) < end:
@@ -106,6 +109,52 @@ class Replies:
         if data[end - 2 : end] != b"\r\n":
             raise ValueError("a value longer than it says")
         return bytes(data[start : end - 2]), end
+
+
+@final
+class ManyReplies:
+    """Bytes in, a list of `count` replies out: those to commands that were sent together, or of one `array`.
+
+    One error among them is the reply.
+    """
+
+    __slots__ = ("_array", "_at", "_count", "_data", "_one", "_replies")
+
+    def __init__(self, count: int, *, array: bool = False) -> None:
+        self._array = array
+        self._at = 0
+        self._count = count
+        self._data = bytearray()
+        self._one = Replies()
+        self._replies: list[object] = []
+
+    def feed(self, data: bytes) -> object:
+        """As `Replies.feed`."""
+        self._data += data
+        while len(self._replies) < self._count:
+            reply, used = self._next()
+            if reply is MORE:
+                return MORE
+            self._at = used
+            if reply is not ARRAY:
+                self._replies.append(reply)
+        if self._at != len(self._data):
+            raise ValueError("more replies than commands")
+        return next((reply for reply in self._replies if isinstance(reply, Refused)), self._replies)
+
+    def _next(self) -> tuple[object, int]:
+        if not self._array or not self._data.startswith(b"*"):
+            reply = self._one.first(self._data, self._at)
+            if self._array and isinstance(reply[0], Refused):
+                self._count = 1
+            return reply
+        end = self._data.find(b"\r\n")
+        if end < 0:
+            return MORE, 0
+        if _number(bytes(self._data[1:end])) != self._count:
+            raise ValueError("not as many values as keys")
+        self._array = False
+        return ARRAY, end + 2
 
 
 def _number(line: bytes) -> int:
@@ -151,14 +200,15 @@ class Wire:
             return type(error).__name__ == "SSLWantReadError"  # by name: Python may be built without ssl
         return False
 
-    def ask(self, command: bytes, answers: Answers) -> object:
+    def ask(self, command: bytes, answers: Answers, many: ManyReplies | None = None) -> object:
         """The reply. Raises `Refused` for an error reply; after anything else the wire is of no more use."""
+        feed = self._replies.feed if many is None else many.feed
         self._socket.sendall(command)
         while True:
             data = self._socket.recv(AT_ONCE)
             if not data:
                 raise ConnectionError("the server closed the connection")
-            reply = self._replies.feed(data)
+            reply = feed(data)
             if reply is not MORE:
                 return _answer(reply, answers)
 
@@ -184,7 +234,18 @@ def _poll(connected: Any, otherwise: Callable[[int], object]) -> Callable[[int],
 class AsyncWire(asyncio.Protocol):
     """One connection of an event loop's. `free` is called with it when the reply is there, or never will be."""
 
-    __slots__ = ("_answers", "_free", "_has_spoken", "_replies", "_waiter", "_writer", "is_open", "loop", "until")
+    __slots__ = (
+        "_answers",
+        "_feed",
+        "_free",
+        "_has_spoken",
+        "_replies",
+        "_waiter",
+        "_writer",
+        "is_open",
+        "loop",
+        "until",
+    )
 
     def __init__(self, connection: Any, unasked: bool, free: Callable[[AsyncWire], object]) -> None:
         self.loop = asyncio.get_running_loop()
@@ -192,6 +253,7 @@ class AsyncWire(asyncio.Protocol):
         self.until = 0.0  # when whoever asks will have waited long enough
         self._free = free
         self._replies = Replies()
+        self._feed = self._replies.feed
         self._answers: Answers = bool
         self._waiter: asyncio.Future[Any] | None = None
         self._writer = connection._writer  # kept, or it would close the transport with its last breath
@@ -214,9 +276,10 @@ class AsyncWire(asyncio.Protocol):
         """Whether nobody waits for the reply any more."""
         return self._waiter is None or self._waiter.done()
 
-    def ask(self, command: bytes, answers: Answers) -> asyncio.Future[Any]:
+    def ask(self, command: bytes, answers: Answers, many: ManyReplies | None = None) -> asyncio.Future[Any]:
         """The reply, as a future that gives it or raises `StoreError`. Cancelling it leaves the wire in order."""
         self._answers = answers
+        self._feed = self._replies.feed if many is None else many.feed
         self._waiter = waiter = self.loop.create_future()
         self._writer.transport.write(command)
         return waiter
@@ -226,7 +289,7 @@ class AsyncWire(asyncio.Protocol):
         try:
             if self._waiter is None:
                 raise ConnectionError(UNASKED)
-            reply = self._replies.feed(data)
+            reply = self._feed(data)
             if reply is not MORE:
                 self._end(_answer(reply, self._answers), None)
         except Exception as error:  # noqa: BLE001 - around a store: it said something that is no answer

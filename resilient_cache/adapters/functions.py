@@ -1,9 +1,9 @@
-"""Three functions as a store."""
+"""Three functions as a store, and up to three more for many keys at once."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias, final, overload
 
 from ..errors import MisuseError
@@ -18,6 +18,12 @@ Delete: TypeAlias = Callable[[str], object]
 AsyncGet: TypeAlias = Callable[[str], Awaitable[bytes | None]]
 AsyncSet: TypeAlias = Callable[[str, bytes, float], Awaitable[object]]
 AsyncDelete: TypeAlias = Callable[[str], Awaitable[object]]
+GetMany: TypeAlias = Callable[[Sequence[str]], Mapping[str, bytes]]
+SetMany: TypeAlias = Callable[[Mapping[str, tuple[bytes, float]]], object]
+DeleteMany: TypeAlias = Callable[[Sequence[str]], object]
+AsyncGetMany: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
+AsyncSetMany: TypeAlias = Callable[[Mapping[str, tuple[bytes, float]]], Awaitable[object]]
+AsyncDeleteMany: TypeAlias = Callable[[Sequence[str]], Awaitable[object]]
 
 
 @overload
@@ -26,6 +32,9 @@ def from_functions(
     set: Set,
     delete: Delete,
     *,
+    get_many: GetMany | None = None,
+    set_many: SetMany | None = None,
+    delete_many: DeleteMany | None = None,
     close: Callable[[], object] | None = None,
     threads: int | None = None,
     timeout: float = 0.25,
@@ -38,6 +47,9 @@ def from_functions(
     set: AsyncSet,
     delete: AsyncDelete,
     *,
+    get_many: AsyncGetMany | None = None,
+    set_many: AsyncSetMany | None = None,
+    delete_many: AsyncDeleteMany | None = None,
     close: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncCacheAdapter: ...
 
@@ -47,6 +59,9 @@ def from_functions(
     set: Any,
     delete: Any,
     *,
+    get_many: Any = None,
+    set_many: Any = None,
+    delete_many: Any = None,
     close: Any = None,
     threads: int | None = None,
     timeout: float = 0.25,
@@ -54,7 +69,9 @@ def from_functions(
     """An adapter made of `get(key)`, `set(key, value, ttl)` and `delete(key)`: async for coroutine functions.
 
     `ttl` is in seconds; `get` gives bytes, or None when there are none; each raises when the store fails. `close`, of
-    the same colour, is called by the adapter's `close()` or `aclose()`.
+    the same colour, is called by the adapter's `close()` or `aclose()`. For many keys in one call, where the store has
+    that: `get_many(keys)` gives a mapping of those that are there to their bytes, `set_many(entries)` is given a
+    mapping of keys to (value, ttl), `delete_many(keys)`.
 
     `threads=N` is for synchronous stores whose client has no timeout of its own: every call runs in a daemon thread
     and takes at most `timeout` seconds, or what the current operation has left; at most N run at once, and one more
@@ -62,12 +79,14 @@ def from_functions(
 
     Raises `MisuseError` for an argument that cannot be called, for a mixture of colours and for senseless numbers.
     """
-    functions = {"get": get, "set": set, "delete": delete} | ({} if close is None else {"close": close})
+    many = {"get_many": get_many, "set_many": set_many, "delete_many": delete_many}
+    optional = {name: function for name, function in (many | {"close": close}).items() if function is not None}
+    functions = {"get": get, "set": set, "delete": delete} | optional
     if _all_coroutines(functions):
         if threads is not None:
             raise MisuseError("threads is for synchronous functions; a coroutine is bounded by the cache")
-        return _AsyncFunctions(get, set, delete, close)
-    adapter = _Functions(get, set, delete, close)
+        return _AsyncFunctions(get, set, delete, close, many)
+    adapter = _Functions(get, set, delete, close, many)
     if threads is None:
         return adapter
     if threads < 1 or not timeout > 0:
@@ -92,11 +111,25 @@ def _is_coroutine_function(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
+class _Many:
+    """What is there for many keys, as attributes; a slot that is left empty is as good as no method."""
+
+    __slots__ = ("delete_many", "get_many", "set_many")
+
+    def __init__(self, many: Mapping[str, Any]) -> None:
+        for name, function in many.items():
+            if function is not None:
+                setattr(self, name, function)
+
+
 @final
-class _Functions:
+class _Functions(_Many):
     __slots__ = ("_close", "_delete", "_get", "_set")
 
-    def __init__(self, get: Get, set: Set, delete: Delete, close: Callable[[], object] | None) -> None:
+    def __init__(
+        self, get: Get, set: Set, delete: Delete, close: Callable[[], object] | None, many: Mapping[str, Any]
+    ) -> None:
+        super().__init__(many)
         self._get = get
         self._set = set
         self._delete = delete
@@ -117,12 +150,18 @@ class _Functions:
 
 
 @final
-class _AsyncFunctions:
+class _AsyncFunctions(_Many):
     __slots__ = ("_close", "_delete", "_get", "_set")
 
     def __init__(
-        self, get: AsyncGet, set: AsyncSet, delete: AsyncDelete, close: Callable[[], Awaitable[object]] | None
+        self,
+        get: AsyncGet,
+        set: AsyncSet,
+        delete: AsyncDelete,
+        close: Callable[[], Awaitable[object]] | None,
+        many: Mapping[str, Any],
     ) -> None:
+        super().__init__(many)
         self._get = get
         self._set = set
         self._delete = delete

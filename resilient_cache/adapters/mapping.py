@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Final, cast, final
 
 from .. import locks
@@ -69,6 +70,29 @@ class _Entries:
         with self.lock:
             self._mapping.pop(key, None)
 
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for key in keys:
+            with contextlib.suppress(StoreError):  # one bad entry is as good as none, as it is to Redis' MGET
+                value = self.get(key)
+                if value is not None:
+                    found[key] = value
+        return found
+
+    def set_many(self, entries: Mapping[str, tuple[bytes, float]]) -> None:
+        refused: StoreError | None = None
+        for key, (value, ttl) in entries.items():
+            try:
+                self.set(key, value, ttl)
+            except StoreError as error:  # the others are to be kept all the same
+                refused = error
+        if refused is not None:
+            raise refused
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
 
 @final
 class MappingAdapter:
@@ -106,6 +130,18 @@ class MappingAdapter:
         """Remove `key`, whether it is there or not."""
         self._entries.delete(key)
 
+    def get_many(self, keys: Sequence[str], /) -> dict[str, bytes]:
+        """The bytes of those of `keys` that there are; an entry that is not bytes is left out."""
+        return self._entries.get_many(keys)
+
+    def set_many(self, entries: Mapping[str, tuple[bytes, float]], /) -> None:
+        """Keep each value for its seconds. Raises for one that is too large when the others are kept."""
+        self._entries.set_many(entries)
+
+    def delete_many(self, keys: Sequence[str], /) -> None:
+        """Remove all of them."""
+        self._entries.delete_many(keys)
+
 
 @final
 class AsyncMappingAdapter:
@@ -132,3 +168,15 @@ class AsyncMappingAdapter:
     async def delete(self, key: str, /) -> None:
         """Remove `key`, whether it is there or not."""
         self._entries.delete(key)
+
+    async def get_many(self, keys: Sequence[str], /) -> dict[str, bytes]:
+        """The bytes of those of `keys` that there are; an entry that is not bytes is left out."""
+        return self._entries.get_many(keys)
+
+    async def set_many(self, entries: Mapping[str, tuple[bytes, float]], /) -> None:
+        """Keep each value for its seconds. Raises for one that is too large when the others are kept."""
+        self._entries.set_many(entries)
+
+    async def delete_many(self, keys: Sequence[str], /) -> None:
+        """Remove all of them."""
+        self._entries.delete_many(keys)

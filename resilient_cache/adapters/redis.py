@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Self, final
 
-from ._redis_adapter import Adapter, AsyncAdapter, Existing, in_seconds
+from ._redis_adapter import Existing, in_seconds
 from ._redis_advice import check_client, warn_if_slow
+from ._redis_many import AsyncManyAdapter, ManyAdapter
 
 __all__ = ["AsyncRedisAdapter", "RedisAdapter"]
 
@@ -21,7 +22,7 @@ MAX_CONNECTIONS: Final = 128  # twice the 64 calls that a cache leaves behind at
 
 
 @final
-class RedisAdapter(Adapter):
+class RedisAdapter(ManyAdapter):
     """A Redis or Valkey server for the sync API. Threads may share it, and so may a process and its forks.
 
     `client` is a `redis.Redis` or `valkey.Valkey` that returns bytes. It keeps its own timeouts: a `RuntimeWarning`
@@ -92,7 +93,7 @@ class RedisAdapter(Adapter):
 
 
 @final
-class AsyncRedisAdapter(AsyncAdapter):
+class AsyncRedisAdapter(AsyncManyAdapter):
     """The same as `RedisAdapter` for the async API, with a `redis.asyncio.Redis`; for one event loop.
 
     Outside a cache an operation takes at most `timeout` seconds. Within one it has no timeout: a cache leaves a slow

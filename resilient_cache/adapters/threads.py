@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Generic, ParamSpec, TypeVar, final
 
 from ..deadline import remaining
@@ -63,15 +64,20 @@ class ThreadedAdapter:
 
     At most `threads` calls run at once, those nobody waits for any more included. Raises `StoreError` of kind TIMEOUT
     when time is up, of kind POOL when all permits are taken or no thread can be started, and what the store raises.
-    Context variables of the caller are visible to the store. Costs a thread start per call.
+    Context variables of the caller are visible to the store. Costs a thread start per call. It has the methods for
+    many keys that the store has.
     """
 
-    __slots__ = ("_adapter", "_permits", "_timeout")
+    __slots__ = ("_adapter", "_permits", "_timeout", "delete_many", "get_many", "set_many")
 
     def __init__(self, adapter: CacheAdapter, threads: int, timeout: float) -> None:
         self._adapter = adapter
         self._permits = threading.Semaphore(threads)
         self._timeout = timeout
+        for name in ("get_many", "set_many", "delete_many"):
+            method = getattr(adapter, name, None)
+            if method is not None:
+                setattr(self, name, partial(self._bounded, method))
 
     def get(self, key: str, /) -> bytes | None:
         """The bytes stored under `key`, or None when there are none."""

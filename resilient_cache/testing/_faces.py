@@ -42,15 +42,16 @@ class Face:
     """`attempt(operation, *args, within=PATIENCE)`: a call as a cache makes it that gives it `within` seconds."""
 
     def get(self, key: str) -> object:
-        return self._expect("get", key)
+        return self.expect("get", key)
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        self._expect("set", key, value, ttl)
+        self.expect("set", key, value, ttl)
 
     def delete(self, key: str) -> None:
-        self._expect("delete", key)
+        self.expect("delete", key)
 
-    def _expect(self, operation: str, *args: object) -> object:
+    def expect(self, operation: str, *args: object) -> object:
+        """The answer; raises what the call raises."""
         attempt = self.attempt(operation, *args)
         if attempt.error is not None:
             raise attempt.error

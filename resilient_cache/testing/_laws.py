@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, cast
 from unittest import SkipTest
 
 from ..entry import LONGEST
@@ -199,6 +199,57 @@ class Laws:
             for operation, error in self._left_in_time(store).items():
                 assert error is not None, f"{operation} must raise for a reply that does not come in time"
 
+    def test_many_keys_are_as_each_by_itself(self) -> None:
+        """`get_many`, `set_many`, `delete_many`, where it has them: keys, bytes and ttls are those of single calls."""
+        with self.opened(self.open) as store:
+            self._has_many(store)
+            key, body = self.key(""), bytes(range(256))
+            short, long = [f"{key}short {n}" for n in range(9)], [f"{key}{name}" for name in KEYS["long"]]
+            entries = {name: (b"%d" % n + body, LIFE) for n, name in enumerate([*long, key + "a b", key + "a\r\nb"])}
+            store.expect("set_many", {**entries, **dict.fromkeys(short, (b"", SHORT))})
+            missing = self.key("missing")
+            self._many(store, [*entries, missing], {name: value for name, (value, _) in entries.items()})
+            for name, (value, _) in entries.items():
+                assert store.get(name) == value, f"what set_many has stored must be there for get: {name!r:.60}"
+            self.sleep(SHORT + self.resolution + 0.05)
+            self._many(store, short, {})
+            store.set(short[0], b"single", LIFE)
+            self._many(store, short, {short[0]: b"single"})
+            kept, *gone = entries
+            for which in ("first", "second"):
+                error = store.attempt("delete_many", [*gone, missing]).error
+                assert error is None, f"a delete_many must be idempotent: the {which} raised {error!r}"
+            self._many(store, list(entries), {kept: entries[kept][0]})
+
+    def test_no_keys_are_no_error(self) -> None:
+        """Nothing asked for is nothing found."""
+        with self.opened(self.open) as store:
+            self._has_many(store)
+            self._many(store, [], {})
+            store.expect("set_many", {})
+            store.expect("delete_many", [])
+
+    def test_a_thousand_keys_come_back(self) -> None:
+        """However many there are, and however large the reply is."""
+        with self.opened(self.open) as store:
+            self._has_many(store)
+            key = self.key("")
+            entries = {f"{key}{n}": (b"%d" % n * min(100, self.largest // 4), LIFE) for n in range(1_000)}
+            store.expect("set_many", entries)
+            self._many(store, list(entries), {name: value for name, (value, _) in entries.items()})
+
+    def test_a_broken_store_is_an_error_for_many(self) -> None:
+        """A failure is raised: never an empty answer, never a return that passes for an acknowledgement."""
+        with self.opened(self.open) as store:
+            self._has_many(store)
+            with self._broken(store):
+                for operation, args in self._calls_for_many():
+                    answer, error, seconds = store.attempt(operation, *args, within=self.deadline)
+                    assert error is not None, f"{operation} must raise, not return {answer!r:.60}"
+                    told = f"{operation} must raise {self.raises.__name__}, not {error!r:.60}"
+                    assert isinstance(error, (self.raises, LeftBehind)), told
+                    assert seconds <= self.deadline + self.slack, f"{operation} took {seconds:.2f} s"
+
     def test_closed_means_closed(self) -> None:
         """Closing twice is harmless, and a closed adapter raises rather than opens a connection anew."""
         self._needs("close")
@@ -238,6 +289,25 @@ class Laws:
     def _calls(self) -> list[tuple[str, tuple[object, ...]]]:
         key = self.key("called")
         return [("get", (key,)), ("set", (key, b"v", LIFE)), ("delete", (key,))]
+
+    def _calls_for_many(self) -> list[tuple[str, tuple[object, ...]]]:
+        key = self.key("called")
+        return [("get_many", ([key],)), ("set_many", ({key: (b"v", LIFE)},)), ("delete_many", ([key],))]
+
+    def _has_many(self, store: Face) -> None:
+        """Skip the test where the adapter has no methods for many keys, which it need not have."""
+        missing = [name for name, _ in self._calls_for_many() if not callable(getattr(store.adapter, name, None))]
+        if missing:
+            raise SkipTest(f"the adapter has no {', '.join(missing)}")
+
+    def _many(self, store: Face, keys: list[str], expected: dict[str, bytes]) -> None:
+        """Fails unless `get_many` gives what is there, and nothing else; None stands for nothing."""
+        found = store.expect("get_many", keys)
+        kind = type(found)
+        assert issubclass(kind, Mapping), f"get_many must give a mapping, not a {kind.__name__}"
+        there = {key: value for key, value in cast("Mapping[str, object]", found).items() if value is not None}
+        wrong = [key for key in {**expected, **there} if there.get(key) != expected.get(key)]
+        assert not wrong, f"get_many must give the bytes of each key that is there: {wrong[0]!r:.60} is not right"
 
     def _left_in_time(self, store: Face) -> dict[str, Exception | None]:
         """What each operation raised. Fails for one that took longer than its deadline."""

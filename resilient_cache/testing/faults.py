@@ -120,9 +120,10 @@ class FaultPlan:
         return self
 
     def draw(self, operation: str) -> Fault | None:
-        """The fault for the call of `operation` that happens now."""
+        """The fault for the call of `operation` that happens now; "get_many" meets what lasts for "get" as well."""
         if self._scripted[operation]:
             return self._scripted[operation].popleft()
+        operation = operation if operation in self._lasting else operation.removesuffix("_many")
         if operation in self._lasting:
             return self._lasting[operation]
         if self._rate and self._random.random() < self._rate:

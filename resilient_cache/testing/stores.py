@@ -6,7 +6,7 @@ Time passes on their clock only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, final
 
 from .. import deadline
@@ -20,7 +20,10 @@ FOREVER: Final = float("inf")
 
 
 class StoreCall(NamedTuple):
-    """One call that reached the store: "get", "set" or "delete", its key, the fault it met, the monotonic moment."""
+    """One call that reached the store: its operation, key, the fault it met, the monotonic moment.
+
+    "get", "set" or "delete"; or "get_many" and so on, with the first of its keys.
+    """
 
     operation: str
     key: str
@@ -96,6 +99,8 @@ class _Faults:
         answer = yield self._noted(ask)
         if kind is FaultKind.LOST:
             raise fault.error.with_traceback(None)
+        if ask.operation == "get_many":
+            return _spoilt_many(fault, ask.args[0], answer)
         if ask.operation != "get":
             return answer
         if kind is FaultKind.WRONG_KEY:
@@ -120,7 +125,7 @@ class _Faults:
         yield from self._land()
 
     def _put_off(self, ask: _Ask, seconds: float) -> None:
-        if ask.operation != "get":
+        if not ask.operation.startswith("get"):
             self._late.append((self._clock.monotonic() + seconds, ask))
 
     def _land(self) -> Steps:
@@ -140,6 +145,31 @@ def _spoilt(fault: Fault, answer: object) -> object:
     middle = len(answer) // 2
     rest = b"" if fault.kind is FaultKind.TRUNCATE else bytes([answer[middle] ^ 1]) + answer[middle + 1 :]
     return answer[:middle] + rest
+
+
+def _spoilt_many(fault: Fault, keys: Sequence[str], answers: dict[str, bytes]) -> object:
+    if fault.kind is FaultKind.WRONG_KEY:  # each is that of the next
+        return dict(zip(answers, [*list(answers.values())[1:], *list(answers.values())[:1]], strict=True))
+    spoilt = {key: _spoilt(fault, answers.get(key)) for key in keys}
+    return {key: answer for key, answer in spoilt.items() if answer is not None}
+
+
+def _singly(ask: _Ask) -> list[_Ask]:
+    """What a call for many keys comes to."""
+    if ask.operation == "set_many":
+        return [_Ask("set", (key, *entry)) for key, entry in ask.args[0].items()]
+    return [_Ask(ask.operation.removesuffix("_many"), (key,)) for key in ask.args[0]]
+
+
+def _together(ask: _Ask, answers: list[Any]) -> object:
+    """The answer to it."""
+    if ask.operation != "get_many":
+        return None
+    return {key: answer for key, answer in zip(ask.args[0], answers, strict=True) if answer is not None}
+
+
+def _first(args: tuple[Any, ...]) -> str:
+    return args[0] if isinstance(args[0], str) else next(iter(args[0]), "")
 
 
 @final
@@ -169,8 +199,21 @@ class FaultyAdapter(_Faults):
         """Remove `key`."""
         self._run("delete", key)
 
+    def get_many(self, keys: Sequence[str], /) -> dict[str, bytes]:
+        """The bytes of those of `keys` that there are. A fault is one of the whole call."""
+        values: dict[str, bytes] = self._run("get_many", keys)
+        return values
+
+    def set_many(self, entries: Mapping[str, tuple[bytes, float]], /) -> None:
+        """Store each (value, ttl)."""
+        self._run("set_many", entries)
+
+    def delete_many(self, keys: Sequence[str], /) -> None:
+        """Remove all of `keys`."""
+        self._run("delete_many", keys)
+
     def _run(self, operation: str, *args: Any) -> Any:
-        course = self.course(_Ask(operation, args), self.begin(operation, args[0]))
+        course = self.course(_Ask(operation, args), self.begin(operation, _first(args)))
         try:
             step = next(course)
             while True:
@@ -179,6 +222,8 @@ class FaultyAdapter(_Faults):
             return end.value
 
     def _ask(self, ask: _Ask) -> Any:
+        if ask.operation.endswith("_many"):
+            return _together(ask, [self._ask(one) for one in _singly(ask)])
         return getattr(self.inner, ask.operation)(*ask.args)
 
     def _wait(self, course: Steps, wait: _Wait) -> _Wait | _Ask:
@@ -204,6 +249,10 @@ class AsyncFaultyAdapter(_Faults):
         self.get: Callable[[str], Coroutine[Any, Any, bytes | None]] = _Method(self, "get")
         self.set: Callable[[str, bytes, float], Coroutine[Any, Any, None]] = _Method(self, "set")
         self.delete: Callable[[str], Coroutine[Any, Any, None]] = _Method(self, "delete")
+        self.get_many: Callable[[Sequence[str]], Coroutine[Any, Any, dict[str, bytes]]] = _Method(self, "get_many")
+        self.set_many: Callable[[Mapping[str, tuple[bytes, float]]], Coroutine[Any, Any, None]]
+        self.set_many = _Method(self, "set_many")
+        self.delete_many: Callable[[Sequence[str]], Coroutine[Any, Any, None]] = _Method(self, "delete_many")
 
     async def run(self, course: Steps) -> Any:
         """Carry out the steps of one call."""
@@ -216,6 +265,8 @@ class AsyncFaultyAdapter(_Faults):
 
     async def _step(self, step: _Wait | _Ask) -> Any:
         if isinstance(step, _Ask):
+            if step.operation.endswith("_many"):
+                return _together(step, [await self._step(one) for one in _singly(step)])
             return await getattr(self.inner, step.operation)(*step.args)
         if step.seconds == FOREVER:
             return await asyncio.get_running_loop().create_future()
@@ -247,7 +298,7 @@ class _Method:
         self._operation = operation
 
     def __call__(self, *args: Any) -> Coroutine[Any, Any, Any]:
-        fault = self._adapter.begin(self._operation, args[0])
+        fault = self._adapter.begin(self._operation, _first(args))
         if fault is not None and fault.kind is FaultKind.RAISE_AT_CALL:
             raise fault.error.with_traceback(None)
         return self._adapter.run(self._adapter.course(_Ask(self._operation, args), fault))

@@ -97,4 +97,5 @@ def test_unittest_runs_a_contract_and_shows_what_is_excused() -> None:
     assert not result.errors
     assert not result.failures
     assert result.testsRun >= 14
-    assert [reason for _, reason in result.skipped] == ["open_dripping: no network"]
+    skipped = {reason for _, reason in result.skipped}
+    assert skipped == {"open_dripping: no network", "the adapter has no get_many, set_many, delete_many"}

@@ -22,7 +22,9 @@ DECISIONS = (
 FLOWS = tuple(
     f"_{colour}{part}" for colour in ("sync", "async") for part in ("", "_flow", "_store", "_marks", "_upkeep")
 )
-FLOWS = tuple(f"_{colour}{part}" for colour in ("sync", "async") for part in ("", "_flow", "_store", "_marks", "_upkeep"))
+FLOWS = tuple(
+    f"_{colour}{part}" for colour in ("sync", "async") for part in ("", "_flow", "_store", "_marks", "_upkeep")
+)
 
 GATES = {**dict.fromkeys(MACHINES + DECISIONS, PURE), **dict.fromkeys(FLOWS, FLOW)}
 """The files of the package, each with the percentage of its mutants that must be killed."""

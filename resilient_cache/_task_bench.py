@@ -1,0 +1,73 @@
+"""Waiting for many flights at once, for tasks, and making many calls. Twin: `_thread_bench.py`.
+
+A caller that waited for one flight after the other would not notice that it is to lead one of the later ones, and
+whoever waits for that one would wait with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, final
+
+from ._asyncio import Seat
+
+__all__ = ["Bench", "Place", "spread"]
+
+
+@final
+class Place:
+    """Where one caller waits for one of its flights."""
+
+    __slots__ = ("_bench", "verdict")
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.verdict: str | None = None
+
+    def wake(self) -> bool:
+        """Let the waiting side go on; False when it is known that nobody listens any more."""
+        return self._bench.ring(self)
+
+
+@final
+class Bench:
+    """The places of one caller. A place that is rung is given by the `wait` that is under way, or by the next."""
+
+    __slots__ = ("_rung", "_seat")
+
+    def __init__(self) -> None:
+        self._rung: deque[Place] = deque()
+        self._seat = Seat()
+
+    def place(self) -> Place:
+        """A new place."""
+        return Place(self)
+
+    def ring(self, place: Place) -> bool:
+        """Called from any thread. First the place, then the seat: `wait` does it the other way round."""
+        self._rung.append(place)
+        return self._seat.wake()
+
+    async def wait(self, seconds: float) -> list[Place]:
+        """Those that were rung, none when `seconds` are over."""
+        self._seat = seat = Seat()
+        if not self._rung:
+            await seat.wait(seconds)
+        return [self._rung.popleft() for _ in range(len(self._rung))]
+
+
+async def spread(calls: Iterable[Callable[[], Coroutine[Any, Any, object]]], most: int) -> None:
+    """Make all calls, at most `most` at once."""
+    pending = list(calls)
+    if len(pending) == 1:
+        await pending[0]()  # which needs no task
+        return
+    left = iter(pending)
+
+    async def work() -> None:
+        for call in left:
+            await call()
+
+    await asyncio.gather(*(work() for _ in range(min(most, len(pending)))))
