@@ -11,13 +11,19 @@ from typing import Any, Final, final
 
 from ...entry import seconds
 from ...policy import BreakerPolicy, CachePolicy
+from .histories import NEVER
 from .limits import Limits
+from .peers import Interference
 from .tape import Tape
+from .vendors import NAMES
 from .weather import Trouble
 
-__all__ = ["OPERATIONS", "Setup", "Swarm", "draw"]
+__all__ = ["MANY", "MARKS", "OPERATIONS", "Setup", "Swarm", "Vendors", "draw"]
 
 OPERATIONS: Final = ("get_or_load", "get", "lookup", "invalidate", "set", "refresh")
+MANY: Final = ("invalidate_all", "invalidate_tag")
+"""Operations on many keys, of swarms that have marks."""
+MARKS: Final = ("sim!", "sim!tag:")
 TICK: Final = 1 / 1024
 LONGEST_PAUSE: Final = 5.0  # between two attempts to have an invalidation confirmed
 LONG: Final = 40.0  # a life that outlasts the end of the simulation
@@ -35,6 +41,16 @@ class Setup:
     adapter: Any
     options: dict[str, Any]
     fences: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Vendors:
+    """How two stores are one: what the failover is built with, in seconds."""
+
+    timeout: float
+    stand_in_ttl: float
+    hedge_after: float | None
 
 
 @final
@@ -62,13 +78,28 @@ class Swarm:
     fences: int
     policy: CachePolicy
     breaker: BreakerPolicy
+    tags: tuple[str, ...] = ()  # with marks: those that values may have
+    peers: tuple[Interference, ...] | None = None  # with a backplane: what goes wrong with it
+    vendors: Vendors | None = None
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """What is in the store: the keys, and the marks."""
+        return (*self.keys, *([MARKS[0], *(MARKS[1] + tag for tag in self.tags)] if self.tags else ()))
+
+    def spared(self) -> Swarm:
+        """The same without marks, backplane and vendors."""
+        policy = replace(self.policy, epoch_ttl=None)
+        return replace(self, tags=(), peers=None, vendors=None, policy=policy)
 
     @property
     def limits(self) -> Limits:
         """What the history is to be held to."""
-        policy, breaker = self.policy, self.breaker
+        policy, breaker, vendors = self.policy, self.breaker, self.vendors
         given = policy.load_timeout
         timeout, inflight_max = seconds("timeout", policy.timeout), seconds("inflight_max", policy.inflight_max)
+        replay = seconds("max_hold", breaker.max_hold) + LONGEST_PAUSE + timeout
+        replay *= 1 if vendors is None else 2  # the cache asks again when each vendor has been asked again
         return Limits(
             timeout=timeout,
             skew=seconds("skew", policy.skew),
@@ -83,15 +114,69 @@ class Swarm:
             max_hold=seconds("max_hold", breaker.max_hold),
             floors=self.fences < len(self.keys) + MORE_KEYS,
             remembers=tuple(memory > 0 for memory in self.memories) if self.calm else None,
-            replay=seconds("max_hold", breaker.max_hold) + LONGEST_PAUSE + timeout,
+            replay=replay,
             inflight_max=inflight_max,
+            epoch_ttl=None if policy.epoch_ttl is None else seconds("epoch_ttl", policy.epoch_ttl),
+            peers=self.peers is not None,
+            vendors=() if vendors is None else NAMES,
+            vendor_timeout=timeout if vendors is None else vendors.timeout,
+            stand_in_ttl=NEVER if vendors is None else vendors.stand_in_ttl,
         )
 
 
 def draw(tape: Tape) -> Swarm:
-    """A configuration. One in eight is about what is left in the store."""
+    """A configuration. One in eight is about what is left in the store, one in four has more than a store."""
     swarm = _draw(tape)
-    return _leaving(tape, swarm) if not swarm.calm and tape.choose(8) == 7 else swarm
+    if swarm.calm:
+        return swarm
+    swarm = _leaving(tape, swarm) if tape.choose(8) == 7 else swarm
+    if tape.choose(4) < 3:
+        return swarm
+    for extend in tape.pick(((_marked,), (_told,), (_doubled,), (_told, _marked), (_doubled, _marked))):
+        swarm = extend(tape, swarm)
+    return swarm
+
+
+def _marked(tape: Tape, swarm: Swarm) -> Swarm:
+    """Values have tags, and many are invalidated at once."""
+    return replace(
+        swarm,
+        tags=("t1", "t2")[: 1 + tape.choose(2)],
+        operations=(*swarm.operations, *tape.pick((MANY, MANY[:1], MANY[1:]))),
+        policy=replace(_longer(tape, swarm.policy), epoch_ttl=tape.pick((1.0, 0.5, 2.5))),
+    )
+
+
+def _told(tape: Tape, swarm: Swarm) -> Swarm:
+    """Two processes or three, whose memories are told of what is invalidated."""
+    processes = 2 + tape.choose(2)
+    return replace(
+        swarm,
+        offsets=(swarm.offsets * processes)[:processes],
+        memories=(tape.pick((64, 0)), *(64 for _ in range(1, processes))),
+        operations=(*swarm.operations, "invalidate"),
+        peers=tuple(tape.pick(tuple(Interference)) for _ in range(tape.choose(4))),
+        policy=_longer(tape, swarm.policy),
+    )
+
+
+def _doubled(tape: Tape, swarm: Swarm) -> Swarm:
+    """Two stores, each with its own weather."""
+    timeout = seconds("timeout", swarm.policy.timeout)
+    return replace(
+        swarm,
+        operations=(*swarm.operations, *tape.pick((("set",), ("invalidate",), ()))),
+        vendors=Vendors(
+            timeout=tape.pick((timeout / 2, timeout)),
+            stand_in_ttl=tape.pick((2.0, 0.5, LONG)),
+            hedge_after=tape.pick((None, None, 1 / 64)),
+        ),
+    )
+
+
+def _longer(tape: Tape, policy: CachePolicy) -> CachePolicy:
+    """Half of the time with lives that outlast what is invalidated, or nothing but their end would be seen."""
+    return replace(policy, ttl=LONG, max_ttl=60.0) if tape.choose(2) else policy
 
 
 def _leaving(tape: Tape, swarm: Swarm) -> Swarm:
@@ -161,7 +246,7 @@ def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
         inflight_max=tape.pick((5.0,) if calm else (5.0, 2.5)),  # 5.0: longer than what the store has lives
         skew=skew,
         max_store_calls=64 if calm else tape.pick((64, 2, 3)),
-        epoch_ttl=None,  # a mark that is lost costs hits that the rules count on; marks have histories of their own
+        epoch_ttl=None,  # a mark that is lost costs hits that a model counts on; see _marked
     )
 
 
