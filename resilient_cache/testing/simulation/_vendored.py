@@ -120,8 +120,10 @@ class _Key:
     def _is_before(self, write: Command, by: Command, *, deleted: bool) -> bool:
         if write.number > by.number:
             return False
-        if write.process == by.process:
-            return write.effect <= write.began + self._limits.inflight_max - GRAIN
+        if write.process == by.process:  # of two that overlap either may be the later one
+            whole = self._whole.get(write.within)
+            over = whole is not None and whole.last < by.number
+            return over and write.effect <= write.began + self._limits.inflight_max - GRAIN
         return deleted and write.effect <= by.began
 
 
