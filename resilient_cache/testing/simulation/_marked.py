@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ...outcome import Operation, Source
+from ._settling import HEARD
 from .histories import EVERYTHING, NEVER, Call, Command, Ending, History, Load, read_value
 from .limits import GRAIN, Limits, Violation, Violations
 from .network import name_in
@@ -19,7 +20,7 @@ UNTRUE = (Trouble.CORRUPT, Trouble.WRONG_KEY)
 def check_marks(history: History, limits: Limits) -> Violations:
     """G2, G3: an invalidation of many keys is heeded by all once all has been well; nothing is trusted unasked.
 
-    What is read in the store is judged, not what was in memory: that is there for its life, or until a peer tells.
+    What is read in the store is judged; what was in memory is there for its life, unless there are peers to tell of it.
     """
     life = limits.epoch_ttl
     if life is None:
@@ -31,23 +32,24 @@ def check_marks(history: History, limits: Limits) -> Violations:
                 words[command.process, command.key].append(command)
     invalidations = [call for call in history.calls if call.operation in MANY]
     restarts = [event.number for event in history.events if event.what.startswith("weather: restart_")]
+    settling = (limits.replay or NEVER) + limits.inflight_max + life + GRAIN
+    sources = (Source.STORE, Source.MEMORY) if limits.peers else (Source.STORE,)
     for call in history.calls:
-        found = read_value(call.value) if call.source is Source.STORE and call.ending is Ending.VALUE else None
+        found = read_value(call.value) if call.source in sources and call.ending is Ending.VALUE else None
         birth = history.born.get(found[1]) if found is not None else None
         if birth is None:
             continue
-        for mark in (MARKS[0], *(MARKS[1] + tag for tag in birth.tags)):
+        for mark in (MARKS[0], *(MARKS[1] + tag for tag in birth.tags)) if call.source is Source.STORE else ():
             if not any(_is_word(word, call, life) for word in words[call.process, mark]):
                 what = f"{call.value} to p{call.process}, which had not heard of {mark} for {life} s"
                 yield Violation("trusted a mark unasked", what, (call.number,))
-        if limits.replay is not None and history.healed < NEVER:
-            for revoked in invalidations:
-                last = max(restarts, default=0)
-                over = max(revoked.ended, history.healed) + limits.replay + limits.inflight_max + life
-                if _concerns(revoked, birth) and last < revoked.number and call.began > over + GRAIN:
-                    what = f"{call.value} read by p{call.process}, older than #{revoked.number} of p{revoked.process}"
-                    numbers = (call.number, birth.number, revoked.number)
-                    yield Violation("an invalidation of many was not heeded", what, numbers)
+        since = call.began - settling - (HEARD if call.source is Source.MEMORY else 0.0)
+        for revoked in invalidations if since > history.healed else ():
+            known = revoked.number > max(restarts, default=0)
+            if known and _concerns(revoked, birth) and since > revoked.ended:
+                what = f"{call.value} read by p{call.process}, older than #{revoked.number} of p{revoked.process}"
+                numbers = (call.number, birth.number, revoked.number)
+                yield Violation("an invalidation of many was not heeded", what, numbers)
 
 
 def _is_word(word: Command, call: Call, life: float) -> bool:

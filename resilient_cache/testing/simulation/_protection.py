@@ -55,7 +55,7 @@ def check_loads(history: History, limits: Limits) -> Violations:
         for other in others[-1:]:
             between = _overlaps if limits.threads else _turns_between
             turned = any(between(turn, other, load) for turn in turns[load.process, "" if limits.floors else load.key])
-            turned = turned or any(other.number < number < load.number for number in news[load.process])
+            turned = turned or any(_between(other, word, load) for word in news[load.process])
             stuck = load.began - other.began >= limits.flight_age - limits.timeout - GRAIN - limits.blur
             if not turned and not stuck:
                 yield Violation("two loads at once", f"of {load.key}", (other.number, load.number))
@@ -64,18 +64,23 @@ def check_loads(history: History, limits: Limits) -> Violations:
         yield from _at_most(limits.max_loads, NEVER, "more loads at once than max_loads", history.loads)
 
 
-def _news(history: History) -> defaultdict[int, list[int]]:
+def _between(earlier: Load, news: tuple[int, float], later: Load) -> bool:
+    """Whether a process may have learned the news while `earlier` ran; that is a little after the answer has come."""
+    return news[0] < later.number and news[1] >= earlier.began - GRAIN
+
+
+def _news(history: History) -> defaultdict[int, list[tuple[int, float]]]:
     """When each process may have heard of an invalidation elsewhere, which ends flights: from a mark, or a peer."""
-    news: defaultdict[int, list[int]] = defaultdict(list)
+    news: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
     for call in history.calls:
         if call.operation in MANY:
-            news[call.process].append(call.number)
+            news[call.process].append((call.number, call.began))
     for command in history.asked():
         if command.ending is Ending.DONE and name_in(command.key) == command.key:
-            news[command.process].append(command.last)
+            news[command.process].append((command.last, command.ended))
     for word in history.words:
         if word.what == "heard":
-            news[word.process].append(word.number)
+            news[word.process].append((word.number, word.at))
     return news
 
 

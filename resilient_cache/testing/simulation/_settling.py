@@ -13,7 +13,7 @@ from .limits import GRAIN, Limits, Violation, Violations
 from .network import name_in, stored_as
 from .weather import Trouble
 
-__all__ = ["check_owed", "check_settled"]
+__all__ = ["HEARD", "check_owed", "check_settled"]
 
 HEARD: Final = 1.0
 """Seconds after which every process knows that what it has in memory is no longer in the store."""
@@ -119,6 +119,6 @@ def _judge(history: History, limits: Limits, read: Call, birth: Load, writes: _W
         if over and not writes.undone(call) and writes.only_before(birth, call):
             what = f"{read.value} read by p{read.process}, older than #{call.number} of p{call.process}"
             yield Violation("the store was left with an old value", what, (read.number, birth.number, call.number))
-    if read.began > max(writes.never_confirmed(birth), history.healed) + settling:
+    if read.source is Source.STORE and read.began > max(writes.never_confirmed(birth), history.healed) + settling:
         what = f"{read.value} read by p{read.process}"
         yield Violation("a write of unknown outcome was left", what, (read.number, birth.number))

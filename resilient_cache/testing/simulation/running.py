@@ -172,7 +172,9 @@ class World:
                     await caller.knock()
         for caller in callers:
             await caller.twice()
-        await asyncio.sleep(limits.inflight_max + (limits.replay or 0.0))
+        await asyncio.sleep(limits.inflight_max + (limits.replay or 0.0) + (limits.epoch_ttl or 0.0))
+        if limits.epoch_ttl is not None and self.tape.choose(2):
+            callers.reverse()  # who invalidated deletes what it refuses, and is not to come first always
         for caller in callers:
             for key in self.swarm.keys:
                 await caller.look(key)

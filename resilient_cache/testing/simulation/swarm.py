@@ -26,6 +26,7 @@ MANY: Final = ("invalidate_all", "invalidate_tag")
 MARKS: Final = ("sim!", "sim!tag:")
 TICK: Final = 1 / 1024
 LONGEST_PAUSE: Final = 5.0  # between two attempts to have an invalidation confirmed
+UNHEARD: Final = (Trouble.LATE, Trouble.REFUSED, Trouble.RESET, Trouble.LOST_REPLY, Trouble.FROZEN)
 LONG: Final = 40.0  # a life that outlasts the end of the simulation
 MORE_KEYS: Final = 2  # that are set or invalidated when all is well
 
@@ -138,12 +139,26 @@ def draw(tape: Tape) -> Swarm:
 
 
 def _marked(tape: Tape, swarm: Swarm) -> Swarm:
-    """Values have tags, and many are invalidated at once."""
-    return replace(
+    """Values have tags, and many are invalidated at once; half of the time others find in the end what there was."""
+    swarm = replace(
         swarm,
         tags=("t1", "t2")[: 1 + tape.choose(2)],
         operations=(*swarm.operations, *tape.pick((MANY, MANY[:1], MANY[1:]))),
-        policy=replace(_longer(tape, swarm.policy), epoch_ttl=tape.pick((1.0, 0.5, 2.5))),
+        policy=replace(swarm.policy, epoch_ttl=tape.pick((1.0, 0.5, 2.5))),
+    )
+    if tape.choose(2) == 0:
+        return swarm
+    processes = 2 + tape.choose(2)
+    return replace(
+        swarm,
+        offsets=(swarm.offsets * processes)[:processes],
+        memories=tuple(0 if swarm.peers is None else 64 for _ in range(processes)),
+        operations=("get_or_load", "get_or_load", tape.pick(MANY), tape.pick(("get", *swarm.operations))),
+        callers=1 + tape.choose(2),
+        calls=4 + tape.choose(8),
+        failing=0.0,
+        cancelling=0.0,
+        policy=replace(swarm.policy, ttl=LONG, max_ttl=60.0),
     )
 
 
@@ -161,7 +176,20 @@ def _told(tape: Tape, swarm: Swarm) -> Swarm:
 
 
 def _doubled(tape: Tape, swarm: Swarm) -> Swarm:
-    """Two stores, each with its own weather."""
+    """Two stores, each with its own weather; half of the time for one key that is set again and again."""
+    if tape.choose(2):
+        swarm = replace(
+            swarm,
+            keys=swarm.keys[:1],
+            operations=("get", "set", "get_or_load", tape.pick(("set", "invalidate"))),
+            troubles=(tape.pick((Trouble.LATE, *UNHEARD)), tape.pick(UNHEARD)),
+            memories=(0,) * len(swarm.memories),
+            callers=1 + tape.choose(2),
+            calls=8 + tape.choose(8),
+            gaps=(0.0, 1 / 4, 1 / 2),
+            slow=(1.0, 2.0),
+            cancelling=0.0,
+        )
     timeout = seconds("timeout", swarm.policy.timeout)
     return replace(
         swarm,
