@@ -19,7 +19,9 @@ DECISIONS = (
     *("_request", "_switch", "_sealing", "_partition", "_guard", "_loads", "_many", "_local"),
     *("_marking", "_plane", "_rules"),
 )
-FLOWS = tuple(f"_{colour}{part}" for colour in ("sync", "async") for part in ("", "_flow", "_store", "_marks", "_upkeep"))
+FLOWS = tuple(
+    f"_{colour}{part}" for colour in ("sync", "async") for part in ("", "_flow", "_store", "_marks", "_upkeep")
+)
 
 GATES = {**dict.fromkeys(MACHINES + DECISIONS, PURE), **dict.fromkeys(FLOWS, FLOW)}
 """The files of the package, each with the percentage of its mutants that must be killed."""

@@ -102,12 +102,13 @@ def check_settled(history: History, limits: Limits) -> Violations:
     ]
     left = frozenset(call.number for call in history.calls if call.ending is Ending.CANCELLED)
     writes = {key: _Writes(sent, restarts, left, limits) for key, sent in commands.items()}
+    nothing = _Writes((), restarts, left, limits)
     sources = (Source.STORE, Source.MEMORY) if limits.peers else (Source.STORE,)
     for call in history.calls:
         found = read_value(call.value) if call.source in sources and call.ending is Ending.VALUE else None
         birth = history.born.get(found[1]) if found is not None else None
         if birth is not None and call.began > history.healed + limits.replay:
-            yield from _judge(history, limits, call, birth, writes[call.key])
+            yield from _judge(history, limits, call, birth, writes.get(call.key) or nothing)
 
 
 def _judge(history: History, limits: Limits, read: Call, birth: Load, writes: _Writes) -> Violations:

@@ -267,6 +267,7 @@ class History:
         before: CircuitState,
         after: CircuitState,
         hold: float,
+        *,
         store: str = "",
     ) -> None:
         """A circuit changed."""

@@ -43,7 +43,7 @@ class Limits:
     not anybody calls: one hold of the circuit, one pause of 5 s, and the timeout. `inflight_max`: and so long after
     that, or after it was confirmed before, no write is on its way that could undo it. None: this is not judged.
     `epoch_ttl`: of marks, None without. `peers`: whether there is a backplane. `vendors`: their names, the first choice
-    first; none where there is one store. `vendor_timeout`, `stand_in_ttl`: of each, and of entries in all but the first.
+    first; none where there is one store. `vendor_timeout`, `stand_in_ttl`: of each, and of entries in the others.
     """
 
     timeout: float = 0.25

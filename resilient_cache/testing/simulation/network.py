@@ -18,7 +18,17 @@ from .seeded import SeededLoop
 from .tape import Tape
 from .weather import Trouble, Weather, error_of
 
-__all__ = ["CALL", "WITHIN", "Network", "SimulatedAdapter", "SimulatedStore", "birth_in", "calling", "name_in", "stored_as"]
+__all__ = [
+    "CALL",
+    "WITHIN",
+    "Network",
+    "SimulatedAdapter",
+    "SimulatedStore",
+    "birth_in",
+    "calling",
+    "name_in",
+    "stored_as",
+]
 
 CALL: ContextVar[Call] = ContextVar("resilient_cache.testing.call")
 WITHIN: ContextVar[int] = ContextVar("resilient_cache.testing.within", default=0)
@@ -38,7 +48,7 @@ def calling() -> int:
 
 def name_in(store_key: str) -> str:
     """The key of an entry in the store; of a mark, which no key is, the whole name that it has there."""
-    return store_key[len(ENTRY) :] if store_key.startswith(ENTRY) else store_key
+    return store_key.removeprefix(ENTRY)
 
 
 def stored_as(call: Call) -> str:
@@ -104,6 +114,7 @@ class Network:
         history: History,
         latency: tuple[float, ...],
         slow: tuple[float, ...],
+        *,
         name: str = "",
     ) -> None:
         self.name = name

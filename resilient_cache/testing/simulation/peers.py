@@ -62,7 +62,9 @@ class _Ear:
 class Hub:
     """Where the backplanes of all processes meet. `names`: what a message may hold, and what the checker calls it."""
 
-    def __init__(self, loop: SeededLoop, tape: Tape, history: History, keys: Iterable[str], tags: Iterable[str]) -> None:
+    def __init__(
+        self, loop: SeededLoop, tape: Tape, history: History, keys: Iterable[str], tags: Iterable[str]
+    ) -> None:
         self.loop = loop
         self.weather: list[Disturbance] = []
         self._well = False

@@ -65,4 +65,6 @@ class SimulatedProcess:
             call.source = event.source
         elif type(event) is CircuitChanged:
             store = "" if event.cache == NAME else event.cache
-            self._history.transition(self.number, event.direction, event.before, event.after, event.retry_in, store)
+            self._history.transition(
+                self.number, event.direction, event.before, event.after, event.retry_in, store=store
+            )

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias, final
 from .callers import Caller
 from .checker import check
 from .histories import History, Rest
-from .limits import Violation
+from .limits import Limits, Violation
 from .network import Network, SimulatedAdapter
 from .peers import Hub, Place
 from .process import SimulatedProcess
@@ -101,7 +101,7 @@ class World:
         self.loop = SeededLoop(tape, orderly=self.swarm.orderly)
         self.history = History(self.loop.time)
         self.networks = [
-            Network(self.loop, tape, self.history, swarm.latency, swarm.slow, name)
+            Network(self.loop, tape, self.history, swarm.latency, swarm.slow, name=name)
             for name in (NAMES if swarm.vendors is not None else ("",))
         ]
         self.hub = None
@@ -146,30 +146,18 @@ class World:
                 await caller.once()
 
     async def _recover(self) -> None:
-        """All is well: ask until every circuit has had the time to close."""
-        for part in (*self.networks, self.hub):
-            if part is not None:
-                part.heal()
+        """All is well: ask until every circuit has had the time to close, and in the end what the store has."""
+        for network in self.networks:
+            network.heal()
+        if self.hub is not None:
+            self.hub.heal()
         self.history.event("all is well")
-        self.history.healed = healed = self.loop.now
+        self.history.healed = self.loop.now
         callers = [Caller(self, process, "after") for process in self.processes]
         limits = self.swarm.limits
         for caller in callers:
             caller.process.cache.mode = "on"
-        until = healed + limits.timeout + STEP
-        pace = STEP + 2 * max(self.swarm.latency)
-        for caller in callers:
-            await caller.knock()
-        longest = limits.max_hold + (limits.probes + 1) * pace
-        if limits.vendors:  # one after the other: what it owes, its circuit, the one of the cache
-            longest = (limits.replay or 0.0) + 2 * longest
-        while self.loop.now <= until or not all(map(_served, callers)):
-            if self.loop.now > until + longest:
-                break
-            await asyncio.sleep(STEP)
-            for caller in callers:
-                if not _served(caller):
-                    await caller.knock()
+        await self._knock(callers, limits)
         for caller in callers:
             await caller.twice()
         await asyncio.sleep(limits.inflight_max + (limits.replay or 0.0) + (limits.epoch_ttl or 0.0))
@@ -178,6 +166,22 @@ class World:
         for caller in callers:
             for key in self.swarm.keys:
                 await caller.look(key)
+
+    async def _knock(self, callers: Sequence[Caller], limits: Limits) -> None:
+        until = self.history.healed + limits.timeout + STEP
+        pace = STEP + 2 * max(self.swarm.latency)
+        step, longest = STEP, limits.max_hold + (limits.probes + 1) * pace
+        if limits.vendors:  # one after the other: what it owes, its circuit, the one of the cache
+            longest, step = (limits.replay or 0.0) + 2 * longest, 4 * STEP
+        for caller in callers:
+            await caller.knock()
+        while self.loop.now <= until or not all(map(_served, callers)):
+            if self.loop.now > until + longest:
+                break
+            await asyncio.sleep(step)
+            for caller in callers:
+                if not _served(caller):
+                    await caller.knock()
 
 
 def _served(caller: Caller) -> bool:

@@ -126,12 +126,12 @@ class Swarm:
 
 
 def draw(tape: Tape) -> Swarm:
-    """A configuration. One in eight is about what is left in the store, one in four has more than a store."""
+    """A configuration. One in eight is about what is left in the store, one in five has more than a store."""
     swarm = _draw(tape)
     if swarm.calm:
         return swarm
     swarm = _leaving(tape, swarm) if tape.choose(8) == 7 else swarm
-    if tape.choose(4) < 3:
+    if tape.choose(5) < 4:
         return swarm
     for extend in tape.pick(((_marked,), (_told,), (_doubled,), (_told, _marked), (_doubled, _marked))):
         swarm = extend(tape, swarm)
