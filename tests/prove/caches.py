@@ -78,8 +78,8 @@ def invalidate_and_stay(_original: Any, self: Any, key: str) -> int:
     return stamp
 
 
-def confirm_and_forget(original: Any, self: Any, key: str, stamp: int) -> Any:
-    was_owed = original(self, key, stamp)
+def confirm_and_forget(original: Any, self: Any, key: str, stamp: int, *kind: str) -> Any:
+    was_owed = original(self, key, stamp, *kind)
     self.fences._fences.pop(key, None)
     return was_owed
 

@@ -8,7 +8,7 @@ from ...outcome import Operation, Source
 from ._settling import HEARD
 from .histories import EVERYTHING, NEVER, Call, Command, Ending, History, Load, read_value
 from .limits import GRAIN, Limits, Violation, Violations
-from .network import name_in
+from .network import is_mark
 from .swarm import MANY, MARKS
 from .weather import Trouble
 
@@ -41,7 +41,7 @@ def _words(history: History) -> dict[tuple[int, str], list[Command]]:
     words: defaultdict[tuple[int, str], list[Command]] = defaultdict(list)
     for command in history.asked():
         true = command.ending is Ending.DONE and command.fault not in UNTRUE
-        if true and command.key == name_in(command.key) and command.operation is not Operation.DELETE:
+        if true and is_mark(command.key) and command.operation is not Operation.DELETE:
             words[command.process, command.key].append(command)
     return words
 

@@ -13,7 +13,7 @@ from ...events import CircuitState
 from ...outcome import Direction, Mode, Operation, Source
 from .histories import NEVER, SECOND, Call, Command, Ending, History, Load, Spell, Transition
 from .limits import GRAIN, Limits, Violation, Violations
-from .network import name_in
+from .network import is_mark
 from .swarm import MANY
 
 __all__ = ["check_circuits", "check_loads", "check_modes", "check_permits", "check_recovery", "direction_of"]
@@ -76,7 +76,7 @@ def _news(history: History) -> defaultdict[int, list[tuple[int, float]]]:
         if call.operation in MANY:
             news[call.process].append((call.number, call.began))
     for command in history.asked():
-        if command.ending is Ending.DONE and name_in(command.key) == command.key:
+        if command.ending is Ending.DONE and is_mark(command.key):
             news[command.process].append((command.last, command.ended))
     for word in history.words:
         if word.what == "heard":
@@ -231,7 +231,7 @@ def _crowded(history: History, second: Call, limits: Limits) -> bool:
 def _marked_anew(history: History, second: Call) -> bool:
     """Whether a mark was written after all was well, and before `second` ended: what is stored before may go."""
     return any(
-        command.operation is Operation.SET and name_in(command.key) == command.key and command.number < second.last
+        command.operation is Operation.SET and is_mark(command.key) and command.number < second.last
         for command in history.asked()
         if command.ended > history.healed
     )

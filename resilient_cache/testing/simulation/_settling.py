@@ -90,7 +90,8 @@ def check_owed(history: History, _limits: Limits) -> Violations:
 def check_settled(history: History, limits: Limits) -> Violations:
     """G2, G3: once all has been well for `replay`, the store has nothing older than an invalidation, for anybody.
 
-    With a backplane, memory has none either, `HEARD` later. And no value of which no write was ever confirmed, `inflight_max` later. Only what is read there is judged.
+    With a backplane, memory has none either, `HEARD` later. And no value of which no write was ever confirmed,
+    `inflight_max` later. Only what is read there is judged.
     """
     if limits.replay is None:
         return

@@ -9,7 +9,7 @@ from ...outcome import Operation, Source
 from ._answers import Fences, fence_of
 from .histories import Command, Ending, History, Load, Word, read_value
 from .limits import GRAIN, Limits, Violation, Violations
-from .network import name_in
+from .network import is_mark
 from .swarm import MANY
 
 __all__ = ["check_gaps", "check_told"]
@@ -57,7 +57,7 @@ def check_gaps(history: History, _limits: Limits) -> Violations:
         return
     reads: defaultdict[tuple[int, int], list[Command]] = defaultdict(list)
     for command in history.asked():
-        if command.operation is Operation.GET and command.gave and command.key != name_in(command.key):
+        if command.operation is Operation.GET and command.gave and not is_mark(command.key):
             reads[command.process, command.gave].append(command)
     for call in history.calls:
         found = read_value(call.value) if call.source is Source.MEMORY and call.ending is Ending.VALUE else None

@@ -26,6 +26,7 @@ __all__ = [
     "SimulatedStore",
     "birth_in",
     "calling",
+    "is_mark",
     "name_in",
     "stored_as",
 ]
@@ -51,11 +52,16 @@ def name_in(store_key: str) -> str:
     return store_key.removeprefix(ENTRY)
 
 
+def is_mark(store_key: str) -> bool:
+    """Whether that is the name of a mark in the store."""
+    return store_key.startswith(MARK)
+
+
 def stored_as(call: Call) -> str:
     """The name in the store of the key, or of the mark, that an invalidation is about."""
     if call.operation == "invalidate_all":
-        return "sim!"
-    return f"sim!tag:{call.key}" if call.operation == "invalidate_tag" else ENTRY + call.key
+        return MARK
+    return f"{MARK}tag:{call.key}" if call.operation == "invalidate_tag" else ENTRY + call.key
 
 
 def birth_in(data: bytes) -> int:
@@ -66,6 +72,7 @@ def birth_in(data: bytes) -> int:
 
 BIRTH: Final = re.compile(rb'@(\d+)"')
 ENTRY: Final = "sim:"
+MARK: Final = "sim!"
 SILENT: Final = (Trouble.LOST_REQUEST, Trouble.LOST_REPLY)
 AT_ONCE: Final = (Trouble.REFUSED, Trouble.READ_ONLY, Trouble.PER_KEY, Trouble.ERROR)
 

@@ -90,8 +90,9 @@ class Swarm:
 
     def spared(self) -> Swarm:
         """The same without marks, backplane and vendors."""
+        operations = tuple(operation for operation in self.operations if operation not in MANY)
         policy = replace(self.policy, epoch_ttl=None)
-        return replace(self, tags=(), peers=None, vendors=None, policy=policy)
+        return replace(self, tags=(), peers=None, vendors=None, operations=operations, policy=policy)
 
     @property
     def limits(self) -> Limits:
