@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import Invalidation, Source
+from resilient_cache import AsyncResilientCache, Invalidation, Source
 from resilient_cache.outcome import Operation
-from resilient_cache.testing.simulation import Tape
+from resilient_cache.testing.simulation import Setup, Tape, simulate
 from resilient_cache.testing.simulation.histories import EVERYTHING, Command, Ending, History, Load, Rest, value_of
 from resilient_cache.testing.simulation.limits import Limits
 from resilient_cache.testing.simulation.peers import Disturbance, Hub, Interference, Place
@@ -373,3 +373,23 @@ def test_what_the_cache_asks_of_all_vendors_is_recorded() -> None:
     assert [first.state(operation) for operation in (GET, SET)] == ["open", "closed"]
     assert serving(together.health()) == "first"
     assert serving(None) is None
+
+
+class Wrapped:
+    """A cache of one's own: the methods of ours, and nothing else."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._cache = AsyncResilientCache[str, Any](setup.adapter, **setup.options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._cache, name)
+
+
+def test_a_cache_of_ones_own_is_simulated_with_one_store() -> None:
+    """Without a failover nobody has two vendors."""
+    runs = [simulate(Wrapped, seed) for seed in range(90)]
+    assert not [violation for run in runs for violation in run.violations]
+    assert any(run.swarm.peers is not None for run in runs)
+    assert not any(run.swarm.vendors for run in runs)

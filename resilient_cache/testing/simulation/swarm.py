@@ -88,12 +88,6 @@ class Swarm:
         """What is in the store: the keys, and the marks."""
         return (*self.keys, *([MARKS[0], *(MARKS[1] + tag for tag in self.tags)] if self.tags else ()))
 
-    def spared(self) -> Swarm:
-        """The same without marks, backplane and vendors."""
-        operations = tuple(operation for operation in self.operations if operation not in MANY)
-        policy = replace(self.policy, epoch_ttl=None)
-        return replace(self, tags=(), peers=None, vendors=None, operations=operations, policy=policy)
-
     @property
     def limits(self) -> Limits:
         """What the history is to be held to."""
@@ -126,13 +120,13 @@ class Swarm:
         )
 
 
-def draw(tape: Tape) -> Swarm:
-    """A configuration. One in eight is about what is left in the store, one in five has more than a store."""
+def draw(tape: Tape, *, plain: bool = False) -> Swarm:
+    """A configuration. One in eight is about what is left in the store, one in five has more than a store if not `plain`."""
     swarm = _draw(tape)
     if swarm.calm:
         return swarm
     swarm = _leaving(tape, swarm) if tape.choose(8) == 7 else swarm
-    if tape.choose(5) < 4:
+    if plain or tape.choose(5) < 4:
         return swarm
     for extend in tape.pick(((_marked,), (_told,), (_doubled,), (_told, _marked), (_doubled, _marked))):
         swarm = extend(tape, swarm)
