@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import AsyncResilientCache, Invalidation, Source
+from resilient_cache import AsyncResilientCache, Invalidation, Mode, Source
 from resilient_cache.outcome import Operation
 from resilient_cache.testing.simulation import Setup, Tape, simulate
 from resilient_cache.testing.simulation.histories import EVERYTHING, Command, Ending, History, Load, Rest, value_of
@@ -385,6 +385,14 @@ class Wrapped:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._cache, name)
+
+    @property
+    def mode(self) -> Mode:
+        return self._cache.mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self._cache.mode = mode
 
 
 def test_a_cache_of_ones_own_is_simulated_with_one_store() -> None:

@@ -121,7 +121,7 @@ class Swarm:
 
 
 def draw(tape: Tape, *, plain: bool = False) -> Swarm:
-    """A configuration. One in eight is about what is left in the store, one in five has more than a store if not `plain`."""
+    """A configuration: one in eight is about what is left in the store, one in five has more, unless `plain`."""
     swarm = _draw(tape)
     if swarm.calm:
         return swarm
