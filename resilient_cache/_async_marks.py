@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, Final, final
 
 from ._asyncio import Behind, ask, quickest
 from ._guard import Answer
@@ -14,6 +14,8 @@ from .journal import Debt
 from .outcome import Invalidation, Lookup, Operation
 
 __all__ = ["MarkStore"]
+
+FOREVER: Final = float("inf")
 
 
 @final
@@ -65,13 +67,15 @@ class MarkStore:
         return self._rules.invalidated(request, answer)
 
     async def replay(self, debt: Debt, name: str) -> Answer:
-        """Do what is owed; of what is confirmed, see whether it is still so: a write may have landed since."""
-        until = self._rules.monotonic() + self._rules.guard.timeout
+        """Do what is owed; of what is confirmed, see whether it is still so: a write may have landed since.
+
+        Nobody waits, so each call may take its timeout: a store that is slow would never confirm what takes three.
+        """
         if debt.confirmed:
-            answer = await self._get(name, until, here=True)
+            answer = await self._get(name, FOREVER, here=True)
             if answer.failed is not None or self._rules.marking.holds(name, answer):
                 return answer
-        return await self._revoke(name, debt.stamp, until, here=True)
+        return await self._revoke(name, debt.stamp, FOREVER, here=True)
 
     async def _revoke(self, name: str, stamp: int, until: float, *, here: bool = False) -> Answer:
         marking, asked = self._rules.marking, self._rules.monotonic()

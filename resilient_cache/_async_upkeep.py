@@ -185,7 +185,8 @@ class Tended(Face):
     async def flush(self, timeout: Duration = 1.0) -> int:
         """Ask the store for every invalidation that it has not confirmed; how many are left after `timeout` seconds.
 
-        0: every other process that asks the store now finds nothing older. Takes one store operation longer at most.
+        0: every other process that asks the store now finds nothing older. Takes one store operation longer at most,
+        three where a mark is owed.
         Never raises for a store; `MisuseError` for an illegal timeout and when the cache is closed.
         """
         return await self._upkeep.flush(timeout)

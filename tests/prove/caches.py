@@ -6,28 +6,35 @@ A broken cache tests the tests: one that is not caught has found a hole in the c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 from resilient_cache import AsyncResilientCache, Invalidation, Mode, Reason, Source, _sealing
+from resilient_cache._async_replay import Replay
 from resilient_cache._async_store import Store as AsyncStore
 from resilient_cache._guard import Answer, Guard
+from resilient_cache._lineup import Lineup, Trip
 from resilient_cache._loads import Loads
 from resilient_cache._local import Local
+from resilient_cache._marking import Marking
+from resilient_cache._plane import Plane
 from resilient_cache._request import GATES, Failure
 from resilient_cache._rules import Rules
 from resilient_cache._sealing import Sealing
+from resilient_cache._vendors import Vendor
 from resilient_cache.breaker import Breaker
 from resilient_cache.bulkhead import Bulkhead
 from resilient_cache.envelope import HEAD, open_envelope
+from resilient_cache.failover import AsyncFailover
 from resilient_cache.fences import Fences
 from resilient_cache.flights import Flights
 from resilient_cache.journal import Journal
-from resilient_cache.testing.simulation.swarm import Setup
+from resilient_cache.marks import Mark, Marks
+from resilient_cache.testing.simulation import Run, Setup, shorten, simulate
 
-__all__ = ["BROKEN", "breaking", "real"]
+__all__ = ["BROKEN", "breaking", "real", "run", "short"]
 
 Change = tuple[Any, str, Any]
 
@@ -37,6 +44,16 @@ def real(setup: Setup) -> Any:
     cache = AsyncResilientCache(setup.adapter, **setup.options)
     cache._rules.local.fences._capacity = setup.fences
     return cache
+
+
+def run(seed: int = 0, choices: Sequence[int] | None = None) -> Run:
+    """One schedule of the real cache, some with the real failover."""
+    return simulate(real, seed, choices, failover=AsyncFailover)
+
+
+def short(found: Run, tries: int = 400) -> Run:
+    """A shorter one that breaks the same promise."""
+    return shorten(real, found, tries, failover=AsyncFailover)
 
 
 def around(owner: Any, name: str, wrap: Callable[..., Any]) -> Change:
@@ -62,8 +79,8 @@ def invalidate_and_stay(_original: Any, self: Any, key: str) -> int:
     return stamp
 
 
-def confirm_and_forget(original: Any, self: Any, key: str, stamp: int) -> Any:
-    was_owed = original(self, key, stamp)
+def confirm_and_forget(original: Any, self: Any, key: str, stamp: int, *kind: str) -> Any:
+    was_owed = original(self, key, stamp, *kind)
     self.fences._fences.pop(key, None)
     return was_owed
 
@@ -173,6 +190,81 @@ def give_up_and_release(original: Any, self: Any, request: Any, flight: Any) -> 
     return told
 
 
+def believe_unread(original: Any, self: Any, versions: Any, _now: float) -> Any:
+    return original(self, versions, float("-inf"))
+
+
+def take_any_version(original: Any, self: Any, versions: Any, now: float) -> Any:
+    return original(self, [(name, self.version(name)) for name, _ in versions], now)
+
+
+def live_for_ever(original: Any, self: Any, life: float, *args: Any) -> None:
+    original(self, 1e9 if life else life, *args)
+
+
+def mark_and_stay(_original: Any, self: Any, name: str) -> int:
+    stamp: int = self.stamps.next()
+    self.owe_locked("m" + name, stamp)
+    self.tell(["m" + name])
+    return stamp
+
+
+def mark_and_fly_on(original: Any, self: Any, name: str) -> int:
+    tagged, flights = self.tagged, self.flights
+    with patch.object(type(flights), "detach_all_locked", lambda _: None):
+        stamp: int = original(self, name)
+    self.tagged = tagged
+    return stamp
+
+
+def revoke_nothing(_original: Any, self: Any, name: str, stamp: int, answer: Any, asked: float) -> Any:
+    found = self._open(name, answer.value)[0] if answer.failed is None else None
+    if found is not None:
+        self._local.learn(name, found, asked)
+    known = self._local.marks.version(name) or self._next(name, stamp)
+    return self._make(name, Mark(known, self._local.marks.invalidated(name)))
+
+
+def owe_keys_only(original: Any, self: Any, name: str, *args: Any) -> None:
+    if not name.startswith("m"):
+        original(self, name, *args)
+
+
+def drop_what_was_told(_original: Any, self: Any, names: Any) -> None:
+    for name in names:
+        if name.startswith("k"):
+            self._drop_locked(name[1:])
+
+
+def keep_since_ever(original: Any, self: Any, *args: Any, since: float = 0.0, early: float = 0.0) -> Any:
+    return original(self, *args, early=early)
+
+
+def believe_handed_over(original: Any, self: Any, names: Any, *, handed_over: bool) -> None:
+    original(self, names, handed_over=True)
+
+
+async def delete_from_the_first(original: Any, self: Any, key: str, /) -> None:
+    vendors, self._vendors = self._vendors, self._vendors[:1]
+    deleting = original(self, key)
+    try:
+        await deleting
+    finally:
+        self._vendors = vendors
+
+
+def stand_in_for_ever(original: Any, self: Any, *args: Any, life: float, **options: Any) -> None:
+    original(self, *args, life=3600.0, **options)
+
+
+def claim_nothing(_original: Any, _self: Any, vendor: Any, key: str, ttl: float) -> None:
+    vendor.hold(key, ttl)
+
+
+def confirm_the_latest(original: Any, self: Any, key: str, _stamp: int) -> None:
+    original(self, key, self.stamp())
+
+
 BROKEN: dict[str, tuple[Change, ...]] = {
     "no fence on read": (around(Sealing, "open", open_unfenced),),
     "join across a fence": (
@@ -209,6 +301,32 @@ BROKEN: dict[str, tuple[Change, ...]] = {
     "no second delete": (around(Journal, "confirm_locked", end_with_the_first),),
     "write of unknown outcome forgotten": (around(Journal, "suspect_locked", lambda *_: None),),
     "replay confirmed by an older delete": (around(Journal, "confirm_locked", end_with_an_older),),
+    # marks
+    "marks believed unread": (around(Marks, "verdict", believe_unread),),
+    "mark never read again": (around(Marks, "__init__", live_for_ever),),
+    "any version of a mark accepted": (around(Marks, "verdict", take_any_version),),
+    "own mark not fenced at once": (around(Local, "invalidate_many", mark_and_stay),),
+    "loads in the air ignore a mark": (around(Local, "invalidate_many", mark_and_fly_on),),
+    "mark written, word not kept": (around(Marking, "revoke", revoke_nothing),),
+    "no replay of marks": (around(Journal, "owe_locked", owe_keys_only),),
+    "mark confirmed whatever the store said": (around(Rules, "invalidated", confirm_always),),
+    # a backplane
+    "peer's message ignored": (around(Local, "heard", lambda *_: None),),
+    "peer's message drops and does not fence": (around(Local, "heard", drop_what_was_told),),
+    "gap not distrusted": (around(Local, "distrust", lambda *_: None),),
+    "gap distrusted but for reads in the air": (around(Local, "keep", keep_since_ever),),
+    "message that was lost not told again": (around(Plane, "published", believe_handed_over),),
+    "peers not told": (around(Local, "tell", lambda *_: None),),
+    # several vendors
+    "read from a vendor that owes": (around(Vendor, "may_be_read", lambda *_: True),),
+    "invalidation of the first vendor only": (around(AsyncFailover, "delete", delete_from_the_first),),
+    "stand-in's life not shortened": (around(Vendor, "__init__", stand_in_for_ever),),
+    "what a stand-in was given owed by nobody": (around(Vendor, "outdated", lambda *_: None),),
+    "what a stand-in was given owed too late": (around(Lineup, "claim", claim_nothing),),
+    "vendor's write of unknown outcome not doubted": (around(Vendor, "doubt", lambda *_: None),),
+    "confirmed although a vendor did not": (around(Trip, "pending", lambda *_: None),),
+    "vendor not asked again": (around(Replay, "soon", lambda *_: None),),
+    "debt of a vendor settled by an earlier delete": (around(Vendor, "confirmed", confirm_the_latest),),
 }
 """By what is broken: (owner, attribute, what stands there instead)."""
 

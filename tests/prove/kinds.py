@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from resilient_cache.events import CircuitState
 from resilient_cache.testing import Switch
-from resilient_cache.testing.simulation import Run, shorten, simulate
-from resilient_cache.testing.simulation.swarm import OPERATIONS
+from resilient_cache.testing.simulation import Run
+from resilient_cache.testing.simulation.peers import Interference
+from resilient_cache.testing.simulation.swarm import MANY, OPERATIONS
 from resilient_cache.testing.simulation.weather import Trouble
 
 from . import threads
-from .caches import BROKEN, breaking, real
+from .caches import BROKEN, breaking, run, short
 
 __all__ = ["KINDS", "Cell", "Kind", "Schedule"]
 
@@ -46,25 +47,25 @@ class Kind(NamedTuple):
     share: float = 1.0
 
 
-def _count(run: Run) -> Schedule:
-    return Schedule([str(violation) for violation in run.violations], run.met, run.suffered)
+def _count(ran: Run) -> Schedule:
+    return Schedule([str(violation) for violation in ran.violations], ran.met, ran.suffered)
 
 
 def _run_tasks(seed: int, broken: str) -> Schedule:
     with breaking(broken):
-        return _count(simulate(real, seed))
+        return _count(run(seed))
 
 
 def _explain_tasks(seed: int, broken: str) -> str:
     with breaking(broken):
-        run = simulate(real, seed)
-        if not run.violations:
-            return f"seed {seed} keeps every promise:\n{run.history.text()}"
-        found = run.violations[0]
-        short = shorten(real, run)
-    shown = next(violation for violation in short.violations if violation.rule == found.rule)
-    lines = [f"seed {seed}: {found}", f"shortened from {len(run.choices)} choices to {len(short.choices)}: {shown}"]
-    return "\n".join([*lines, str(short.swarm), short.history.text(max(shown.numbers, default=10**9))])
+        long = run(seed)
+        if not long.violations:
+            return f"seed {seed} keeps every promise:\n{long.history.text()}"
+        found = long.violations[0]
+        brief = short(long)
+    shown = next(violation for violation in brief.violations if violation.rule == found.rule)
+    lines = [f"seed {seed}: {found}", f"shortened from {len(long.choices)} choices to {len(brief.choices)}: {shown}"]
+    return "\n".join([*lines, str(brief.swarm), brief.history.text(max(shown.numbers, default=10**9))])
 
 
 def _run_threads(switch: Switch, seed: int, broken: str) -> Schedule:
@@ -74,9 +75,15 @@ def _run_threads(switch: Switch, seed: int, broken: str) -> Schedule:
 STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)
 
 CELLS = frozenset(itertools.product(map(str, Trouble), OPERATIONS, map(str, STATES)))
+OF_TASKS = CELLS | frozenset(
+    itertools.chain(
+        itertools.product(map(str, Trouble), MANY, map(str, STATES)),
+        itertools.product(map(str, Interference), OPERATIONS, map(str, STATES)),
+    )
+)
 
 KINDS: dict[str, Kind] = {
-    "tasks": Kind(_run_tasks, _explain_tasks, tuple(BROKEN), CELLS),
+    "tasks": Kind(_run_tasks, _explain_tasks, tuple(BROKEN), OF_TASKS),
     "threads": Kind(
         partial(_run_threads, Switch.LOCKS), partial(threads.explain, Switch.LOCKS), threads.BROKEN[Switch.LOCKS], CELLS
     ),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, final
 
 from ...errors import LoadTimeout, NoSafeValue, NotFound, OriginOverloaded
 from ...outcome import Mode, Operation, Source
-from .histories import LAST, NEVER, Call, Ending, History, Load, read_value
+from .histories import EVERYTHING, LAST, NEVER, Call, Ending, History, Load, read_value
 from .limits import GRAIN, Limits, Violation, Violations
 
 __all__ = [
+    "Fences",
     "check_age",
     "check_cancellation",
     "check_confirmed",
@@ -19,6 +21,7 @@ __all__ = [
     "check_fences",
     "check_values",
     "check_waiting",
+    "fence_of",
 ]
 
 LOADING: Final = ("get_or_load", "refresh")
@@ -40,18 +43,21 @@ def check_values(history: History, _limits: Limits) -> Violations:
             yield Violation("refresh gave an older load", f"{call.value!r}", (call.number, found[1]))
 
 
-class _Fences:
-    """The fences of one key in one process: (number of the return, number of the call), by the first."""
+@final
+class Fences:
+    """The fences of one key, or tag, in one process: (number of the return, number of the call), by the first."""
 
     def __init__(self) -> None:
         self._raised: list[tuple[int, int]] = []
         self._returns: list[int] = []
         self._highest: list[int] = []
 
-    def add(self, call: Call) -> None:
-        self._raised.append((call.last, call.number))
+    def add(self, returned: int, number: int) -> None:
+        """The event `number` fences whatever is older, from the event `returned` on."""
+        self._raised.append((returned, number))
 
     def settle(self) -> None:
+        """All were added."""
         highest = 0
         for returned, number in sorted(self._raised):
             highest = max(highest, number)
@@ -64,14 +70,21 @@ class _Fences:
         return self._highest[index - 1] if index else 0
 
 
-def _fences(history: History, *endings: Ending) -> dict[tuple[int, str], _Fences]:
-    fences: defaultdict[tuple[int, str], _Fences] = defaultdict(_Fences)
+def _fences(history: History, *endings: Ending) -> dict[tuple[int, str], Fences]:
+    fences: defaultdict[tuple[int, str], Fences] = defaultdict(Fences)
     for call in history.calls:
         if call.ending in endings:
-            fences[call.process, call.key].add(call)
+            fences[call.process, call.key].add(call.last, call.number)
     for fence in fences.values():
         fence.settle()
     return fences
+
+
+def fence_of(fences: Mapping[tuple[int, str], Fences], call: Call, birth: Load | None) -> int:
+    """The latest fence of the key, of everything, or of one of the value's tags, when `call` began; 0 for none."""
+    names = (call.key, EVERYTHING, *(birth.tags if birth is not None else ()))
+    found = [fences.get((call.process, name)) for name in names]
+    return max((fence.before(call.number) for fence in found if fence is not None), default=0)
 
 
 def check_fences(history: History, limits: Limits) -> Violations:
@@ -87,7 +100,7 @@ def check_fences(history: History, limits: Limits) -> Violations:
         if found is None:
             continue
         where = (call.process, call.key)
-        fence = fences[where].before(call.number) if where in fences else 0
+        fence = fence_of(fences, call, history.born.get(found[1]))
         if ends.get(found[1], found[1]) < fence:  # a `set` takes effect at some moment before its end
             what = f"{call.value} from {call.source}, older than #{fence}, which had returned"
             yield Violation("served past a fence", what, (call.number, found[1], fence))
@@ -114,10 +127,10 @@ def check_age(history: History, limits: Limits) -> Violations:
 
 
 def check_confirmed(history: History, _limits: Limits) -> Violations:
-    """G2: `CONFIRMED` means that the store acknowledged a delete within the call."""
+    """G2: `CONFIRMED` means that the store acknowledged a delete, or another mark, within the call."""
     deletes: defaultdict[int, list[int]] = defaultdict(list)
-    for command in history.commands:
-        if command.operation is Operation.DELETE and command.ending is Ending.DONE:
+    for command in history.asked():
+        if command.operation is not Operation.GET and command.ending is Ending.DONE:
             deletes[command.call].append(command.last)
     for call in history.calls:
         if call.ending is Ending.CONFIRMED and not any(call.number < end < call.last for end in deletes[call.number]):

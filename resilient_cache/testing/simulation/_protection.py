@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -13,6 +14,8 @@ from ...events import CircuitState
 from ...outcome import Direction, Mode, Operation, Source
 from .histories import NEVER, SECOND, Call, Command, Ending, History, Load, Spell, Transition
 from .limits import GRAIN, Limits, Violation, Violations
+from .network import is_mark
+from .swarm import MANY
 
 __all__ = ["check_circuits", "check_loads", "check_modes", "check_permits", "check_recovery", "direction_of"]
 
@@ -42,6 +45,7 @@ def check_loads(history: History, limits: Limits) -> Violations:
     for call in history.calls:
         if call.operation in TURNING:
             turns[call.process, "" if limits.floors else call.key].append(call)
+    news = _news(history)
     for load in history.loads:
         if load.none:  # what the origin had before is no more: fenced
             turns[load.process, "" if limits.floors else load.key].append(load)
@@ -52,6 +56,7 @@ def check_loads(history: History, limits: Limits) -> Violations:
         for other in others[-1:]:
             between = _overlaps if limits.threads else _turns_between
             turned = any(between(turn, other, load) for turn in turns[load.process, "" if limits.floors else load.key])
+            turned = turned or any(_between(other, word, load) for word in news[load.process])
             stuck = load.began - other.began >= _stuck_after(limits)
             if not turned and not stuck:
                 yield Violation("two loads at once", f"of {load.key}", (other.number, load.number))
@@ -64,6 +69,26 @@ def check_loads(history: History, limits: Limits) -> Violations:
 def _stuck_after(limits: Limits) -> float:
     """A flight counts as stuck so long after it took off, which is that much after its load began at the earliest."""
     return limits.flight_age - limits.timeout - limits.load_wait - GRAIN - limits.blur
+
+
+def _between(earlier: Load, news: tuple[int, float], later: Load) -> bool:
+    """Whether a process may have learned the news while `earlier` ran; that is a little after the answer has come."""
+    return news[0] < later.number and news[1] >= earlier.began - GRAIN
+
+
+def _news(history: History) -> defaultdict[int, list[tuple[int, float]]]:
+    """When each process may have heard of an invalidation elsewhere, which ends flights: from a mark, or a peer."""
+    news: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
+    for call in history.calls:
+        if call.operation in MANY:
+            news[call.process].append((call.number, call.began))
+    for command in history.asked():
+        if command.ending is Ending.DONE and is_mark(command.key):
+            news[command.process].append((command.last, command.ended))
+    for word in history.words:
+        if word.what == "heard":
+            news[word.process].append((word.number, word.at))
+    return news
 
 
 def _turns_between(turn: Spell, earlier: Load, later: Load) -> bool:
@@ -80,11 +105,12 @@ def _overlaps(turn: Spell, earlier: Load, later: Load) -> bool:
 def check_permits(history: History, limits: Limits) -> Violations:
     """L15: no more store calls at once than there are permits; a permit is held until the work ends."""
     rule = "more store calls at once than max_store_calls"
+    commands = history.asked()
     taken: dict[int, float] = {}
     if limits.threads:  # one that stood still between its permit and its store call may have lost the permit meanwhile
         asked = {call.number: call.began for call in history.calls}
-        taken = {command.number: asked.get(command.call, command.began) for command in history.commands}
-    yield from _at_most(limits.max_store_calls, limits.permit_life - GRAIN, rule, history.commands, taken)
+        taken = {command.number: asked.get(command.call, command.began) for command in commands}
+    yield from _at_most(limits.max_store_calls, limits.permit_life - GRAIN, rule, commands, taken)
 
 
 def _at_most(
@@ -107,7 +133,7 @@ def _at_most(
 def check_modes(history: History, _limits: Limits) -> Violations:
     """L20: what a mode forbids does not reach the store."""
     modes = {call.number: call.mode for call in history.calls}
-    for command in history.commands:
+    for command in history.asked():
         mode = modes.get(command.call, Mode.ON)
         if command.operation not in ALLOWED[mode]:
             yield Violation("a mode was not obeyed", f"store {command.operation} under {mode}", (command.number,))
@@ -133,28 +159,33 @@ class _Circuit:
         )
 
 
-def _circuits(history: History) -> dict[tuple[int, Direction], _Circuit]:
-    circuits: defaultdict[tuple[int, Direction], _Circuit] = defaultdict(_Circuit)
+def _circuits(history: History) -> dict[tuple[int, str, Direction], _Circuit]:
+    circuits: defaultdict[tuple[int, str, Direction], _Circuit] = defaultdict(_Circuit)
     for turn in history.transitions:
-        circuits[turn.process, turn.direction].turns.append(turn)
+        circuits[turn.process, turn.store, turn.direction].turns.append(turn)
     for command in history.commands:
-        circuits[command.process, direction_of(command.operation)].commands.append(command)
+        circuits[command.process, command.store, direction_of(command.operation)].commands.append(command)
     return circuits
 
 
 def check_circuits(history: History, limits: Limits) -> Violations:
     """C7, L16: nothing but probes, one at a time, through a circuit that is open; each turn has its reasons."""
-    for circuit in _circuits(history).values():
-        probe: Command | None = None
-        for command in circuit.commands:
-            if command.state is CircuitState.OPEN:
-                if not circuit.opened_around(command.began, GRAIN + limits.blur):
-                    yield Violation("a call through an open circuit", str(command.operation), (command.number,))
-            elif command.state is CircuitState.HALF_OPEN:
-                if probe is not None and _out(probe, command, limits):
-                    yield Violation("two probes at once", str(command.operation), (probe.number, command.number))
-                probe = command
-        yield from _turns(circuit, limits)
+    of_vendors = replace(limits, timeout=limits.vendor_timeout)
+    for (_, store, _), circuit in _circuits(history).items():
+        yield from _check_circuit(circuit, of_vendors if store else limits)
+
+
+def _check_circuit(circuit: _Circuit, limits: Limits) -> Violations:
+    probe: Command | None = None
+    for command in circuit.commands:
+        if command.state is CircuitState.OPEN:
+            if not circuit.opened_around(command.began, GRAIN + limits.blur):
+                yield Violation("a call through an open circuit", str(command.operation), (command.number,))
+        elif command.state is CircuitState.HALF_OPEN:
+            if probe is not None and _out(probe, command, limits):
+                yield Violation("two probes at once", str(command.operation), (probe.number, command.number))
+            probe = command
+    yield from _turns(circuit, limits)
 
 
 def _out(probe: Command, command: Command, limits: Limits) -> bool:
@@ -197,13 +228,22 @@ def _crowded(history: History, second: Call, limits: Limits) -> bool:
     own = {call.number for call in pair}
     others = [
         command
-        for command in history.commands
+        for command in history.asked()
         if command.process == second.process
         and command.call not in own
         and command.number < second.last
         and command.last > pair[0].number
     ]
     return len(others) >= limits.max_store_calls
+
+
+def _marked_anew(history: History, second: Call) -> bool:
+    """Whether a mark was written after all was well, and before `second` ended: what is stored before may go."""
+    return any(
+        command.operation is Operation.SET and is_mark(command.key) and command.number < second.last
+        for command in history.asked()
+        if command.ended > history.healed
+    )
 
 
 def check_recovery(history: History, limits: Limits) -> Violations:
@@ -214,13 +254,15 @@ def check_recovery(history: History, limits: Limits) -> Violations:
     if history.healed == NEVER:
         return
     for call in history.calls:
-        if call.caller == SECOND and call.source not in HITS and not _crowded(history, call, limits):
+        if call.caller != SECOND or call.source in HITS or _crowded(history, call, limits):
+            continue
+        if not _marked_anew(history, call):
             yield Violation("a second read did not hit", f"{call.key} from {call.source}", (call.number,))
-    for (process, direction), circuit in _circuits(history).items():
-        if not circuit.turns:
+    for (process, store, direction), circuit in _circuits(history).items():
+        if not circuit.turns or store in limits.vendors[1:]:  # nobody need ask a stand-in
             continue
         last = circuit.turns[-1]
-        where = f"{direction} of p{process}"
+        where = f"{store} {direction} of p{process}".lstrip()
         if last.after is not CircuitState.CLOSED and (not limits.threads or circuit.told_in_order()):
             yield Violation("a circuit did not close again", where, (last.number,))
         for turn in circuit.turns:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ...entry import Entry, seconds
 from ...errors import NotFound
 from ...outcome import Mode, Operation
-from .histories import LAST, SECOND, Call, Ending, Load, value_of
-from .network import CALL
+from .histories import EVERYTHING, LAST, SECOND, Call, Ending, Load, value_of
+from .network import CALL, SimulatedStore
+from .peers import Disturbance, Hub, Interference
+from .swarm import MANY
 from .weather import HIT_TOGETHER, MISHAPS, Front, Trouble, possible
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ __all__ = ["Caller", "OriginError"]
 
 DEADLINES: Final = (None, None, 1.0, 1 / 16, 1 / 4, 0.0)
 CANCELLED_AFTER: Final = (1 / 8, 0.0, 1 / 64, 1 / 4, 1 / 1024)
+ABOUT: Final[Mapping[str, Sequence[str]]] = {MANY[0]: (EVERYTHING,), MANY[1]: ()}
+"""What an operation is about, if not a key; for a tag none, any of the swarm's."""
 TURN_OF_WEATHER: Final = 0.2
 
 
@@ -54,11 +59,14 @@ class Caller:
             await asyncio.sleep(gap)
         if swarm.troubles and tape.chance(TURN_OF_WEATHER):
             self._turn_weather()
+        if swarm.peers and self._world.hub is not None and tape.chance(TURN_OF_WEATHER):
+            self._turn_planes(self._world.hub, swarm.peers)
         if swarm.switching and tape.chance(0.125):
             mode = tape.pick((Mode.ON, *Mode))
             self._history.event(f"p{self.process.number} mode {mode}")
             self.process.cache.mode = mode
-        await self._call(tape.pick(swarm.operations), tape.pick(swarm.keys))
+        operation = tape.pick(swarm.operations)
+        await self._call(operation, tape.pick(ABOUT.get(operation, swarm.keys) or swarm.tags))
 
     async def knock(self) -> None:
         """Ask the store both ways, so that its circuits get their probes."""
@@ -103,10 +111,14 @@ class Caller:
             return cache.lookup(key)
         if call.operation == "invalidate":
             return cache.invalidate(key)
+        if call.operation in MANY:
+            return cache.invalidate_tag(key) if key != EVERYTHING else cache.invalidate_all()
         if call.operation == "set":
             ttl = None if plain else tape.pick((None, None, 0.25))
             fresh_for = self._ttl if ttl is None else ttl
-            return cache.set(key, self._history.gives(call, fresh_for, self._stale_for), ttl=ttl)
+            tags = self._tags() if not plain else ()
+            value = self._history.gives(call, fresh_for, self._stale_for, tags)
+            return cache.set(key, Entry(value, tags=tags) if tags else value, ttl=ttl)
         load = self._load_plainly if plain else self._load
         if call.operation == "refresh":
             return cache.refresh(key, load)
@@ -130,7 +142,7 @@ class Caller:
         swarm, tape = self._world.swarm, self._tape
         fails = swarm.failing and tape.chance(swarm.failing)
         own = None if swarm.calm else tape.pick((None, None, None, 0.25))
-        load = self._begin(key, self._ttl if own is None else own, self._stale_for)
+        load = self._begin(key, self._ttl if own is None else own, self._stale_for, self._tags())
         try:
             takes = tape.pick(swarm.loading)
             if takes:
@@ -145,11 +157,15 @@ class Caller:
             raise error
         self._history.end(load, Ending.VALUE)
         value = value_of(key, load.number)
-        return value if own is None else Entry(value, ttl=own)
+        return value if own is None and not load.tags else Entry(value, ttl=own, tags=load.tags)
 
-    def _begin(self, key: str, fresh_for: float, stale_for: float) -> Load:
+    def _tags(self) -> tuple[str, ...]:
+        given = self._world.swarm.tags
+        return tuple(self._tape.some(given)) if given else ()
+
+    def _begin(self, key: str, fresh_for: float, stale_for: float, tags: tuple[str, ...] = ()) -> Load:
         call = CALL.get()
-        load = self._history.load(call, min(fresh_for, self._longest), min(stale_for, self._longest))
+        load = self._history.load(call, min(fresh_for, self._longest), min(stale_for, self._longest), tags)
         if key != call.key:
             self._history.complaints.append(f"the loader of {call.key} was asked for {key}")
         return load
@@ -158,42 +174,59 @@ class Caller:
 
     def _turn_weather(self) -> None:
         world, tape = self._world, self._tape
-        fronts = world.network.weather.fronts
+        network = world.networks[0] if len(world.networks) == 1 else tape.pick(world.networks)
+        fronts = network.weather.fronts
         if fronts and tape.choose(2):
             gone = fronts.pop(tape.choose(len(fronts)))
-            self._history.event(f"weather: {gone.trouble} is over")
+            self._history.event(f"weather: {gone.trouble} is over" + f" at {network.name}" * bool(network.name))
             if gone.trouble is Trouble.FROZEN:
-                world.network.thaw()
+                network.thaw()
             return
         if len(fronts) >= 3:
             return
         trouble = tape.pick(world.swarm.troubles)
-        keys = frozenset(world.swarm.keys if tape.choose(3) < 2 else tape.some(world.swarm.keys))
+        keys = frozenset(world.swarm.exposed if tape.choose(3) < 2 else tape.some(world.swarm.exposed))
         numbers = [process.number for process in world.processes]
         processes = frozenset(numbers if tape.choose(3) < 2 else tape.some(numbers))
         operations = tape.pick(HIT_TOGETHER) & possible(trouble)
         front = Front(trouble, keys, processes, operations, tape.pick((1.0, 0.5)))
         fronts.append(front)
         hit = f"p{','.join(map(str, sorted(processes)))} {','.join(sorted(keys))} {','.join(sorted(front.operations))}"
+        hit += f" at {network.name}" * bool(network.name)
         self._history.event(f"weather: {trouble} for {front.share:.0%} of {hit}")
         if trouble in MISHAPS:
-            self._strike(trouble)
+            self._strike(trouble, network.store)
 
-    def _strike(self, trouble: Trouble) -> None:
+    def _turn_planes(self, hub: Hub, peers: Sequence[Interference]) -> None:
+        tape = self._tape
+        if hub.weather and tape.choose(2):
+            gone = hub.weather.pop(tape.choose(len(hub.weather)))
+            self._history.event(f"weather: {gone.trouble} is over")
+            return
+        numbers = [process.number for process in self._world.processes]
+        processes = frozenset(numbers if tape.choose(3) < 1 else tape.some(numbers))
+        disturbance = Disturbance(tape.pick(peers), processes)
+        self._history.event(f"weather: {disturbance.trouble} of p{','.join(map(str, sorted(processes)))}")
+        hub.begin(disturbance)
+
+    def _strike(self, trouble: Trouble, store: SimulatedStore) -> None:
         world, tape = self._world, self._tape
         if trouble is Trouble.JUMP:
             process = tape.pick(world.processes)
             half = seconds("skew", world.swarm.policy.skew) / 2
             process.offset = tape.pick((-half, half, 0.0))
         else:
-            world.network.store.restart(empty=trouble is Trouble.RESTART_EMPTY)
-            world.network.store.save()
+            store.restart(empty=trouble is Trouble.RESTART_EMPTY)
+            store.save()
 
     def _note(self, call: Call) -> None:
-        fronts = self._world.network.weather.fronts
+        world = self._world
+        fronts: list[Front | Disturbance] = [front for network in world.networks for front in network.weather.fronts]
+        if world.hub is not None:
+            fronts += world.hub.weather
         if fronts:
-            reads = call.operation not in ("set", "invalidate")
+            reads = call.operation not in ("set", "invalidate", *MANY)
             state = self.process.state(Operation.GET if reads else Operation.SET)
             for front in fronts:
                 if self.process.number in front.processes:
-                    self._world.met[front.trouble, call.operation, state] += 1
+                    world.met[front.trouble, call.operation, state] += 1

@@ -7,7 +7,7 @@ that was not written, and an acknowledged `set` is no promise against a store th
 
 from __future__ import annotations
 
-from . import _answers, _protection, _resting, _settling
+from . import _answers, _marked, _protection, _resting, _settling, _told, _vendored
 from .histories import History
 from .limits import Limits, Violation
 from .oracle import check_usefulness
@@ -31,6 +31,10 @@ RULES = (
     _resting.check_rest,
     _settling.check_owed,
     _settling.check_settled,
+    _marked.check_marks,
+    _told.check_told,
+    _told.check_gaps,
+    _vendored.check_vendors,
     check_usefulness,
 )
 

@@ -20,6 +20,7 @@ from ...events import CircuitState
 from ...outcome import Direction, Invalidation, Lookup, Mode, Operation, Source
 
 __all__ = [
+    "EVERYTHING",
     "LAST",
     "NEVER",
     "Call",
@@ -31,11 +32,14 @@ __all__ = [
     "Rest",
     "Spell",
     "Transition",
+    "Word",
     "read_value",
     "value_of",
 ]
 
 NEVER: Final = float("inf")
+EVERYTHING: Final = "*"
+"""In place of a key: of all of them."""
 LAST: Final = 2**62
 """The number of an end that has not come."""
 SECOND: Final = "second"
@@ -108,6 +112,7 @@ class Load(Spell):
     fresh_for: float = 0.0
     stale_for: float = 0.0
     none: bool = False  # it raised `NotFound`
+    tags: tuple[str, ...] = ()
 
 
 @final
@@ -121,6 +126,10 @@ class Command(Spell):
     fault: str = ""  # what went wrong with it
     gives: int = 0  # of a `set`, the birth of the value that it writes
     effect: float = NEVER  # when the store carried it out
+    store: str = ""  # the name of the vendor; of the cache's own call, whether or not there are vendors, none
+    within: int = 0  # the number of the cache's own call that asked the vendor; 0: nobody's, it was asked behind
+    gave: int = 0  # of a `get`, the birth of the value in the answer
+    life: float = 0.0  # of a `set`, in seconds
 
 
 @final
@@ -135,6 +144,7 @@ class Transition:
     before: CircuitState
     after: CircuitState
     hold: float
+    store: str = ""  # of which vendor; none: the cache's own
 
 
 @final
@@ -145,6 +155,24 @@ class Event:
     number: int
     at: float
     what: str
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Word:
+    """Something about the backplane, as process `process` knows it.
+
+    `what`: it "told" the others of `names` (keys, tags, or `EVERYTHING`), or "heard" of them from process `by`, who
+    told it with number `told`; from now on it misses nothing ("ready"), or has missed something ("lost").
+    """
+
+    number: int
+    at: float
+    process: int
+    what: str
+    names: tuple[str, ...] = ()
+    by: int = -1
+    told: int = 0
 
 
 @final
@@ -172,6 +200,7 @@ class History:
     commands: list[Command] = field(default_factory=list[Command])
     transitions: list[Transition] = field(default_factory=list[Transition])
     events: list[Event] = field(default_factory=list[Event])
+    words: list[Word] = field(default_factory=list[Word])
     rests: list[Rest] = field(default_factory=list[Rest])
     complaints: list[str] = field(default_factory=list[str])
     born: dict[int, Load] = field(default_factory=dict[int, Load])
@@ -188,18 +217,19 @@ class History:
         self.calls.append(call)
         return call
 
-    def gives(self, call: Call, fresh_for: float, stale_for: float) -> str:
-        """The value that a `set` is to write, and how long it may be served."""
+    def gives(self, call: Call, fresh_for: float, stale_for: float, tags: tuple[str, ...] = ()) -> str:
+        """The value that a `set` is to write, how long it may be served, and the tags that it has."""
         self.born[call.number] = Load(
-            call.number, call.process, call.key, call.began, call=call.number, fresh_for=fresh_for, stale_for=stale_for
-        )
+            call.number, call.process, call.key, call.began, call=call.number,
+            fresh_for=fresh_for, stale_for=stale_for, tags=tags,
+        )  # fmt: skip
         return value_of(call.key, call.number)
 
-    def load(self, call: Call, fresh_for: float, stale_for: float) -> Load:
+    def load(self, call: Call, fresh_for: float, stale_for: float, tags: tuple[str, ...] = ()) -> Load:
         """A loader starts, led by `call`. What it is to give is `value_of(load.key, load.number)`."""
         load = Load(
             self.next(), call.process, call.key, self.now(), call=call.number, mode=call.mode,
-            fresh_for=fresh_for, stale_for=stale_for,
+            fresh_for=fresh_for, stale_for=stale_for, tags=tags,
         )  # fmt: skip
         self.loads.append(load)
         self.born[load.number] = load
@@ -231,10 +261,31 @@ class History:
         call.cancelled, call.cancelled_at = self.next(), self.now()
 
     def transition(
-        self, process: int, direction: Direction, before: CircuitState, after: CircuitState, hold: float
+        self,
+        process: int,
+        direction: Direction,
+        before: CircuitState,
+        after: CircuitState,
+        hold: float,
+        *,
+        store: str = "",
     ) -> None:
         """A circuit changed."""
-        self.transitions.append(Transition(self.next(), self.now(), process, direction, before, after, hold))
+        self.transitions.append(Transition(self.next(), self.now(), process, direction, before, after, hold, store))
+
+    def word(self, process: int, what: str, names: tuple[str, ...] = (), by: int = -1, told: int = 0) -> Word:
+        """Something happened on the backplane."""
+        word = Word(self.next(), self.now(), process, what, names, by, told)
+        self.words.append(word)
+        return word
+
+    def asked(self) -> list[Command]:
+        """What the cache asked of its store, of several vendors as of one."""
+        return [command for command in self.commands if not command.store]
+
+    def sent(self) -> list[Command]:
+        """What reached a store."""
+        return [command for command in self.commands if command.store] or self.commands
 
     def event(self, what: str) -> None:
         """Anything else happened."""
@@ -256,8 +307,12 @@ class History:
                 yield call.cancelled, call.cancelled_at, f"{_who(call)} {call.key} is cancelled"
         for turn in self.transitions:
             held = f" for {turn.hold:.3f} s" if turn.hold else ""
-            line = f"p{turn.process}   circuit {turn.direction}: {turn.before} -> {turn.after}{held}"
+            where = " ".join(filter(None, ("circuit", turn.store, turn.direction)))
+            line = f"p{turn.process}   {where}: {turn.before} -> {turn.after}{held}"
             yield turn.number, turn.at, line
+        for word in self.words:
+            about = f" of {','.join(word.names)}" * bool(word.names) + f" from p{word.by}" * (word.by >= 0)
+            yield word.number, word.at, f"p{word.process}   backplane: {word.what}{about}"
         for event in self.events:
             yield event.number, event.at, event.what
 
@@ -275,7 +330,8 @@ def _who(spell: Spell) -> str:
         mode = "" if spell.mode is Mode.ON else f" [{spell.mode}]"
         return f"p{spell.process} {spell.caller}: {spell.operation}{mode} #{spell.number}"
     if isinstance(spell, Command):
-        return f"p{spell.process}   store {spell.operation} #{spell.number} for #{spell.call} [{spell.state}]"
+        where = spell.store or "store"
+        return f"p{spell.process}   {where} {spell.operation} #{spell.number} for #{spell.call} [{spell.state}]"
     assert isinstance(spell, Load)
     return f"p{spell.process}   load #{spell.number} for #{spell.call}"
 

@@ -43,6 +43,8 @@ class Limits:
     `replay`: once all is well, so long until the store has confirmed what it owes, where that is asked for whether or
     not anybody calls: one hold of the circuit, one pause of 5 s, and the timeout. `inflight_max`: and so long after
     that, or after it was confirmed before, no write is on its way that could undo it. None: this is not judged.
+    `epoch_ttl`: of marks, None without. `peers`: whether there is a backplane. `vendors`: their names, the first choice
+    first; none where there is one store. `vendor_timeout`, `stand_in_ttl`: of each, and of entries in the others.
     """
 
     timeout: float = 0.25
@@ -65,3 +67,8 @@ class Limits:
     remembers: tuple[bool, ...] | None = None
     replay: float | None = None
     inflight_max: float = 5.0
+    epoch_ttl: float | None = None
+    peers: bool = False
+    vendors: tuple[str, ...] = ()
+    vendor_timeout: float = 0.25
+    stand_in_ttl: float = 60.0

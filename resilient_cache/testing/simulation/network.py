@@ -18,9 +18,22 @@ from .seeded import SeededLoop
 from .tape import Tape
 from .weather import Trouble, Weather, error_of
 
-__all__ = ["CALL", "Network", "SimulatedAdapter", "SimulatedStore", "calling"]
+__all__ = [
+    "CALL",
+    "WITHIN",
+    "Network",
+    "SimulatedAdapter",
+    "SimulatedStore",
+    "birth_in",
+    "calling",
+    "is_mark",
+    "name_in",
+    "stored_as",
+]
 
 CALL: ContextVar[Call] = ContextVar("resilient_cache.testing.call")
+WITHIN: ContextVar[int] = ContextVar("resilient_cache.testing.within", default=0)
+"""The number of the cache's own call in the context in which its vendors are asked."""
 NOBODY: Final = -1
 """In place of a call's number: what a cache does behind its callers."""
 
@@ -34,6 +47,23 @@ def calling() -> int:
 """The call of whose doing everything is that runs in this context."""
 
 
+def name_in(store_key: str) -> str:
+    """The key of an entry in the store; of a mark, which no key is, the whole name that it has there."""
+    return store_key.removeprefix(ENTRY)
+
+
+def is_mark(store_key: str) -> bool:
+    """Whether that is the name of a mark in the store."""
+    return store_key.startswith(MARK)
+
+
+def stored_as(call: Call) -> str:
+    """The name in the store of the key, or of the mark, that an invalidation is about."""
+    if call.operation == "invalidate_all":
+        return MARK
+    return f"{MARK}tag:{call.key}" if call.operation == "invalidate_tag" else ENTRY + call.key
+
+
 def birth_in(data: bytes) -> int:
     """The birth of the value in an envelope; 0 when there is none to be seen."""
     found = BIRTH.search(data)
@@ -41,6 +71,8 @@ def birth_in(data: bytes) -> int:
 
 
 BIRTH: Final = re.compile(rb'@(\d+)"')
+ENTRY: Final = "sim:"
+MARK: Final = "sim!"
 SILENT: Final = (Trouble.LOST_REQUEST, Trouble.LOST_REPLY)
 AT_ONCE: Final = (Trouble.REFUSED, Trouble.READ_ONLY, Trouble.PER_KEY, Trouble.ERROR)
 
@@ -83,8 +115,16 @@ class Network:
     """Between the processes and the store. `latency` and `slow` are the delays to pick from, each for one way."""
 
     def __init__(
-        self, loop: SeededLoop, tape: Tape, history: History, latency: tuple[float, ...], slow: tuple[float, ...]
+        self,
+        loop: SeededLoop,
+        tape: Tape,
+        history: History,
+        latency: tuple[float, ...],
+        slow: tuple[float, ...],
+        *,
+        name: str = "",
     ) -> None:
+        self.name = name
         self.loop = loop
         self.tape = tape
         self.history = history
@@ -175,7 +215,8 @@ def _settle(future: asyncio.Future[Any], reply: bytes | None, trouble: Trouble |
 class SimulatedAdapter:
     """One process's way to the store: an `AsyncCacheAdapter` over `connections` that keep their order each."""
 
-    def __init__(self, network: Network, process: int, connections: int) -> None:
+    def __init__(self, network: Network, process: int, connections: int, name: str = "") -> None:
+        self.name = name
         self.state: Callable[[Operation], CircuitState] = lambda _: CircuitState.CLOSED
         self._network = network
         self._process = process
@@ -197,11 +238,12 @@ class SimulatedAdapter:
     async def _call(self, operation: Operation, key: str, *args: Any) -> Any:
         network = self._network
         history = network.history
-        name = key.partition(":")[2]
         command = history.command(self._process, operation, key, self.state(operation), calling())
-        trouble = network.weather.hits(self._process, operation, name)
+        command.store, command.within = self.name, WITHIN.get()
+        trouble = network.weather.hits(self._process, operation, name_in(key))
         command.fault = "" if trouble is None else str(trouble)
-        command.gives = birth_in(args[0]) if operation is Operation.SET else 0
+        if operation is Operation.SET:
+            command.gives, command.life = birth_in(args[0]), args[1]
         try:
             reply = await network.send(command, self._arrives(trouble), trouble, args)
         except asyncio.CancelledError:
@@ -210,6 +252,7 @@ class SimulatedAdapter:
         except Exception as error:
             history.end(command, Ending.RAISED, error)
             raise
+        command.gave = birth_in(reply) if reply else 0
         history.end(command, Ending.DONE)
         return reply
 

@@ -13,6 +13,7 @@ from .swarm import Swarm
 
 __all__ = ["SimulatedProcess"]
 
+NAME: Final = "sim"
 WALL: Final = 1_750_000_000.0
 
 
@@ -32,7 +33,7 @@ class SimulatedProcess:
     def options(self, random: Callable[[], float]) -> dict[str, Any]:
         """What its cache is built with, but for the store."""
         return {
-            "name": "sim",
+            "name": NAME,
             "policy": self._swarm.policy,
             "breaker": self._swarm.breaker,
             "memory": self._swarm.memories[self.number],
@@ -44,6 +45,9 @@ class SimulatedProcess:
     def adopt(self, cache: Any) -> None:
         """From now on `cache` is its own."""
         self.cache, self.circuits = cache, cache.circuits
+        rules = getattr(cache, "_rules", None)
+        if rules is not None:  # drawn from the system otherwise, and part of each mark's version
+            rules.local._node = self.number + 1
 
     def time(self) -> float:
         """The wall clock."""
@@ -60,4 +64,7 @@ class SimulatedProcess:
             call.served += 1
             call.source = event.source
         elif type(event) is CircuitChanged:
-            self._history.transition(self.number, event.direction, event.before, event.after, event.retry_in)
+            store = "" if event.cache == NAME else event.cache
+            self._history.transition(
+                self.number, event.direction, event.before, event.after, event.retry_in, store=store
+            )

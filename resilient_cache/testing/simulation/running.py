@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, TypeAlias, final
 
 from .callers import Caller
 from .checker import check
 from .histories import History, Rest
-from .limits import Violation
+from .limits import Limits, Violation
 from .network import Network, SimulatedAdapter
+from .peers import Hub, Place
 from .process import SimulatedProcess
 from .seeded import SeededLoop
-from .swarm import Setup, Swarm, draw
+from .swarm import Setup, Swarm, Vendors, draw
 from .tape import Tape, shrink
+from .vendors import NAMES, MakeFailover, Together, serving
 
 __all__ = ["Make", "Run", "shorten", "simulate"]
 
 Make: TypeAlias = Callable[[Setup], Any]
 """Builds the cache of one simulated process: an `AsyncResilientCache`, or whatever has its methods."""
 
+LONGEST: Final = 3600.0  # of a life in the first vendor: none is cut
 STEP: Final = 1 / 8
 AFTERLIFE: Final = 8.0  # longer than any store call is left to itself
 
@@ -55,21 +59,54 @@ class Process(SimulatedProcess):
     def __init__(self, world: World, number: int, make: Make) -> None:
         swarm = world.swarm
         super().__init__(number, swarm, world.history, world.loop.time)
-        adapter = SimulatedAdapter(world.network, number, swarm.connections)
-        self.adopt(make(Setup(adapter, self.options(world.tape.random), swarm.fences)))
+        self.doubled = swarm.vendors is not None
+        options = self.options(world.tape.random)
+        stores = [SimulatedAdapter(network, number, swarm.connections, network.name) for network in world.networks]
+        adapter = stores[0] if swarm.vendors is None else self._together(world, swarm.vendors, stores, options)
+        if world.hub is not None:
+            options["backplane"] = Place(world.hub, number)
+        self.adopt(make(Setup(adapter, options, swarm.fences)))
         adapter.state = self.state
+
+    def is_served(self) -> bool:
+        """Whether its circuits are closed, and those of its first vendor."""
+        closed = all(circuit.state == "closed" for circuit in self.circuits.values())
+        return closed and (not self.doubled or serving(self.cache.health()["store"]) == NAMES[0])
+
+    def _together(
+        self, world: World, vendors: Vendors, stores: Sequence[SimulatedAdapter], options: Mapping[str, Any]
+    ) -> Together:
+        assert world.failover is not None
+        whole = world.failover(
+            *stores,
+            names=NAMES,
+            timeout=vendors.timeout,
+            stand_in_ttl=vendors.stand_in_ttl,
+            max_ttl=LONGEST,
+            hedge_after=vendors.hedge_after,
+            **{name: options[name] for name in ("breaker", "hooks", "clock", "random")},
+        )
+        return Together(world.history, self.number, stores, whole)
 
 
 @final
 class World:
     """Everything of one simulation."""
 
-    def __init__(self, tape: Tape, make: Make) -> None:
+    def __init__(self, tape: Tape, make: Make, failover: MakeFailover | None) -> None:
         self.tape = tape
-        self.swarm = draw(tape)
+        self.failover = failover
+        drawn = draw(tape)
+        self.swarm = swarm = drawn if failover is not None else replace(drawn, vendors=None)
         self.loop = SeededLoop(tape, orderly=self.swarm.orderly)
         self.history = History(self.loop.time)
-        self.network = Network(self.loop, tape, self.history, self.swarm.latency, self.swarm.slow)
+        self.networks = [
+            Network(self.loop, tape, self.history, swarm.latency, swarm.slow, name=name)
+            for name in (NAMES if swarm.vendors is not None else ("",))
+        ]
+        self.hub = None
+        if swarm.peers is not None:
+            self.hub = Hub(self.loop, tape, self.history, swarm.keys, swarm.tags)
         self.met: Counter[tuple[str, str, str]] = Counter()
         self.processes = [Process(self, number, make) for number in range(len(self.swarm.offsets))]
 
@@ -109,47 +146,64 @@ class World:
                 await caller.once()
 
     async def _recover(self) -> None:
-        """All is well: ask until every circuit has had the time to close."""
-        self.network.heal()
+        """All is well: ask until every circuit has had the time to close, and in the end what the store has."""
+        for network in self.networks:
+            network.heal()
+        if self.hub is not None:
+            self.hub.heal()
         self.history.event("all is well")
-        self.history.healed = healed = self.loop.now
+        self.history.healed = self.loop.now
         callers = [Caller(self, process, "after") for process in self.processes]
         limits = self.swarm.limits
         for caller in callers:
             caller.process.cache.mode = "on"
-        until = healed + limits.timeout + STEP
-        pace = STEP + 2 * max(self.swarm.latency)
-        for caller in callers:
-            await caller.knock()
-        while self.loop.now <= until or not all(map(_closed, callers)):
-            if self.loop.now > until + limits.max_hold + (limits.probes + 1) * pace:
-                break
-            await asyncio.sleep(STEP)
-            for caller in callers:
-                if not _closed(caller):
-                    await caller.knock()
+        await self._knock(callers, limits)
         for caller in callers:
             await caller.twice()
-        await asyncio.sleep(limits.inflight_max + (limits.replay or 0.0))
+        await asyncio.sleep(limits.inflight_max + (limits.replay or 0.0) + (limits.epoch_ttl or 0.0))
+        if limits.epoch_ttl is not None and self.tape.choose(2):
+            callers.reverse()  # who invalidated deletes what it refuses, and is not to come first always
         for caller in callers:
             for key in self.swarm.keys:
                 await caller.look(key)
 
+    async def _knock(self, callers: Sequence[Caller], limits: Limits) -> None:
+        until = self.history.healed + limits.timeout + STEP
+        pace = STEP + 2 * max(self.swarm.latency)
+        step, longest = STEP, limits.max_hold + (limits.probes + 1) * pace
+        if limits.vendors:  # one after the other: what it owes, its circuit, the one of the cache
+            longest, step = (limits.replay or 0.0) + 2 * longest, 4 * STEP
+        for caller in callers:
+            await caller.knock()
+        while self.loop.now <= until or not all(map(_served, callers)):
+            if self.loop.now > until + longest:
+                break
+            await asyncio.sleep(step)
+            for caller in callers:
+                if not _served(caller):
+                    await caller.knock()
 
-def _closed(caller: Caller) -> bool:
-    return all(circuit.state == "closed" for circuit in caller.process.circuits.values())
+
+def _served(caller: Caller) -> bool:
+    return caller.process.is_served()
 
 
-def simulate(make: Make, seed: int = 0, choices: Sequence[int] | None = None) -> Run:
-    """Run `seed`, or the tape `choices`, with the caches that `make` builds. Never raises for what a cache does."""
-    return World(Tape(seed, choices), make).run()
+def simulate(
+    make: Make, seed: int = 0, choices: Sequence[int] | None = None, *, failover: MakeFailover | None = None
+) -> Run:
+    """Run `seed`, or the tape `choices`, with the caches that `make` builds. Never raises for what a cache does.
+
+    `failover`: builds one adapter of several, as `AsyncFailover` does; without it no cache has two vendors.
+    """
+    return World(Tape(seed, choices), make, failover).run()
 
 
-def shorten(make: Make, run: Run, tries: int = 400) -> Run:
+def shorten(make: Make, run: Run, tries: int = 400, *, failover: MakeFailover | None = None) -> Run:
     """A shorter run that breaks the same promise as the first violation of `run`."""
     rule = run.violations[0].rule
 
     def fails(choices: list[int]) -> bool:
-        return any(violation.rule == rule for violation in simulate(make, choices=choices).violations)
+        return any(violation.rule == rule for violation in again(choices).violations)
 
-    return simulate(make, choices=shrink(run.choices, fails, tries))
+    again = partial(simulate, make, 0, failover=failover)
+    return again(shrink(run.choices, fails, tries))

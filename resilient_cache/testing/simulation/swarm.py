@@ -12,15 +12,22 @@ from typing import Any, Final, final
 from ...entry import seconds
 from ...outcome import OnOverload
 from ...policy import BreakerPolicy, CachePolicy
+from .histories import NEVER
 from .limits import Limits
+from .peers import Interference
 from .tape import Tape
+from .vendors import NAMES
 from .weather import Trouble
 
-__all__ = ["OPERATIONS", "Setup", "Swarm", "draw"]
+__all__ = ["MANY", "MARKS", "OPERATIONS", "Setup", "Swarm", "Vendors", "draw"]
 
 OPERATIONS: Final = ("get_or_load", "get", "lookup", "invalidate", "set", "refresh")
+MANY: Final = ("invalidate_all", "invalidate_tag")
+"""Operations on many keys, of swarms that have marks."""
+MARKS: Final = ("sim!", "sim!tag:")
 TICK: Final = 1 / 1024
 LONGEST_PAUSE: Final = 5.0  # between two attempts to have an invalidation confirmed
+UNHEARD: Final = (Trouble.LATE, Trouble.REFUSED, Trouble.RESET, Trouble.LOST_REPLY, Trouble.FROZEN)
 LONG: Final = 40.0  # a life that outlasts the end of the simulation
 MORE_KEYS: Final = 2  # that are set or invalidated when all is well
 
@@ -36,6 +43,16 @@ class Setup:
     adapter: Any
     options: dict[str, Any]
     fences: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Vendors:
+    """How two stores are one: what the failover is built with, in seconds."""
+
+    timeout: float
+    stand_in_ttl: float
+    hedge_after: float | None
 
 
 @final
@@ -63,13 +80,23 @@ class Swarm:
     fences: int
     policy: CachePolicy
     breaker: BreakerPolicy
+    tags: tuple[str, ...] = ()  # with marks: those that values may have
+    peers: tuple[Interference, ...] | None = None  # with a backplane: what goes wrong with it
+    vendors: Vendors | None = None
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """What is in the store: the keys, and the marks."""
+        return (*self.keys, *([MARKS[0], *(MARKS[1] + tag for tag in self.tags)] if self.tags else ()))
 
     @property
     def limits(self) -> Limits:
         """What the history is to be held to."""
-        policy, breaker = self.policy, self.breaker
+        policy, breaker, vendors = self.policy, self.breaker, self.vendors
         given = policy.load_timeout
         timeout, inflight_max = seconds("timeout", policy.timeout), seconds("inflight_max", policy.inflight_max)
+        replay = seconds("max_hold", breaker.max_hold) + LONGEST_PAUSE + timeout
+        replay *= 1 if vendors is None else 2  # the cache asks again when each vendor has been asked again
         return Limits(
             timeout=timeout,
             skew=seconds("skew", policy.skew),
@@ -87,15 +114,96 @@ class Swarm:
             max_hold=seconds("max_hold", breaker.max_hold),
             floors=self.fences < len(self.keys) + MORE_KEYS,
             remembers=tuple(memory > 0 for memory in self.memories) if self.calm else None,
-            replay=seconds("max_hold", breaker.max_hold) + LONGEST_PAUSE + timeout,
+            replay=replay,
             inflight_max=inflight_max,
+            epoch_ttl=None if policy.epoch_ttl is None else seconds("epoch_ttl", policy.epoch_ttl),
+            peers=self.peers is not None,
+            vendors=() if vendors is None else NAMES,
+            vendor_timeout=timeout if vendors is None else vendors.timeout,
+            stand_in_ttl=NEVER if vendors is None else vendors.stand_in_ttl,
         )
 
 
-def draw(tape: Tape) -> Swarm:
-    """A configuration. One in eight is about what is left in the store."""
+def draw(tape: Tape, *, plain: bool = False) -> Swarm:
+    """A configuration: one in eight is about what is left in the store, one in five has more, unless `plain`."""
     swarm = _draw(tape)
-    return _leaving(tape, swarm) if not swarm.calm and tape.choose(8) == 7 else swarm
+    if swarm.calm:
+        return swarm
+    swarm = _leaving(tape, swarm) if tape.choose(8) == 7 else swarm
+    if plain or tape.choose(5) < 4:
+        return swarm
+    for extend in tape.pick(((_marked,), (_told,), (_doubled,), (_told, _marked), (_doubled, _marked))):
+        swarm = extend(tape, swarm)
+    return swarm
+
+
+def _marked(tape: Tape, swarm: Swarm) -> Swarm:
+    """Values have tags, and many are invalidated at once; half of the time others find in the end what there was."""
+    swarm = replace(
+        swarm,
+        tags=("t1", "t2")[: 1 + tape.choose(2)],
+        operations=(*swarm.operations, *tape.pick((MANY, MANY[:1], MANY[1:]))),
+        policy=replace(swarm.policy, epoch_ttl=tape.pick((1.0, 0.5, 2.5))),
+    )
+    if tape.choose(2) == 0:
+        return swarm
+    processes = 2 + tape.choose(2)
+    return replace(
+        swarm,
+        offsets=(swarm.offsets * processes)[:processes],
+        memories=tuple(0 if swarm.peers is None else 64 for _ in range(processes)),
+        operations=("get_or_load", "get_or_load", tape.pick(MANY), tape.pick(("get", *swarm.operations))),
+        callers=1 + tape.choose(2),
+        calls=4 + tape.choose(8),
+        failing=0.0,
+        cancelling=0.0,
+        policy=replace(swarm.policy, ttl=LONG, max_ttl=60.0),
+    )
+
+
+def _told(tape: Tape, swarm: Swarm) -> Swarm:
+    """Two processes or three, whose memories are told of what is invalidated."""
+    processes = 2 + tape.choose(2)
+    return replace(
+        swarm,
+        offsets=(swarm.offsets * processes)[:processes],
+        memories=(tape.pick((64, 0)), *(64 for _ in range(1, processes))),
+        operations=(*swarm.operations, "invalidate"),
+        peers=tuple(tape.pick(tuple(Interference)) for _ in range(tape.choose(4))),
+        policy=_longer(tape, swarm.policy),
+    )
+
+
+def _doubled(tape: Tape, swarm: Swarm) -> Swarm:
+    """Two stores, each with its own weather; half of the time for one key that is set again and again."""
+    if tape.choose(2):
+        swarm = replace(
+            swarm,
+            keys=swarm.keys[:1],
+            operations=("get", "set", "get_or_load", tape.pick(("set", "invalidate"))),
+            troubles=(tape.pick((Trouble.LATE, *UNHEARD)), tape.pick(UNHEARD)),
+            memories=(0,) * len(swarm.memories),
+            callers=1 + tape.choose(2),
+            calls=8 + tape.choose(8),
+            gaps=(0.0, 1 / 4, 1 / 2),
+            slow=(1.0, 2.0),
+            cancelling=0.0,
+        )
+    timeout = seconds("timeout", swarm.policy.timeout)
+    return replace(
+        swarm,
+        operations=(*swarm.operations, *tape.pick((("set",), ("invalidate",), ()))),
+        vendors=Vendors(
+            timeout=tape.pick((timeout / 2, timeout)),
+            stand_in_ttl=tape.pick((2.0, 0.5, LONG)),
+            hedge_after=tape.pick((None, None, 1 / 64)),
+        ),
+    )
+
+
+def _longer(tape: Tape, policy: CachePolicy) -> CachePolicy:
+    """Half of the time with lives that outlast what is invalidated, or nothing but their end would be seen."""
+    return replace(policy, ttl=LONG, max_ttl=60.0) if tape.choose(2) else policy
 
 
 def _leaving(tape: Tape, swarm: Swarm) -> Swarm:
@@ -166,7 +274,7 @@ def _policy(tape: Tape, skew: float, *, calm: bool) -> CachePolicy:
         inflight_max=tape.pick((5.0,) if calm else (5.0, 2.5)),  # 5.0: longer than what the store has lives
         skew=skew,
         max_store_calls=64 if calm else tape.pick((64, 2, 3)),
-        epoch_ttl=None,  # a mark that is lost costs hits that the rules count on; marks have histories of their own
+        epoch_ttl=None,  # a mark that is lost costs hits that a model counts on; see _marked
     )
     if policy.max_store_calls == 64:
         return policy

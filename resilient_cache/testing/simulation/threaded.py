@@ -133,7 +133,7 @@ class ThreadWorld:
 
     def __init__(self, tape: Tape, make: Make, switch: Switch, modules: Sequence[ModuleType] | None) -> None:
         self.tape = tape
-        self.swarm = _for_threads(tape, draw(tape))
+        self.swarm = _for_threads(tape, draw(tape, plain=True))
         self.threads = Scheduler(tape.choose, switch=switch, modules=modules)
         self.history = History(self._now)
         self.weather = Weather(tape)
