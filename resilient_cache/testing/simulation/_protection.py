@@ -229,7 +229,7 @@ def _crowded(history: History, second: Call, limits: Limits) -> bool:
 
 
 def _told(history: History, second: Call) -> bool:
-    """Whether peers told of something since the key was loaded: few fences overflow, and the floor is under all keys."""
+    """Whether peers told of something since the key was loaded: a few fences overflow, and the floor is for all."""
     began = min(call.number for call in history.calls if call.key == second.key and call.process == second.process)
     return any(
         word.what == "heard" and word.process == second.process and began < word.number < second.last
@@ -238,9 +238,11 @@ def _told(history: History, second: Call) -> bool:
 
 
 def _marked_anew(history: History, second: Call) -> bool:
-    """Whether a mark was written after all was well, and before `second` ended: what is stored before may go."""
+    """Whether a mark was written, or could not be had, after all was well and before `second` ended."""
     return any(
-        command.operation is Operation.SET and is_mark(command.key) and command.number < second.last
+        is_mark(command.key)
+        and command.number < second.last
+        and (command.operation is Operation.SET or command.ending is not Ending.DONE)
         for command in history.asked()
         if command.ended > history.healed
     )
