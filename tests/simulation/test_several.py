@@ -11,7 +11,16 @@ import pytest
 from resilient_cache import AsyncResilientCache, Invalidation, Mode, Source
 from resilient_cache.outcome import Operation
 from resilient_cache.testing.simulation import Setup, Tape, simulate
-from resilient_cache.testing.simulation.histories import EVERYTHING, Command, Ending, History, Load, Rest, value_of
+from resilient_cache.testing.simulation.histories import (
+    EVERYTHING,
+    SECOND,
+    Command,
+    Ending,
+    History,
+    Load,
+    Rest,
+    value_of,
+)
 from resilient_cache.testing.simulation.limits import Limits
 from resilient_cache.testing.simulation.peers import Disturbance, Hub, Interference, Place
 from resilient_cache.testing.simulation.seeded import SeededLoop
@@ -223,6 +232,29 @@ def written_after(tale: Several, wrong: bool) -> tuple[str, Limits]:
     return "a vendor gave what was replaced", VENDORS
 
 
+def overflowing(tale: Several, wrong: bool) -> tuple[str, Limits]:
+    tale.load(fresh=100.0)
+    if not wrong:
+        tale.history.word(0, "heard", (), 1, 1)
+    second = tale.call()
+    second.caller = SECOND
+    tale.answer(second, None, Source.NONE)
+    tale.history.healed = 0.0
+    return "a second read did not hit", Limits(floors=True)
+
+
+def unmarked(tale: Several, wrong: bool) -> tuple[str, Limits]:
+    tale.load(fresh=100.0)
+    tale.history.healed = 0.0
+    tale.at = 1.0
+    if not wrong:
+        tale.ended(tale.begun(GET, key="sim!"), Ending.RAISED)
+    second = tale.call()
+    second.caller = SECOND
+    tale.answer(second, None, Source.NONE)
+    return "a second read did not hit", Limits()
+
+
 def at_rest(tale: Several, serves: str, owed: int) -> Limits:
     vendors = {name: {"pending_invalidations": owed} for name in VENDORS.vendors}
     health: dict[str, object] = {"flights": 0, "stuck_flights": 0, "store_calls_in_flight": 0}
@@ -244,7 +276,7 @@ def still_owed(tale: Several, wrong: bool) -> tuple[str, Limits]:
     [
         own_mark, unasked, asked_too_long_ago, unheeded, forgotten, untold, told_before, gap, memory_in_the_end,
         long_lived, unconfirmed, owing, owing_what_another_was_given, replaced, replaced_in_the_air, another_wrote_it,
-        written_after, not_back, still_owed,
+        written_after, overflowing, unmarked, not_back, still_owed,
     ],
 )  # fmt: skip
 def test_a_breach_is_seen_and_its_neighbour_is_not(telling: Telling) -> None:
