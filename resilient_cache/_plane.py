@@ -31,6 +31,11 @@ MOST_BYTES: Final = 32_768
 """Of a message, but for one longer name: a channel may not take more than 64 KiB at once."""
 
 
+BREATH: Final = 0.01
+"""Seconds at least between two tries: chance may say none at all, and a backplane that fails at once would take a core
+(seed 3 of the simulation, shortened)."""
+
+
 @final
 class Plane:
     """What one cache tells its peers and hears from them."""
@@ -77,7 +82,7 @@ class Plane:
             self._tries = 0
             self._reporter.count("backplane_published")
             return
-        self._again = self._guard.monotonic() + self.pause_after(self._tries)
+        self._again = self._guard.monotonic() + max(BREATH, self.pause_after(self._tries))
         self._tries += 1
         self._reporter.count("backplane_errors")
         self._local.tell(names)
