@@ -13,7 +13,7 @@ from ._origin import Origin
 from ._request import Draft, Failure, Request
 from ._rules import Rules
 from .conditional import Conditional
-from .errors import MisuseError, NotFound
+from .errors import MisuseError, NotFound, OriginOverloaded
 from .flights import LEADING, Flight
 from .outcome import Lookup, Source
 
@@ -78,6 +78,8 @@ def begin_loads(rules: Rules, legs: list[Leg]) -> tuple[list[Leg], list[tuple[Le
         instead = begin(leg.request, leg.flight)
         if instead is None:
             started.append(leg)
+        elif isinstance(instead, Failure) and isinstance(instead.error, OriginOverloaded):
+            spared.append((leg, instead._replace(whole=True)))  # no load was started, of any
         else:
             spared.append((leg, instead))
     return started, spared
