@@ -8,14 +8,15 @@ ROOM ?=
 SHELL := /bin/sh
 PY := .venv/bin/python
 GOALS := $(or $(MAKECMDGOALS),help)
-LEVEL := $(if $(filter lint format,$(GOALS)),lint,$(if $(filter test prove mutate failure-matrix invalidation-matrix,$(GOALS)),test,demo))
+LEVEL := $(if $(filter bench,$(GOALS)),bench,$(if $(filter lint format,$(GOALS)),lint,$(if $(filter test prove mutate failure-matrix invalidation-matrix,$(GOALS)),test,demo)))
 
-.PHONY: help setup demo test prove mutate failure-matrix invalidation-matrix lint format clean
+.PHONY: help setup demo test bench prove mutate failure-matrix invalidation-matrix lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the region resolver: its cache store fails, its answers do not   (ARGS=... for its options)"
 	@echo "make test     all tests, README and docs, with 100 % branch coverage            (ARGS=... for pytest: no coverage then)"
+	@echo "make bench    how fast it is beside other libraries and the bare operation       (ARGS='hits remote outage tier', --write)"
 	@echo "make prove    simulated outages, as many as fit in SECONDS=600                  (ARGS=... for its options)"
 	@echo "make failure-matrix   play every real fault with the defaults, 4 minutes, and write docs/reference/failure-matrix.md"
 	@echo "make invalidation-matrix   what other processes read after an invalidation, 10 minutes, and write docs/reference/invalidation-matrix.md"
@@ -40,6 +41,9 @@ test: setup
 	$(PY) -m pytest $(ARGS)
 endif
 
+bench: setup
+	.venv-bench/bin/python -m tests.benchmarks $(ARGS)
+
 prove: setup
 	$(PY) -m tests.prove --seconds $(SECONDS) $(ARGS)
 
@@ -63,5 +67,5 @@ format: setup
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf .venv .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-bench .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

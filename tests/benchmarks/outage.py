@@ -1,0 +1,148 @@
+"""What an outage costs: an open circuit, a store that hangs under many keys, many who wait for one key."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from random import Random
+from time import perf_counter, process_time
+from typing import Any, Final
+
+from resilient_cache import AsyncResilientCache, CachePolicy, ResilientCache
+from resilient_cache.adapters import MappingAdapter
+from resilient_cache.breaker import Breaker
+from resilient_cache.locks import make_rlock
+from resilient_cache.outcome import Direction
+from resilient_cache.policy import BreakerPolicy
+
+from .peers import KEY, loader
+from .results import Check, Section, timings
+from .timing import Case, compare
+
+__all__ = ["run"]
+
+KEYS: Final = 10_000
+WAITERS: Final = 10_000
+LOAD: Final = 0.05
+PATIENT: Final = CachePolicy(ttl=60, timeout=0.05, max_loads=KEYS)  # as many loads at once as without a cache
+
+
+class Hanging:
+    """A store that never answers, and counts who asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def get(self, _: str, /) -> bytes | None:
+        """Nothing, for an hour."""
+        self.calls += 1
+        await asyncio.sleep(3_600)
+        return None
+
+    async def set(self, _: str, __: bytes, ___: float, /) -> None:
+        """Nothing either."""
+        await asyncio.sleep(3_600)
+
+    async def delete(self, _: str, /) -> None:
+        """Nothing either."""
+        await asyncio.sleep(3_600)
+
+
+def run(random: Random, rounds: int) -> list[Section]:
+    """The circuit's own cost, a miss past an open one, the crowd of keys and the crowd on one key."""
+    return [_circuit(random, rounds), _crowds(max(3, rounds // 5))]
+
+
+def _circuit(random: Random, rounds: int) -> Section:
+    breaker = Breaker(BreakerPolicy(), random.random, make_rlock())
+    cache: ResilientCache[str, Any] = ResilientCache(MappingAdapter(), name="outage")
+    alone: ResilientCache[str, Any] = ResilientCache(None, name="alone")
+    with cache.circuits[Direction.READ].force_open(), cache.circuits[Direction.WRITE].force_open():
+        base = {"key": KEY, "loader": loader}
+        found = compare(
+            [
+                Case("the loader", "loader(key)", base),
+                Case("closed circuit: admit, success", "success(admit(1.0), 1.0)", _ports(breaker)),
+                Case("open circuit: get_or_load, a miss", "get(key, loader)", {**base, "get": cache.get_or_load}),
+                Case("no store: get_or_load, a miss", "get(key, loader)", {**base, "get": alone.get_or_load}),
+            ],
+            random,
+            rounds=rounds,
+        )
+    section = timings(
+        "Around the circuit", "Nothing is kept in memory here, so every call is a load.", found, base="the loader"
+    )
+    closed = found["closed circuit: admit, success"].median
+    section.checks.append(Check("circuit closed, admit + report", "nothing", closed, 150.0, "ns"))
+    over = found["open circuit: get_or_load, a miss"].median - found["the loader"].median
+    section.checks.append(Check("circuit open, memory miss", "the loader", over / 1e3, 1.5, "us"))
+    return section
+
+
+def _ports(breaker: Breaker) -> dict[str, Any]:
+    return {"admit": breaker.admit, "success": breaker.success}
+
+
+async def _slow_load(key: str) -> str:
+    await asyncio.sleep(LOAD)
+    return key
+
+
+def _crowds(rounds: int) -> Section:
+    without, within, calls, waiting, loads = [], [], [], [], []
+    for _ in range(rounds):
+        without.append(asyncio.run(_bare()))
+        taken, called = asyncio.run(_hanging())
+        within.append(taken)
+        calls.append(called)
+        cost, loaded = asyncio.run(_waiters())
+        waiting.append(cost)
+        loads.append(loaded)
+    section = Section(
+        "Crowds",
+        f"{KEYS:,} keys at once while the store hangs, {LOAD:g} s a load; {WAITERS:,} callers of one key.",
+        ("case", "median"),
+        [
+            ("keys at once, no cache", f"{statistics.median(without):.3f} s"),
+            ("keys at once, the store hangs", f"{statistics.median(within):.3f} s"),
+            ("store calls", f"{max(calls)}"),
+            ("one key: CPU for each who waits", f"{statistics.median(waiting):.1f} us"),
+            ("one key: loads", f"{max(loads)}"),
+        ],
+    )
+    ratio = statistics.median([ours / bare for ours, bare in zip(within, without, strict=True)])
+    section.checks.append(Check("10 000 keys at once, store hangs", "no cache", ratio, 2.0))
+    section.checks.append(Check("10 000 keys at once, store hangs", "store calls", float(max(calls)), 100.0, ""))
+    section.checks.append(Check("10 000 waiters on one key", "CPU each", statistics.median(waiting), 16.0, "us"))
+    section.checks.append(Check("10 000 waiters on one key", "loads", float(max(loads)), 1.0, ""))
+    return section
+
+
+async def _bare() -> float:
+    began = perf_counter()
+    await asyncio.gather(*(_slow_load(f"k{number}") for number in range(KEYS)))
+    return perf_counter() - began
+
+
+async def _hanging() -> tuple[float, int]:
+    store = Hanging()
+    cache: AsyncResilientCache[str, str] = AsyncResilientCache(store, name="hanging", policy=PATIENT)
+    began = perf_counter()
+    await asyncio.gather(*(cache.get_or_load(f"k{number}", _slow_load) for number in range(KEYS)))
+    taken = perf_counter() - began
+    await cache.aclose()
+    return taken, store.calls
+
+
+async def _waiters() -> tuple[float, int]:
+    loads = 0
+
+    async def load(key: str) -> str:
+        nonlocal loads
+        loads += 1
+        return await _slow_load(key)
+
+    async with AsyncResilientCache[str, str](None, name="waiters") as cache:
+        began = process_time()
+        await asyncio.gather(*(cache.get_or_load(KEY, load) for _ in range(WAITERS)))
+        return (process_time() - began) / WAITERS * 1e6, loads
