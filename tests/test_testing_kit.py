@@ -277,6 +277,23 @@ def test_spoilt_answers(kit: Kit, fault: Fault, expected: object) -> None:
     assert kit.call("get", "k") == b"abcd"
 
 
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault(FaultKind.CORRUPT), {"a": b"12344678", "b": b"abbde"}),
+        (Fault(FaultKind.WRONG_KEY), {"a": b"abcde", "b": b"12345678"}),
+        (Fault(FaultKind.WRONG_TYPE, value=7), {"a": 7, "b": 7, "c": 7}),
+    ],
+)
+def test_spoilt_answers_for_many(kit: Kit, fault: Fault, expected: object) -> None:
+    """Each answer is other than what was written; with WRONG_KEY it is that of the next."""
+    kit.call("set", "a", b"12345678", 9.0)
+    kit.call("set", "b", b"abcde", 9.0)
+    kit.plan.then("get_many", fault)
+    assert kit.call("get_many", ["a", "b", "c"]) == expected
+    assert kit.call("get_many", ["a", "b", "c"]) == {"a": b"12345678", "b": b"abcde"}
+
+
 @pytest.mark.parametrize("kind", [FaultKind.CORRUPT, FaultKind.TRUNCATE, FaultKind.WRONG_KEY])
 def test_nothing_cannot_be_spoilt(kit: Kit, kind: FaultKind) -> None:
     """Where nothing is stored the answer stays None; faults of answers do not touch writes."""

@@ -318,3 +318,72 @@ def test_who_may_not_be_stale_is_not_given_what_is_by_a_hedge() -> None:
         await there.cache.aclose()
 
     there.run(main)
+
+
+def test_an_interrupt_while_the_load_runs_beside_takes_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L2, L15: its caller is gone; the load leads, and has its permit until it ends."""
+    there = Stage("sync", policy=replace(POLICY, hedge_after=0.01))
+    waits: list[float] = []
+
+    def wait(_: Any, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("resilient_cache._threads.Seat.wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        there.load("k", "loaded")
+    assert (len(there.behind), there.cache.health()["flights"]) == (2, 1)
+    there.run_behind()
+    assert (there.loads, there.cache.health()["flights"], there.cache.health()["origin"]["loads"]) == (1, 0, 0)
+
+
+def test_what_degraded_memory_has_passes_the_guard_too(stage: Make) -> None:
+    """L13: what is refused there is forgotten there."""
+    allowed = {"old", "new"}
+    policy = replace(POLICY, degraded_ttl=30, stale_for=0, accept=lambda _, value: value in allowed)
+    there = stage(policy=policy)
+    with there.cache.circuits["read"].force_open():
+        assert there.load("k", "old") == "old"
+        assert there.load("k", "unused") == "old"
+        allowed.remove("old")
+        assert there.get("k") is None
+        assert there.load("k", "new") == "new"
+
+
+def test_many_keys_ask_again_when_who_led_made_do_with_what_is_stale() -> None:
+    """L15: the leader's stand-in is none for a call that may not be stale."""
+    there = Stage("async", policy=replace(NARROW, ttl=1, load_wait=0.05), memory=10, spawn=None)
+    strict = replace(NARROW, ttl=1, stale_for=0)
+
+    async def main() -> None:
+        await there.cache.set("k", "old")
+        await pass_time(2)
+        release = occupy(there)
+
+        async def load(_: str) -> str:
+            return "never"
+
+        async def load_many(keys: list[str]) -> dict[str, str]:
+            return upper(keys)
+
+        first = asyncio.ensure_future(there.cache.lookup("k", load))
+        await pass_time(0.01)
+        many = asyncio.ensure_future(there.cache.get_or_load_many(["k"], load_many, policy=strict))
+        assert (await first).source is Source.STALE
+        assert await many == {"k": "K"}
+        release()
+        await there.cache.aclose()
+
+    there.run(main)
+
+
+def test_many_keys_of_which_the_store_has_all_load_nothing_though_they_lead(stage: Make) -> None:
+    """Nobody queues for nothing."""
+    there = stage(policy=NARROW)
+    origin = Origin(there, upper)
+    there.get_or_load_many(["a", "b"], origin.load)
+    release = occupy(there)
+    assert there.get_or_load_many(["a", "b"], origin.load) == {"a": "A", "b": "B"}
+    assert (len(origin.calls), there.cache.stats().get("loads_queued", 0)) == (1, 0)
+    release()
