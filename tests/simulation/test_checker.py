@@ -164,6 +164,17 @@ def remembered_error(tale: Tale, wrong: bool) -> tuple[str, Limits]:
     return "raised what is not the loader's", Limits(error_ttl=3.0)
 
 
+def repeated_error(tale: Tale, wrong: bool) -> str:
+    error = OSError("origin")
+    for at in (0.0, 9.0):
+        tale.at = at
+        call = tale.call("get_or_load")
+        if not at or not wrong:
+            tale.history.end(tale.history.load(call, 1.0, 0.0), Ending.RAISED, error)
+        tale.fail(call, error)
+    return "raised what is not the loader's"
+
+
 def none_for_too_long(tale: Tale, wrong: bool) -> str:
     call = tale.call("get_or_load")
     load = tale.history.load(call, 1.0, 0.0)
@@ -383,11 +394,11 @@ def useless(tale: Tale, wrong: bool) -> tuple[str, Limits]:
 
 TELLINGS: tuple[Telling, ...] = (
     unknown_value, wrong_key, from_the_future, refresh_of_old, fenced, across_a_set, too_old, too_old_elsewhere,
-    unconfirmed, strange_error, none_for_too_long, remembered_error, our_own_errors, cancelled_by_nobody, swallowed,
-    kept_waiting, endless, slow, two_loads, many_loads, many_commands, disobedient, through_an_open_circuit,
-    never_opened, two_probes, opened_for_nothing, opened_by_silence, closed_for_nothing, stays_open,
-    opens_when_well, second_misses, told_twice, counted_wrongly, requests_wrongly, left_over, failed_inside,
-    complaint, useless,
+    unconfirmed, strange_error, none_for_too_long, remembered_error, repeated_error, our_own_errors,
+    cancelled_by_nobody, swallowed, kept_waiting, endless, slow, two_loads, many_loads, many_commands, disobedient,
+    through_an_open_circuit, never_opened, two_probes, opened_for_nothing, opened_by_silence, closed_for_nothing,
+    stays_open, opens_when_well, second_misses, told_twice, counted_wrongly, requests_wrongly, left_over,
+    failed_inside, complaint, useless,
 )  # fmt: skip
 
 
