@@ -13,14 +13,12 @@ PURE, FLOW = 95.0, 85.0
 
 MACHINES = (
     *("entry", "envelope", "policy", "stamps", "fences", "breaker"),
-    *("memory", "leases", "flights", "journal", "backoff", "marks", "ramp", "_debts"),
+    *("memory", "leases", "flights", "journal", "backoff", "marks", "_debts"),
+    *("aimd", "bulkhead", "pauses", "ramp", "snapshots"),
 )
 DECISIONS = (
     *("_request", "_switch", "_sealing", "_partition", "_guard", "_loads", "_many", "_local"),
     *("_marking", "_plane", "_rules", "_switching"),
-)
-FLOWS = tuple(
-    f"_{colour}{part}" for colour in ("sync", "async") for part in ("", "_flow", "_store", "_marks", "_upkeep")
 )
 FLOWS = tuple(
     f"_{colour}{part}" for colour in ("sync", "async") for part in ("", "_flow", "_store", "_marks", "_upkeep")
