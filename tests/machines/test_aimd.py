@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient_cache.aimd import Adaptive
+from resilient_cache.aimd import TOLERANCE, Adaptive
 
 
 class Bench:
@@ -94,3 +94,43 @@ def test_a_word_of_the_origin_begins_a_round_anew() -> None:
     for _ in range(18):
         bench.adaptive.observe(0.05, 20)
     assert bench.adaptive.observe(0.05, 20) == 21
+
+
+def rounds(adaptive: Adaptive, *means: float, running: int | None = None) -> list[int]:
+    """The limits after rounds of loads that all took the same time, with as many at once as were allowed."""
+    limits = []
+    for mean in means:
+        for _ in range(adaptive.limit):
+            adaptive.observe(mean, adaptive.limit if running is None else running)
+        limits.append(adaptive.limit)
+    return limits
+
+
+def test_a_round_is_as_many_loads_as_may_run() -> None:
+    adaptive = Adaptive(2)
+    assert [adaptive.observe(1.0, 2) for _ in range(4)] == [2, 3, 3, 3]
+    assert adaptive.observe(1.0, 3) == 4
+
+
+def test_one_load_among_as_many_as_are_allowed_is_enough_for_a_round() -> None:
+    """It is the crowd at any moment that counts, and no crowd of the round before."""
+    adaptive = Adaptive(2)
+    adaptive.observe(1.0, 2)
+    assert adaptive.observe(1.0, 1) == 3
+    assert rounds(adaptive, 1.0, running=1) == [3]
+
+
+def test_what_takes_half_as_long_again_is_not_slow_yet() -> None:
+    adaptive = Adaptive(64)
+    assert rounds(adaptive, 1.0, TOLERANCE * 1.0, TOLERANCE * 1.0 + 0.01) == [21, 22, 20]
+
+
+def test_at_the_lower_bound_a_tenth_of_the_way_is_forgotten_with_every_round() -> None:
+    """From 1 s to 3 s: 1.2, 1.38 and 1.54 s, of which 3 s is slow; the seventh round is the first that is not."""
+    adaptive = Adaptive(64)
+    rounds(adaptive, 1.0, running=1)
+    base, rounds_until = 1.0, 0
+    while TOLERANCE * base < 3.0:
+        base += 0.1 * (3.0 - base)
+        rounds_until += 1
+    assert rounds(adaptive, *[3.0] * (rounds_until + 1)) == [20] * rounds_until + [21]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import RLock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
@@ -201,3 +201,44 @@ def test_one_given_to_somebody_who_never_came_for_it_is_taken_back_too() -> None
     assert bulkhead.acquire(5.0, 9.0)
     assert bulkhead.leave(frozen) == 0
     assert bulkhead.running == 1
+
+
+def test_whoever_has_queued_minds_no_queue_and_who_has_not_minds_both() -> None:
+    bulkhead = Bulkhead[Seat](1, RLock())
+    permit = bulkhead.acquire(0.0, 9.0)
+    bulkhead.join(Seat(), 0.0, until=5.0, lease=9.0, first=False)
+    assert bulkhead.release(permit), "one of the second class is to be let in, too"
+    assert bulkhead.acquire(0.0, 9.0) == 0
+    assert bulkhead.acquire(0.0, 9.0, queued=True) > 0
+    assert bulkhead.acquire(0.0, 9.0, queued=True) == 0
+
+
+def test_nothing_is_looked_through_before_the_first_lease_can_end() -> None:
+    """However many ask meanwhile."""
+
+    class Leases(dict[int, float]):
+        looks = 0
+
+        def items(self) -> Any:
+            Leases.looks += 1
+            return super().items()
+
+    bulkhead = Bulkhead[Seat](2, RLock())
+    bulkhead.acquire(0.0, 3.0)
+    bulkhead.acquire(0.0, 5.0)
+    bulkhead._out = Leases(bulkhead._out)
+    assert [bulkhead.acquire(2.9, 9.0) for _ in range(3)] == [0, 0, 0]
+    assert Leases.looks == 0
+    assert bulkhead.acquire(3.0, 9.0) > 0
+    assert Leases.looks == 1
+    bulkhead._out = Leases(bulkhead._out)
+    assert bulkhead.acquire(4.9, 9.0) == 0
+    assert Leases.looks == 1
+    assert bulkhead.acquire(5.0, 9.0) > 0
+
+
+def test_the_lease_that_ends_next_is_known_after_one_has_ended() -> None:
+    bulkhead = Bulkhead[Seat](3, RLock())
+    for lease in (3.0, 8.0, 5.0):
+        bulkhead.acquire(0.0, lease)
+    assert [bulkhead.acquire(now, 9.0) > 0 for now in (3.0, 4.9, 5.0, 7.9, 8.0)] == [True, False, True, False, True]

@@ -61,3 +61,13 @@ def test_too_many_forget_the_oldest() -> None:
     assert len(pauses) == MOST
     assert not pauses.paused("0", 1, 0.0)
     assert pauses.paused("1", 1, 0.0)
+
+
+def test_a_pause_that_is_renewed_is_the_youngest() -> None:
+    pauses = Pauses()
+    for number in range(MOST):
+        pauses.put_locked(str(number), 1, 9.0, 0.0)
+    pauses.put_locked("0", 2, 9.0, 0.0)
+    pauses.put_locked("one more", 1, 9.0, 0.0)
+    assert pauses.paused("0", 2, 0.0)
+    assert not pauses.paused("1", 1, 0.0)

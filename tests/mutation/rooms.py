@@ -14,7 +14,7 @@ PURE, FLOW = 95.0, 85.0
 MACHINES = (
     *("entry", "envelope", "policy", "stamps", "fences", "breaker"),
     *("memory", "leases", "flights", "journal", "backoff", "marks", "_debts"),
-    *("aimd", "bulkhead", "pauses", "ramp", "snapshots"),
+    *("aimd", "bulkhead", "pauses", "ramp"),
 )
 DECISIONS = (
     *("_request", "_switch", "_sealing", "_partition", "_guard", "_loads", "_many", "_local"),
