@@ -156,7 +156,9 @@ class Loads:
 
     def shared(self, request: Request, outcome: Any) -> Any:
         """What the request makes of the outcome of another's load: what is stale is not for everybody."""
-        if isinstance(outcome, Lookup) and outcome.stale and not (request.takes_stale or request.gates.serve_stale):
+        if not isinstance(outcome, Lookup) or not outcome.stale or request.takes_stale or request.gates.serve_stale:
+            return outcome  # pyright: ignore[reportUnknownVariableType]
+        if self._local.resting(request, self._monotonic()) is None:  # else the last load has failed
             request.picky = True
             return AGAIN
         return outcome  # pyright: ignore[reportUnknownVariableType]

@@ -18,6 +18,7 @@ from resilient_cache import (
     Source,
     conditional,
 )
+from resilient_cache._local import Local
 from resilient_cache.testing import Fault, FaultKind
 
 from .stage import POLICY, Stage
@@ -387,3 +388,23 @@ def test_many_keys_of_which_the_store_has_all_load_nothing_though_they_lead(stag
     assert there.get_or_load_many(["a", "b"], origin.load) == {"a": "A", "b": "B"}
     assert (len(origin.calls), there.cache.stats().get("loads_queued", 0)) == (1, 0)
     release()
+
+
+def test_what_stands_in_for_a_failed_load_is_for_all_who_may_be_stale(
+    stage: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L12: also for who follows his own load behind, which was not made. Seed 14554 of `make prove` asked for ever."""
+    there = stage(policy=replace(POLICY, ttl=1, load_timeout=0.5), memory=10)
+    there.cache = there.another(spawn=None if there.colour == "async" else lambda work: work())
+    there.set("k", "old")
+    there.clock.advance(2)
+    board = Local.board
+
+    def failed_meanwhile(local: Local, request: Any, *rest: Any) -> Any:
+        assert request.stand_in is not None
+        assert local.rest("k", request.stand_in, local.now() + 1)
+        return board(local, request, *rest)
+
+    monkeypatch.setattr(Local, "board", failed_meanwhile)
+    assert there.load("k", "unused") == "old"
+    assert there.loads == 0
