@@ -247,11 +247,18 @@ def _told(history: History, second: Call) -> bool:
 
 
 def _marked_anew(history: History, second: Call) -> bool:
-    """Whether a mark was written, or could not be had, after all was well and before `second` ended."""
+    """Whether a mark was written, or could not be had, after all was well and before `second` ended.
+
+    Or whether `second` itself asked for one: it may have been another than the one that the value was stored under.
+    """
     return any(
         is_mark(command.key)
         and command.number < second.last
-        and (command.operation is Operation.SET or command.ending is not Ending.DONE)
+        and (
+            command.operation is Operation.SET
+            or command.ending is not Ending.DONE
+            or (command.call == second.number and command.process == second.process)
+        )
         for command in history.asked()
         if command.ended > history.healed
     )

@@ -98,7 +98,8 @@ class _Key:
         deletes = [command.number for command in self._of[""] if command.operation is Operation.DELETE]
         if name == self._limits.vendors[0]:  # it may hold anything
             others = (command for other in self._limits.vendors[1:] for command in self._of[other])
-            deletes += [command.number for command in others if command.operation is Operation.SET]
+            # Owed since the value was to be set: a delete of the first's that comes between leaves it with nothing.
+            deletes += [command.within or command.number for command in others if command.operation is Operation.SET]
         return sorted(deletes)
 
     def _gave(self, name: str, get: Command, whole: Command) -> Violations:
