@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_cache.entry import LONGEST, MICROS, Entry, Stored, seconds
+from resilient_cache.entry import LONGEST, MICROS, Entry, Stored, check_tag, seconds
 from resilient_cache.errors import (
     FailureKind,
     LoadTimeout,
@@ -22,7 +22,7 @@ from resilient_cache.errors import (
     ResilientCacheError,
     StoreError,
 )
-from resilient_cache.outcome import Lookup, Reason, Source
+from resilient_cache.outcome import AfterOutage, Lookup, OnOverload, Reason, Source
 from resilient_cache.policy import BreakerPolicy, CachePolicy, float_of
 
 NAN, INF = float("nan"), float("inf")
@@ -32,6 +32,12 @@ NO_SHARES = [-0.1, 1.1, 2, NAN, INF, timedelta(0), *NO_NUMBERS]
 NO_COUNTS = [0, -1, 1.0, 0.5, NAN, INF, *NO_NUMBERS]
 
 Make = Callable[..., object]
+
+
+async def later(*_: object) -> bool:
+    """No plain function."""
+    return True
+
 
 DURATIONS: list[tuple[Make, str, bool]] = [  # made of, named, may be 0
     (BreakerPolicy, "span", True),
@@ -49,6 +55,14 @@ DURATIONS: list[tuple[Make, str, bool]] = [  # made of, named, may be 0
     (CachePolicy, "flight_age", False),
     (CachePolicy, "max_ttl", False),
     (CachePolicy, "skew", True),
+    (BreakerPolicy, "slow_after", False),
+    (BreakerPolicy, "lost_time", False),
+    (CachePolicy, "inflight_max", False),
+    (CachePolicy, "epoch_ttl", False),
+    (CachePolicy, "load_wait", True),
+    (CachePolicy, "ramp", False),
+    (CachePolicy, "error_ttl", False),
+    (CachePolicy, "degraded_ttl", True),
 ]
 SHARES: list[tuple[Make, str]] = [(BreakerPolicy, "failure_rate"), (CachePolicy, "jitter")]
 COUNTS: list[tuple[Make, str]] = [
@@ -56,14 +70,15 @@ COUNTS: list[tuple[Make, str]] = [
     (BreakerPolicy, "min_calls"),
     (BreakerPolicy, "probes"),
     (CachePolicy, "max_store_calls"),
+    (CachePolicy, "max_loads"),
 ]
-WITHOUT = ("load_timeout", None)  # the one that may be
+WITHOUT = {"load_timeout", "slow_after", "lost_time", "epoch_ttl", "ramp", "error_ttl"}  # those that may be None
 ILLEGAL: list[tuple[Make, str, object]] = [
     *(
         (make, name, bad)
         for make, name, _ in DURATIONS
         for bad in NO_DURATIONS
-        if (name, bad) != ("load_timeout", None)
+        if bad is not None or name not in WITHOUT
     ),
     *((make, name, 0) for make, name, zero in DURATIONS if not zero),
     *((make, name, bad) for make, name in SHARES for bad in NO_SHARES),
@@ -71,6 +86,17 @@ ILLEGAL: list[tuple[Make, str, object]] = [
     (BreakerPolicy, "failure_rate", 0),
     (CachePolicy, "negative", "no function"),
     (CachePolicy, "negative", 0),
+    *(
+        (CachePolicy, name, bad)
+        for name in ("adaptive_loads", "early_refresh", "refresh_behind")
+        for bad in (0, 1, None)
+    ),
+    *((CachePolicy, "beta", bad) for bad in (0, -1, 100.1, NAN, INF, *NO_NUMBERS)),
+    *((CachePolicy, "origin", bad) for bad in (1, "on", CachePolicy())),
+    *((CachePolicy, "accept", bad) for bad in (1, "all", later)),
+    *((CachePolicy, "on_overload", bad) for bad in (1, None, "wait", later)),
+    *((CachePolicy, "after_outage", bad) for bad in (1, None, "hope")),
+    *((CachePolicy, "hedge_after", bad) for bad in (-0.001, 0.25, 1.0, NAN, "1", True)),
 ]
 
 
@@ -131,6 +157,70 @@ def test_a_count_may_be_1_or_many(make: Make, name: str) -> None:
     assert [getattr(make(**{name: count}), name) for count in (1, 10**9)] == [1, 10**9]
 
 
+def test_what_else_may_be_told() -> None:
+    """Each end of what is allowed, and names in place of members."""
+
+    def own(_: object) -> str:
+        return "raise"
+
+    for policy in (
+        CachePolicy(beta=100, early_refresh=True, refresh_behind=True, adaptive_loads=True),
+        CachePolicy(beta=1e-9, origin=BreakerPolicy(), accept=lambda *_: True, negative=bool),
+        CachePolicy(hedge_after=0.2499, timeout=0.25),
+        CachePolicy(hedge_after=timedelta(0)),
+        *(CachePolicy(**{name: None}) for name in ("load_timeout", "epoch_ttl", "ramp", "error_ttl", "hedge_after")),
+    ):
+        assert isinstance(policy, CachePolicy)
+    assert type(CachePolicy(hedge_after=timedelta(0)).hedge_after) is float
+    assert CachePolicy(on_overload="raise").on_overload is OnOverload.RAISE
+    assert CachePolicy(on_overload=own).on_overload is own
+    assert CachePolicy(after_outage="discard").after_outage is AfterOutage.DISCARD
+    assert CachePolicy(refresh_behind=True, stale_for=0.5).refresh_behind
+    assert not CachePolicy(refresh_behind=False, stale_for=0).refresh_behind
+
+
+def test_refreshing_behind_needs_time_to_serve() -> None:
+    with pytest.raises(MisuseError, match="refresh_behind needs a stale_for"):
+        CachePolicy(refresh_behind=True, stale_for=0)
+
+
+@pytest.mark.parametrize("tags", [("a", "b"), ["a", "b"], ["a", "b", "a"]])
+def test_tags_are_kept_in_their_order_and_once(tags: Any) -> None:
+    assert Entry(1, tags=tags).tags == ("a", "b")
+
+
+def test_tags_are_few_and_not_long() -> None:
+    """At most 16, each of 1 to 1 024 bytes."""
+    assert Entry(1, tags={"a"}).tags == Entry(1, tags=frozenset({"a"})).tags == ("a",)
+    assert len(Entry(1, tags=[str(number) for number in range(16)]).tags) == 16
+    assert Entry(1, tags=("x" * 1_024,)).tags == ("x" * 1_024,)
+    assert Entry(1).tags == ()
+    with pytest.raises(MisuseError, match=r"^Entry.tags must be at most 16, not 17"):
+        Entry(1, tags=[str(number) for number in range(17)])
+    for tag, said in [("", "1 to 1024 bytes, not 0"), ("x" * 1_025, "not 1025"), ("é" * 513, "not 1026")]:
+        with pytest.raises(MisuseError, match=rf"^Entry.tags must have.*{said}"):
+            Entry(1, tags=(tag,))
+
+
+@pytest.mark.parametrize("tags", ["ab", b"ab", None, 1, [1], [None], ["\ud800"], {"a": 1}, iter("a")])
+def test_what_is_no_tag_is_misuse(tags: Any) -> None:
+    with pytest.raises(MisuseError, match=r"^Entry.tags must be"):
+        Entry(1, tags=tags)
+
+
+def test_a_tag_is_a_plain_str() -> None:
+    """A subclass may have a hash and an equality of its own."""
+
+    class Odd(str):
+        __slots__ = ()
+        __hash__ = None  # type: ignore[assignment]
+
+    assert check_tag("tag", "a") == "a"
+    assert type(check_tag("tag", Odd("a"))) is str
+    with pytest.raises(MisuseError, match=r"^tag must be a str, not int"):
+        check_tag("tag", 1)
+
+
 def test_pairs_that_make_no_sense_are_misuse() -> None:
     with pytest.raises(MisuseError, match=r"max_hold must be at least hold \(5\), not 4"):
         BreakerPolicy(hold=5, max_hold=4)
@@ -166,6 +256,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (cache.load_timeout, cache.negative_ttl, cache.negative, cache.stale_retry) == (None, 60.0, None, 1.0)
     assert (cache.flight_age, cache.max_ttl, cache.skew, cache.max_store_calls) == (10.0, 86_400.0, 0.5, 64)
     assert cache.longest_life == 172_800.0
+    assert (breaker.slow_after, breaker.slow_rate, breaker.lost_time) == (None, 0.8, None)
+    assert (cache.hedge_after, cache.epoch_ttl, cache.inflight_max, cache.after_outage) == (None, 5.0, 5.0, "trust")
+    assert (cache.accept, cache.ramp, cache.max_loads, cache.load_wait, cache.origin) == (None, None, 64, 1.0, None)
+    assert (cache.on_overload, cache.adaptive_loads, cache.early_refresh) == ("proceed", False, False)
+    assert (cache.beta, cache.refresh_behind, cache.error_ttl, cache.degraded_ttl) == (1.0, False, None, 30.0)
 
 
 def test_explain_tells_the_timeline_in_words() -> None:
@@ -175,6 +270,10 @@ def test_explain_tells_the_timeline_in_words() -> None:
         "then for 300 s more it may stand in when a load fails; then gone. "
         "A store operation takes at most 0.25 s; 'there is none' is remembered for 60 s."
     )
+    told = CachePolicy(ttl=len, stale_for=0, jitter=0).explain()
+    told = CachePolicy(early_refresh=True, refresh_behind=True).explain()
+    assert "at random), and loaded again behind its callers towards the end; then" in told
+    assert "more it may stand in while a load runs behind or fails; then gone" in told
     told = CachePolicy(ttl=len, stale_for=0, jitter=0).explain()
     assert told.startswith("served for as long as ttl(value) says after its load began; then never stale; then gone.")
 
