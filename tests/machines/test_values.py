@@ -160,6 +160,8 @@ def test_a_count_may_be_1_or_many(make: Make, name: str) -> None:
 def test_what_else_may_be_told() -> None:
     """Each end of what is allowed, and names in place of members."""
 
+    make: Make = CachePolicy
+
     def own(_: object) -> str:
         return "raise"
 
@@ -168,7 +170,7 @@ def test_what_else_may_be_told() -> None:
         CachePolicy(beta=1e-9, origin=BreakerPolicy(), accept=lambda *_: True, negative=bool),
         CachePolicy(hedge_after=0.2499, timeout=0.25),
         CachePolicy(hedge_after=timedelta(0)),
-        *(CachePolicy(**{name: None}) for name in ("load_timeout", "epoch_ttl", "ramp", "error_ttl", "hedge_after")),
+        *(make(**{name: None}) for name in ("load_timeout", "epoch_ttl", "ramp", "error_ttl", "hedge_after")),
     ):
         assert isinstance(policy, CachePolicy)
     assert type(CachePolicy(hedge_after=timedelta(0)).hedge_after) is float
