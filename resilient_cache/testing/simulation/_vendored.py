@@ -85,22 +85,24 @@ class _Key:
                 whole = self._whole.get(get.within)
                 if get.operation is not Operation.GET or whole is None:
                     continue
-                index = bisect_left(debts, whole.number)
-                owed = debts[index - 1] if index else 0
-                if owed and not any(owed < command.number and command.last < whole.number for command in good):
+                index = bisect_left(debts, (whole.number, 0))
+                owed, since = debts[index - 1] if index else (0, 0)
+                if owed and not any(since < command.number and command.last < whole.number for command in good):
                     what = f"{name} of p{get.process} for {get.key}"
                     yield Violation("a vendor was asked that owes", what, (get.number, owed))
                 elif get.gave and get.ending is Ending.DONE and get.fault not in UNTRUE:
                     yield from self._gave(name, get, whole)
 
-    def _debts(self, name: str) -> list[int]:
-        """The numbers of the commands from which on the vendor owes the delete of the key."""
+    def _debts(self, name: str) -> list[tuple[int, int]]:
+        """The commands from which on the vendor owes the delete of the key, and those after which one counts."""
         deletes = [command.number for command in self._of[""] if command.operation is Operation.DELETE]
+        debts = [(number, number) for number in deletes]
         if name == self._limits.vendors[0]:  # it may hold anything
             others = (command for other in self._limits.vendors[1:] for command in self._of[other])
             # Owed since the value was to be set: a delete of the first's that comes between leaves it with nothing.
-            deletes += [command.within or command.number for command in others if command.operation is Operation.SET]
-        return sorted(deletes)
+            sets = [command for command in others if command.operation is Operation.SET]
+            debts += [(command.number, command.within or command.number) for command in sets]
+        return sorted(debts)
 
     def _gave(self, name: str, get: Command, whole: Command) -> Violations:
         writes = [
