@@ -59,9 +59,13 @@ class Fences:
             del self._fences[oldest]
 
     def raise_floor_locked(self, stamp: int) -> None:
-        """Refuse everything stamped at or before `stamp`, of whatever key; what is fenced before that is in it."""
+        """Refuse everything stamped at or before `stamp`, of whatever key; what is fenced before that is in it.
+
+        Not what is fenced after it: a mark that an earlier process was owed may be older than one of its keys.
+        """
         self.floor = max(self.floor, stamp)
-        self._fences.clear()
+        for key in [key for key, fence in self._fences.items() if fence <= self.floor]:
+            del self._fences[key]
 
     def __len__(self) -> int:
         """How many fences are kept."""

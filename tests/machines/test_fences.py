@@ -78,6 +78,26 @@ def test_a_later_fence_stays() -> None:
     assert fences.at("a") == 11
 
 
+def test_a_raised_floor_is_for_every_key_and_never_falls() -> None:
+    fences = Fences(100)
+    fences.raise_locked("a", 5)
+    fences.raise_floor_locked(7)
+    assert [fences.admits(key, stamp) for key in ("a", "b") for stamp in (7, 8)] == [False, True, False, True]
+    assert (len(fences), fences.floor) == (0, 7)
+    fences.raise_floor_locked(3)
+    assert not fences.admits("b", 7)
+
+
+def test_a_floor_that_comes_late_takes_no_later_fence_away() -> None:
+    fences = Fences(100)
+    fences.raise_locked("a", 20)
+    fences.raise_locked("b", 10)
+    fences.raise_floor_locked(10)
+    assert not fences.admits("a", 20)
+    assert fences.admits("b", 11)
+    assert len(fences) == 1
+
+
 def test_the_oldest_goes_first_and_leaves_its_stamp_as_the_floor() -> None:
     fences = Fences(1_000, capacity=2)
     for stamp, key in enumerate("abc", 10):
