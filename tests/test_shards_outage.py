@@ -145,5 +145,7 @@ def test_a_new_master_is_found(valkey_binary: None) -> None:
             promoted = time.monotonic()
             for colour in colours:
                 until(partial(colour.keeps, f"{colour.name} again"), "caching does not come back")
-                assert time.monotonic() - promoted < 2 * HOLD + 1.0
+                assert (
+                    time.monotonic() - promoted < 2 * HOLD + 3.0
+                )  # both colours, one after the other, on a busy machine
                 assert colour.get(colour.name) in ("old", None)  # what was replicated is a hit again

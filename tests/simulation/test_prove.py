@@ -13,8 +13,6 @@ from ..prove.__main__ import report, report_broken
 from ..prove.kinds import KINDS
 from ..prove.work import Tally, catch, sweep
 
-pytestmark = pytest.mark.simulated
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -29,8 +29,6 @@ from resilient_cache.testing.simulation.vendors import Together, serving
 from ..virtual import pass_time
 from .test_checker import Tale
 
-pytestmark = pytest.mark.simulated
-
 GET, SET, DELETE = Operation.GET, Operation.SET, Operation.DELETE
 MARKED = Limits(epoch_ttl=1.0, replay=7.0, inflight_max=5.0)
 PEERS = Limits(peers=True, replay=7.0, inflight_max=5.0)

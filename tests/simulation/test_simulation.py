@@ -22,8 +22,6 @@ from resilient_cache.testing.simulation.weather import MISHAPS, Trouble
 from ..prove.caches import BROKEN, breaking, real, run, short
 from ..virtual import pass_time
 
-pytestmark = pytest.mark.simulated
-
 SEEDS = range(250)
 ENOUGH = 3_000
 SINCE = {
@@ -41,7 +39,6 @@ SINCE = {
     "any version of a mark accepted": 269,
     "loads in the air ignore a mark": 305,
     "gap not distrusted": 81,
-    "message that was lost not told again": 1_892,
     "read from a vendor that owes": 90,
     "confirmed although a vendor did not": 48,
     "debt of a vendor settled by an earlier delete": 1_053,
