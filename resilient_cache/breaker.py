@@ -262,9 +262,9 @@ class Breaker:
         self._openings += 1
         longest = min(float_of(self._policy.max_hold), float_of(self._policy.hold) * 2.0 ** min(self._openings - 1, 60))
         hold = longest * (0.5 + 0.5 * self._random())
+        self._until: float = now + hold  # before the state: `retry_in` takes no lock, and would find none
         self._state = CircuitState.OPEN
         self._ticket = self._probe = self._successes = 0
-        self._until: float = now + hold
         return Transition(before, CircuitState.OPEN, hold)
 
 

@@ -33,6 +33,23 @@ def test_no_two_probes_are_out() -> None:
         assert sorted(map(bool, tickets)) == [False, False, True]
 
 
+def test_whoever_asks_when_the_next_probe_may_go_finds_a_moment() -> None:
+    """Also while the circuit opens for the first time. Seed 2397 of `make prove`, lines, met an `AttributeError`.
+
+    Between lines: where CPython 3.11 switches it cannot happen, and it need not stay so.
+    """
+    for seed in range(200):
+        with Scheduler(random.Random(seed).randrange, switch=Switch.LINES, modules=[breaker]) as threads:
+            circuit = Breaker(POLICY, lambda: 0.0, threads.rlock())
+            ticket = circuit.admit(1.0)
+            circuit.failure(ticket, 1.0)
+            told: list[float] = []
+            threads.start(partial(circuit.failure, ticket, 1.0))
+            threads.start(partial(lambda ask, told: told.extend(ask(1.0) for _ in range(20)), circuit.retry_in, told))
+            threads.run()
+        assert set(told) <= {0.0, circuit.retry_in(1.0)}
+
+
 def test_no_more_leases_are_out_than_there_are() -> None:
     for seed in range(100):
         with run(seed, leases) as threads:
