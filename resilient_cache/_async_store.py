@@ -29,11 +29,11 @@ class Store:
 
     async def get(self, request: Request) -> Answer:
         """What the store has for the key."""
-        return await self._ask(request, Operation.GET, self._get)
+        return await self._ask(request, Operation.GET, self.fetch)
 
     async def set(self, request: Request, data: bytes) -> Answer:
         """Put `data` there for `request.life` seconds."""
-        return await self._ask(request, Operation.SET, self._set, data, request.life)
+        return await self._ask(request, Operation.SET, self.put, data, request.life)
 
     async def delete(self, request: Request) -> Answer:
         """Delete the key; a word of the store that comes late counts too."""
@@ -57,12 +57,14 @@ class Store:
         """What the store has for `key`, where nobody waits for it."""
         guard = self.rules.guard
         until = guard.monotonic() + guard.timeout
-        return await ask(guard, self._behind, Operation.GET, until, self._get, self._prefix + key, here=True)
+        return await ask(guard, self._behind, Operation.GET, until, self.fetch, self._prefix + key, here=True)
 
-    def _get(self, store_key: str) -> Any:
+    def fetch(self, store_key: str) -> Any:
+        """What to ask the store for `store_key` with; to be called inside the guard, as `put` is."""
         return self._quick.get(store_key)  # the method is looked up inside the guard: a lazy client may fail in it
 
-    def _set(self, store_key: str, data: bytes, life: float) -> Any:
+    def put(self, store_key: str, data: bytes, life: float) -> Any:
+        """What to put `data` there with, for `life` seconds."""
         return self._quick.set(store_key, data, life)
 
     def _delete(self, store_key: str) -> Any:

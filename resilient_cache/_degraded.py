@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any, final
 
 from ._guard import Guard
-from ._local import Local
+from ._local import Local, candidate_of
 from ._request import Candidate, Request
 from .flights import Flight
-from .memory import STAMP, TAGS
+from .memory import STAMP
 from .outcome import Lookup, Reason, Source
 from .policy import CachePolicy, float_of
 
@@ -61,5 +61,5 @@ class Degraded:
             return None
         if self._guard.monotonic() < entry[1] and entry[STAMP] > request.renews:
             return Lookup(entry[0], Source.MEMORY, Reason.HIT, local.age(entry[STAMP]))
-        request.offer(Candidate(*entry[:4], entry[TAGS], taken))
+        request.offer(candidate_of(entry, taken))
         return None

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ._files import replacing
+from ._local import candidate_of
 from ._reporting import LOGGER
 from ._request import GATES, Candidate, Request
 from ._rules import Rules
-from .entry import Slot
 from .events import SnapshotRead, SnapshotWritten
-from .memory import FRESH, PAST, PLACE, STAMP, TAGS
+from .memory import PAST, PLACE, STAMP
 from .outcome import AfterOutage, Mode, Reason
 from .snapshots import Refused, decode, encode
 
@@ -105,17 +105,13 @@ def _kept(rules: Rules) -> Iterator[tuple[str, Candidate]]:
         memory, asked = local.memory.entries.copy(), bytes(local.memory.marks)
         resting = local.stand_ins.entries.copy()
     for key, slot in sorted(memory.items(), key=lambda item: not asked[item[1][PLACE]]):
-        found = _candidate(slot, slot[FRESH], taken)
+        found = candidate_of(slot, taken)
         if since < found.stale_until and local.admits(key, found):  # and what is invalidated meanwhile is not in it
             yield key, found
     for key, slot in resting.items():
-        found = _candidate(slot, PAST, taken)  # how long it rests is no window of its own
+        found = candidate_of(slot, taken)._replace(fresh_until=PAST)  # how long it rests is no window of its own
         if key not in memory and since < found.stale_until and local.admits(key, found):
             yield key, found
-
-
-def _candidate(slot: Slot[object], fresh_until: float, taken: int) -> Candidate:
-    return Candidate(slot[0], fresh_until, slot[2], slot[STAMP], slot[TAGS], taken)
 
 
 def _adopt(rules: Rules, request: Request, envelope: bytes, fresh: bool) -> bool:

@@ -19,7 +19,7 @@ from .flights import LEADING, Flight, Waiter
 from .memory import FRESH, PAST, STAMP, TAGS, Memory
 from .outcome import Source
 
-__all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local"]
+__all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local", "candidate_of"]
 
 FOREVER: Final = float("inf")
 
@@ -45,9 +45,9 @@ class Local(Many):
             if now < entry[FRESH]:
                 request.stamp = entry[STAMP]
                 if now >= entry[1]:
-                    request.due, request.early = _candidate(entry, taken), entry[FRESH] - entry[1]
+                    request.due, request.early = candidate_of(entry, taken), entry[FRESH] - entry[1]
                 return Source.MEMORY, entry[0]
-            request.offer(_candidate(entry, taken))
+            request.offer(candidate_of(entry, taken))
         negative = self.negatives.get(key) if self.negatives.entries else None
         if negative is not None and now < negative[1]:
             request.stamp = negative[STAMP]
@@ -342,5 +342,6 @@ class Local(Many):
         return self.admits(key, found)
 
 
-def _candidate(entry: Slot[Any], taken: int) -> Candidate:
+def candidate_of(entry: Slot[Any], taken: int) -> Candidate:
+    """An entry of memory as one that may yet answer, in hand since the moment stamped `taken`."""
     return Candidate(entry[0], entry[FRESH], entry[2], entry[STAMP], entry[TAGS], taken)

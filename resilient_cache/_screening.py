@@ -49,9 +49,10 @@ class Screening:
     def attend(self, request: Request) -> None:
         """Have everything that `request` is given pass the cache's function and that of its policy, where they are."""
         own, of_call = self.own, request.policy.accept
+        if own is None and of_call is None:
+            return
         functions = [accept for accept in (own, None if of_call is own else of_call) if accept is not None]
-        if functions:
-            request.screen = partial(self._pass, functions, request.key)
+        request.screen = partial(self._pass, functions, request.key)
 
     def recalled(self, request: Request, found: tuple[Source, Any] | None) -> tuple[Source, Any] | None:
         """`found` in memory, if it may leave. What may not is dropped, and so is what cannot stand in either."""

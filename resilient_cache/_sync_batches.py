@@ -19,7 +19,7 @@ from ._sync_marks import MarkStore
 from ._sync_store import Store
 from ._sync_upkeep import Upkeep
 from ._thread_bench import spread
-from ._threads import Behind, ask, many_of, quickest
+from ._threads import Behind, ask, many_of
 from .errors import FailureKind, StoreError
 from .marks import NAMESPACE
 from .outcome import Lookup, Operation
@@ -35,7 +35,7 @@ KEYS_AT_ONCE: Final = 16
 class Batches:
     """What a cache may do with its store, for many keys. Nothing here raises an `Exception`."""
 
-    __slots__ = ("_adapter", "_behind", "_many", "_marks", "_prefix", "_quick", "_rules", "_shard", "_store", "_upkeep")
+    __slots__ = ("_adapter", "_behind", "_many", "_marks", "_prefix", "_rules", "_shard", "_store", "_upkeep")
 
     def __init__(self, store: Store, marks: MarkStore, upkeep: Upkeep, adapter: Any, behind: Behind) -> None:
         self._rules = store.rules
@@ -45,7 +45,6 @@ class Batches:
         self._adapter = adapter
         self._behind = behind
         self._many = many_of(adapter)
-        self._quick = quickest(adapter)
         self._shard = shard_of(adapter)
         self._prefix = f"{self._rules.name}:"
 
@@ -115,7 +114,7 @@ class Batches:
             return
 
         def get(request: Request, key: str) -> None:
-            answers[request.key] = self._ask(until, Operation.GET, self._get_one, key)
+            answers[request.key] = self._ask(until, Operation.GET, self._store.fetch, key)
 
         spread([partial(get, *pair) for pair in zip(chunk, keys, strict=True)], KEYS_AT_ONCE)
 
@@ -130,7 +129,7 @@ class Batches:
 
         def set_(request: Request, data: bytes) -> None:
             key = self._prefix + request.key
-            answer = self._ask(until, Operation.SET, self._set_one, key, data, request.life)
+            answer = self._ask(until, Operation.SET, self._store.put, key, data, request.life)
             self._written(request, answer, ended)
 
         spread([partial(set_, *entry) for entry in chunk], KEYS_AT_ONCE)
@@ -186,12 +185,6 @@ class Batches:
 
     def _until(self, request: Request) -> float:
         return self._rules.within(request, self._rules.monotonic())
-
-    def _get_one(self, key: str) -> Any:
-        return self._quick.get(key)  # the method is looked up inside the guard: a lazy client may fail in it
-
-    def _set_one(self, key: str, data: bytes, life: float) -> Any:
-        return self._quick.set(key, data, life)
 
     def _part(self, item: Request | tuple[Request, bytes]) -> str:
         """The part of the store that hears of it: a call's outcome says nothing about another."""

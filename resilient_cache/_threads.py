@@ -143,8 +143,7 @@ def quickest(adapter: Any) -> Any:
 def _to_be_awaited(value: object) -> bool:
     if not hasattr(cast("object", type(value)), "__await__"):  # inspect.isawaitable costs 1 us
         return False
-    if inspect.iscoroutine(value):
-        value.close()  # or Python warns that it was never awaited
+    _colours.forget(value)
     return True
 
 
