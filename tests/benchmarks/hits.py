@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 
 from .peers import async_cases, async_decorated, decorated, direct
 from .results import Check, Section, timings
-from .timing import compare
+from .timing import Timing, compare
 
 __all__ = ["run"]
+
+
+def _against(path: str, ours: Timing, found: Mapping[str, Timing], targets: Mapping[str, float]) -> list[Check]:
+    return [Check(path, name, ours.over(found[name]), target) for name, target in targets.items()]
 
 
 def run(random: Random, rounds: int) -> list[Section]:
@@ -16,25 +21,25 @@ def run(random: Random, rounds: int) -> list[Section]:
     hit = compare(direct(), random, rounds=rounds)
     ours = hit["resilient_cache.get_or_load"]
     sync = timings("Memory hit, sync", "One key that is there, asked for again and again.", hit, base="dict")
-    for name, target in (
-        ("functools.lru_cache", 5.5),
-        ("cachebox.TTLCache.get", 4.0),
-        ("cachetools.TTLCache, RLock", 0.17),
-    ):
-        sync.checks.append(Check("sync get_or_load, memory hit", name, ours.over(hit[name]), target))
+    targets = {
+        "functools.lru_cache": 5.5,
+        "cachebox.TTLCache.get": 4.0,
+        "cachetools.TTLCache, RLock": 0.17,
+    }
+    sync.checks.extend(_against("sync get_or_load, memory hit", ours, hit, targets))
     timed = hit["resilient_cache.get_or_load, load_timeout"].over(ours)
     sync.checks.append(Check("hit with a timeout configured", "the same without", timed, 1.1))
 
     cached = compare(decorated(), random, rounds=rounds)
     mine = cached["resilient_cache @cached"]
     wrapped = timings("Decorated function, memory hit, sync", "", cached, base="functools @lru_cache")
-    for name, target in (
-        ("cachebox @cached", 0.6),
-        ("cachetools @cached, condition", 0.2),
-        ("theine @Memoize", 0.13),
-        ("dogpile @cache_on_arguments", 0.025),
-    ):
-        wrapped.checks.append(Check("sync @cached, memory hit", name, mine.over(cached[name]), target))
+    targets = {
+        "cachebox @cached": 0.6,
+        "cachetools @cached, condition": 0.2,
+        "theine @Memoize": 0.13,
+        "dogpile @cache_on_arguments": 0.025,
+    }
+    wrapped.checks.extend(_against("sync @cached, memory hit", mine, cached, targets))
 
     awaited = compare(async_cases(), random, rounds=rounds)
     asynchronous = timings("Memory hit, async", "", awaited, base="bare coroutine")
@@ -44,11 +49,11 @@ def run(random: Random, rounds: int) -> list[Section]:
     both = compare(async_decorated(), random, rounds=rounds)
     mine = both["resilient_cache @cached"]
     decorated_async = timings("Decorated function, memory hit, async", "", both, base="resilient_cache @cached")
-    for name, target in (
-        ("async_lru @alru_cache", 0.45),
-        ("cachebox @cached", 0.55),
-        ("aiocache @cached", 0.05),
-        ("cashews @cache", 0.01),
-    ):
-        decorated_async.checks.append(Check("async @cached, memory hit", name, mine.over(both[name]), target))
+    targets = {
+        "async_lru @alru_cache": 0.45,
+        "cachebox @cached": 0.55,
+        "aiocache @cached": 0.05,
+        "cashews @cache": 0.01,
+    }
+    decorated_async.checks.extend(_against("async @cached, memory hit", mine, both, targets))
     return [sync, wrapped, asynchronous, decorated_async]

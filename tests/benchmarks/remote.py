@@ -28,6 +28,7 @@ __all__ = ["run"]
 POLICY: Final = CachePolicy(ttl=3_600, jitter=0.0, timeout=1.0)
 RAW: Final = "raw client"
 CALLS: Final = 400
+TOGETHER: Final = 2_000  # calls, where up to 1 000 callers share them
 RATES: Final = (500, 2_000)
 Calls = dict[str, Callable[[], Any]]
 
@@ -144,18 +145,18 @@ async def _many_keys(url: str, rounds: int, callers: int) -> dict[str, list[floa
     return samples
 
 
-async def _cpu(call: Callable[[], Awaitable[Any]], callers: int) -> float:
+async def _cpu(call: Callable[[], Awaitable[Any]], callers: int, calls: int = CALLS) -> float:
     """Microseconds of processor time for one call, with `callers` of them at work at once."""
 
     async def work() -> None:
-        for _ in range(CALLS // callers):
+        for _ in range(calls // callers):
             await call()
 
     began = process_time()
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
             group.create_task(work())
-    return (process_time() - began) / (CALLS // callers * callers) * 1e6
+    return (process_time() - began) / (calls // callers * callers) * 1e6
 
 
 async def _latency(calls: dict[str, Callable[[], Awaitable[Any]]], random: Random) -> Section:
@@ -208,8 +209,8 @@ async def _clients(url: str, rounds: int) -> Section:
             cpu, wall = [], []
             for _ in range(max(3, rounds // 3)):
                 began = perf_counter()
-                cpu.append(await _cpu_of(call, callers))
-                wall.append(2_000 / (perf_counter() - began))
+                cpu.append(await _cpu(call, callers, TOGETHER))
+                wall.append(TOGETHER / (perf_counter() - began))
             lines.append(
                 (f"{name}, {callers} at once", f"{statistics.median(cpu):.1f}", f"{statistics.median(wall):,.0f}")
             )
@@ -217,15 +218,3 @@ async def _clients(url: str, rounds: int) -> Section:
     for closing in (redis_client, valkey_client, adapter):
         await closing.aclose()
     return Section("asyncio clients by themselves", "GETs of one key.", ("case", "CPU us", "answers/s"), lines)
-
-
-async def _cpu_of(call: Callable[[], Awaitable[Any]], callers: int) -> float:
-    async def work() -> None:
-        for _ in range(2_000 // callers):
-            await call()
-
-    began = process_time()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(callers):
-            group.create_task(work())
-    return (process_time() - began) / 2_000 * 1e6

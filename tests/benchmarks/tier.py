@@ -39,13 +39,6 @@ def run(random: Random, rounds: int) -> list[Section]:
     return [_size(), _ratios(random), _threads(max(3, rounds // 5))]
 
 
-def _filled() -> Memory[int]:
-    tier: Memory[int] = Memory(ENTRIES)
-    for key in _keys():
-        tier.put_locked(key, 1, 1e9, 1e9, 1)
-    return tier
-
-
 def _keys() -> list[str]:
     return [f"tenant-{number:07}" for number in range(ENTRIES)]
 
