@@ -19,6 +19,7 @@ from resilient_cache._lineup import Lineup, Trip
 from resilient_cache._loads import Loads
 from resilient_cache._local import Local
 from resilient_cache._marking import Marking
+from resilient_cache._plane import Plane
 from resilient_cache._request import GATES, Failure
 from resilient_cache._rules import Rules
 from resilient_cache._sealing import Sealing
@@ -239,6 +240,10 @@ def keep_since_ever(original: Any, self: Any, *args: Any, since: float = 0.0, ea
     return original(self, *args, early=early)
 
 
+def tell_no_more(original: Any, self: Any, names: Any, *, handed_over: bool) -> None:
+    original(self, names if handed_over else (), handed_over=handed_over)
+
+
 async def delete_from_the_first(original: Any, self: Any, key: str, /) -> None:
     vendors, self._vendors = self._vendors, self._vendors[:1]
     deleting = original(self, key)
@@ -310,6 +315,7 @@ BROKEN: dict[str, tuple[Change, ...]] = {
     "peer's message drops and does not fence": (around(Local, "heard", drop_what_was_told),),
     "gap not distrusted": (around(Local, "distrust", lambda *_: None),),
     "gap distrusted but for reads in the air": (around(Local, "keep", keep_since_ever),),
+    "lost message not told again": (around(Plane, "published", tell_no_more),),
     "peers not told": (around(Local, "tell", lambda *_: None),),
     # several vendors
     "read from a vendor that owes": (around(Vendor, "may_be_read", lambda *_: True),),

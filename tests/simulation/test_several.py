@@ -149,6 +149,29 @@ def told_before(tale: Several, wrong: bool) -> tuple[str, Limits]:
     return "served although a peer had told", Limits()
 
 
+def refused(tale: Several, wrong: bool) -> tuple[str, Limits]:
+    for what, at in (("untold", 0.0), ("unheard", 0.55), ("told", 1.16 if wrong else 1.15)):
+        tale.at = at  # 0.05, then 0.1 s, and each time two timeouts
+        tale.history.word(0, what, ("k",))
+    return "lost message not told again", PEERS
+
+
+def refused_another(tale: Several, wrong: bool) -> tuple[str, Limits]:
+    tale.history.word(0, "untold", ("k", "t"))
+    tale.history.word(1, "told", ("k", "t"))
+    tale.history.word(0, "told", ("k",) if wrong else (EVERYTHING,))
+    tale.at = 0.6
+    return "lost message not told again", PEERS
+
+
+def refused_after_success(tale: Several, wrong: bool) -> tuple[str, Limits]:
+    for what, at in (("untold", 0.0), ("told", 0.1), ("untold", 0.2)):
+        tale.at = at
+        tale.history.word(0, what, ("k",))
+    tale.at = 0.76 if wrong else 0.75
+    return "lost message not told again", PEERS
+
+
 def gap(tale: Several, wrong: bool) -> tuple[str, Limits]:
     load = tale.load(fresh=100.0)
     tale.at = 1.0
@@ -274,7 +297,8 @@ def still_owed(tale: Several, wrong: bool) -> tuple[str, Limits]:
 @pytest.mark.parametrize(
     "telling",
     [
-        own_mark, unasked, asked_too_long_ago, unheeded, forgotten, untold, told_before, gap, memory_in_the_end,
+        own_mark, unasked, asked_too_long_ago, unheeded, forgotten, untold, told_before, refused,
+        refused_another, refused_after_success, gap, memory_in_the_end,
         long_lived, unconfirmed, owing, owing_what_another_was_given, replaced, replaced_in_the_air, another_wrote_it,
         written_after, overflowing, unmarked, not_back, still_owed,
     ],
@@ -341,8 +365,8 @@ def talk(*hits: tuple[Interference, int]) -> tuple[list[str], bool]:
         (((Interference.SLOW, 1),), ["ready", "told", "heard", "lost"], True),
         (((Interference.LOSSY, 1),), ["ready", "told", "lost"], False),
         (((Interference.CUT, 1),), ["lost", "told"], False),
-        (((Interference.MUTE, 0),), ["ready", "lost", "refused"], False),
-        (((Interference.UNHEARD, 0),), ["ready", "told", "heard", "lost", "reset"], True),
+        (((Interference.MUTE, 0),), ["ready", "untold", "lost", "refused"], False),
+        (((Interference.UNHEARD, 0),), ["ready", "unheard", "heard", "lost", "reset"], True),
     ],
 )
 def test_a_backplane_fails_as_it_is_told(

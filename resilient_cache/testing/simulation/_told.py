@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from typing import Final
 
 from ...outcome import Operation, Source
 from ._answers import Fences, fence_of
-from .histories import Command, Ending, History, Load, Word, read_value
+from .histories import EVERYTHING, Command, Ending, History, Load, Word, read_value
 from .limits import GRAIN, Limits, Violation, Violations
 from .network import is_mark
-from .swarm import MANY
+from .swarm import LONGEST_PAUSE, MANY
 
-__all__ = ["check_gaps", "check_told"]
+__all__ = ["check_gaps", "check_retold", "check_told"]
 
 INVALIDATING = ("invalidate", *MANY)
+TOLD: Final = "told"
+FAILED: Final = ("untold", "unheard")
+FIRST_PAUSE: Final = 0.05
+BUSY: Final = 2
+"""Store timeouts: who asks for what is owed tells the peers after that."""
 
 
 def check_told(history: History, _limits: Limits) -> Violations:
@@ -45,6 +51,28 @@ def _told(history: History) -> dict[tuple[int, str], Fences]:
     for fence in fences.values():
         fence.settle()
     return fences
+
+
+def check_retold(history: History, limits: Limits) -> Violations:
+    """G2: what could not be handed over is told again, after a pause of 0.05 s, 0.1 s ... 5 s at most."""
+    tries: defaultdict[int, int] = defaultdict(int)  # in a row that failed, by process
+    for index, word in enumerate(history.words):
+        if word.what not in (TOLD, *FAILED):
+            continue
+        tries[word.process] = tries[word.process] + 1 if word.what in FAILED else 0
+        if not tries[word.process]:
+            continue
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (tries[word.process] - 1))
+        until = word.at + pause + BUSY * limits.timeout + GRAIN
+        again = {name for later in history.words[index + 1 :] if later.at <= until for name in _told_by(later, word)}
+        for name in word.names if until < history.now() and EVERYTHING not in again else ():
+            if name not in again:
+                what = f"{name} by p{word.process} in {until - word.at:.3f} s"
+                yield Violation("lost message not told again", what, (word.number,))
+
+
+def _told_by(later: Word, word: Word) -> tuple[str, ...]:
+    return later.names if later.process == word.process and later.what in (TOLD, *FAILED) else ()
 
 
 def check_gaps(history: History, _limits: Limits) -> Violations:

@@ -33,6 +33,7 @@ RULES = (
     _settling.check_settled,
     _marked.check_marks,
     _told.check_told,
+    _told.check_retold,
     _told.check_gaps,
     _vendored.check_vendors,
     check_usefulness,

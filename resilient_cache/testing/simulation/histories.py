@@ -162,8 +162,9 @@ class Event:
 class Word:
     """Something about the backplane, as process `process` knows it.
 
-    `what`: it "told" the others of `names` (keys, tags, or `EVERYTHING`), or "heard" of them from process `by`, who
-    told it with number `told`; from now on it misses nothing ("ready"), or has missed something ("lost").
+    `what`: it "told" the others of `names` (keys, tags, or `EVERYTHING`), was refused ("untold") or does not know that
+    it did ("unheard"); or it "heard" of them from process `by`, who told it with number `told`; from now on it misses
+    nothing ("ready"), or has missed something ("lost").
     """
 
     number: int

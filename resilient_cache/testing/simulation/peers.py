@@ -96,13 +96,15 @@ class Hub:
 
     def publish(self, process: int, message: bytes) -> None:
         """Hand `message` to whoever listens now; the subscriber gets those of one publisher in their order."""
-        if self.hits(process, Interference.CUT, Interference.MUTE):
-            raise ConnectionRefusedError("refused")
         names = tuple(shown for name, shown in self._names if name in message)
-        word = self._history.word(process, "told", names)
+        if self.hits(process, Interference.CUT, Interference.MUTE):
+            self._history.word(process, "untold", names)
+            raise ConnectionRefusedError("refused")
+        unheard = self.hits(process, Interference.UNHEARD)
+        word = self._history.word(process, "unheard" if unheard else "told", names)
         for ear in list(self._ears.values()):
             self._send(ear, message, word)
-        if self.hits(process, Interference.UNHEARD):
+        if unheard:
             raise ConnectionResetError("reset")
 
     async def listen(self, process: int, ready: Callable[[], object], receive: Callable[[bytes], object]) -> None:
