@@ -218,8 +218,7 @@ def hit(rules: Rules, entry: Slot[Any]) -> Any:
     """The value of a fresh entry of the memory tier, counted and reported as `get` does."""
     rules.marks[entry[4]] = 1
     rules.memory_hits += 1
-    if rules.hooks:
-        rules.tell_hit()
+    rules.reporter.tell_hit()
     return entry[0]
 
 

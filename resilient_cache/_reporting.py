@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeVar, final
 
 from .errors import MisuseError
-from .events import Event, Hook
+from .events import Event, Hook, Served
 from .flights import LEADING
+from .outcome import Reason, Source
 
 __all__ = ["LOGGER", "Reporter", "Seldom"]
 
@@ -91,6 +92,11 @@ class Reporter:
         finally:
             TELLING.now = False
             LEADING.set(leading)
+
+    def tell_hit(self) -> None:
+        """A request was answered from memory on the shortest way."""
+        if self.hooks:
+            self.tell(Served(self.name, Source.MEMORY, Reason.HIT))
 
     def hand_over(self, hook: Callable[[Told], object], event: Told) -> None:
         """Tell one function; what it raises is counted, and logged at most once a minute."""

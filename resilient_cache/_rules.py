@@ -184,10 +184,6 @@ class Rules(Switching):
                 del result  # or the error would hold this frame and this frame the error, until a collection
         return result
 
-    def tell_hit(self) -> None:
-        """A request was answered from memory on the shortest way."""
-        self.reporter.tell(Served(self.name, Source.MEMORY, Reason.HIT))
-
     def within(self, request: Request, since: float) -> float:
         """Until when all may take that is to be done in one store timeout, from `since` on."""
         return min(request.until, since + self.guard.timeout)

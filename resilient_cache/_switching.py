@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, final
 
 from ._guard import Guard
 from ._local import Local
@@ -20,16 +20,44 @@ from .events import ModeChanged
 from .outcome import Mode
 from .ramp import Ramp
 
-__all__ = ["Switching"]
+__all__ = ["Shown", "Switching"]
+
+Peek: TypeAlias = Callable[[str], Slot[Any] | None]
 
 FOREVER: Final = float("inf")
 NOTHING: Final[dict[str, Slot[Any]]] = {}
 
 
-class Switching:
-    """The part of the decisions that is about modes."""
+@final
+class Shown:
+    """What hits in memory are answered from at once, where more is to be done for one than to look it up."""
 
-    __slots__ = ("_gates", "_seen", "guard", "local", "monotonic", "peek", "ramp", "reporter", "screening", "switch")
+    __slots__ = ("_monotonic", "_peek", "_reporter")
+
+    def __init__(self, peek: Peek, monotonic: Callable[[], float], reporter: Reporter) -> None:
+        self._peek = peek
+        self._monotonic = monotonic
+        self._reporter = reporter
+
+    def __getitem__(self, key: str) -> Slot[Any]:
+        entry = self._peek(key)
+        if entry is None or self._monotonic() >= entry[1]:
+            raise KeyError(key)
+        self._reporter.tell_hit()
+        return (entry[0], FOREVER, *entry[2:])  # what was told as a hit is one
+
+
+class Switching:
+    """The part of the decisions that is about modes.
+
+    `peek` gives the entry of a key that may be answered at once, or None; so does `shown[key]`, or it raises
+    `KeyError`, and the hooks have been told of the hit if it is one.
+    """
+
+    __slots__ = (
+        *("_gates", "_seen", "guard", "local", "monotonic", "peek", "ramp", "reporter", "screening", "shown"),
+        "switch",
+    )
 
     guard: Guard
     local: Local
@@ -37,6 +65,7 @@ class Switching:
     ramp: Ramp
     reporter: Reporter
     screening: Screening
+    shown: dict[str, Slot[Any]] | Shown
     switch: Switch
     _gates: Mapping[Mode, Gates]
     _seen: Mode
@@ -44,8 +73,11 @@ class Switching:
     def aim(self) -> None:
         """Let hits in memory be answered at once, or not. Under the lock, with what it follows from."""
         short = self.switch.steady and self.screening.own is None  # accept may change its mind: it is asked every time
-        peek = (self.local.memory.entries if short else NOTHING).get
-        self.peek = peek if self.switch.watched is None else self.switch.watched.ahead_of(peek)
+        shown = self.local.memory.entries if short else NOTHING
+        watched = self.switch.watched
+        self.peek: Peek = shown.get if watched is None else watched.ahead_of(shown.get)
+        plain = watched is None and not self.reporter.hooks  # a lookup in a dict takes half the time of a call of `get`
+        self.shown = shown if plain else Shown(self.peek, self.monotonic, self.reporter)
 
     def mode(self) -> Mode:
         """The mode in force now."""

@@ -5,9 +5,10 @@ before its turn comes moves to the main ring, the others leave and only the hash
 that comes back while its ghost is there goes to the main ring at once. The main ring is swept by a hand that spares
 each marked entry once. Most keys are asked for once: they pass through the small ring and never push out a hot one.
 
-A read is one dict lookup and one byte set in `marks`: both atomic, so readers need no lock. The hand finds its victim
-by `bytearray.find`, at memory speed. Ghosts are a table of hashes, one place each: 8 bytes a key, and a collision only
-forgets a ghost.
+A read is one dict lookup and one mark set: both atomic, so readers need no lock. The marks are a list, because setting
+an item of one takes 5 ns where one of a bytearray takes 17 (#6). The hand finds its victim by `list.index`, 8 ns a
+place, and looks at no more than `SWEEP` places of a ring for one eviction, so that none stalls an event loop. Ghosts
+are a table of hashes, one place each: 8 bytes a key, and a collision only forgets a ghost.
 
 Nothing is evicted while there is room: a key takes any free place then, and the hands move over full rings only.
 
@@ -31,6 +32,9 @@ __all__ = ["FRESH", "PAST", "PLACE", "STAMP", "TAGS", "Memory"]
 V = TypeVar("V", default=Any)
 
 SMALL_SHARE: Final = 10
+SWEEP: Final = 32_768
+"""Places that the hand looks at for one eviction, twice at most: 0.5 ms. If all are marked, the next goes, marked or
+not."""
 WORD: Final = 2**64 - 1
 STAMP: Final = 3  # of a `Slot`
 PLACE: Final = 4
@@ -60,7 +64,7 @@ class Memory(Generic[V]):
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.entries: dict[str, Slot[V]] = {}
-        self.marks = bytearray(capacity)
+        self.marks = [0] * capacity
         self._keys = [""] * capacity
         self._main_start = max(1, capacity // SMALL_SHARE)
         self._free: list[int] = []
@@ -156,15 +160,20 @@ class Memory(Generic[V]):
         return place
 
     def _main_place(self) -> int:
-        start, end, hand = self._main_start, self.capacity, self._main_hand
-        place = self.marks.find(0, hand, end)
-        if place < 0:
-            self.marks[hand:end] = bytes(end - hand)
-            hand = start
-            place = max(start, self.marks.find(0, start, end))  # -1 if readers have marked them all again since
-        self.marks[hand:place] = bytes(place - hand)
-        self._main_hand = place + 1 if place + 1 < end else start
-        return place
+        hand = self._main_hand
+        for _ in range(2):  # to the end of the ring, and on from its start
+            stop = min(self.capacity, hand + SWEEP)
+            try:
+                place = self.marks.index(0, hand, stop)
+            except ValueError:
+                place = stop
+            self.marks[hand:place] = [0] * (place - hand)
+            hand = place if place < self.capacity else self._main_start
+            if place < stop:
+                break
+        self.marks[hand] = 0
+        self._main_hand = hand + 1 if hand + 1 < self.capacity else self._main_start
+        return hand
 
     def _move(self, place: int, to: int, gone: list[Slot[V]]) -> None:
         key = self._keys[place]

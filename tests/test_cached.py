@@ -154,3 +154,59 @@ def test_a_key_function_is_given_the_same_however_the_call_is_written() -> None:
     assert price(1) == 2
     assert price.lookup(sku=1, currency="EUR").value == 2
     assert price.key(1) == price.key(sku=1)
+
+
+class Lying(str):
+    """A text that says it is another one."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash("a")
+
+    def __eq__(self, other: object) -> bool:
+        return other == "a"
+
+
+def test_a_text_that_says_it_is_another_gets_its_own() -> None:
+    """Whether it is an argument or what a function has made of the arguments."""
+    cache: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
+    for key in ("{name}", lambda name: name):
+        cached: Any = cache.cached(key=key)(lambda name: f"for {str.__str__(name)}")
+        assert [cached(name) for name in ("a", Lying("b"), "a", Lying("b"), "b")] == [
+            f"for {name}" for name in ("a", "b", "a", "b", "b")
+        ]
+
+
+@pytest.mark.parametrize("key", [1, None, ["a"], b"a"])
+def test_a_function_that_makes_no_key_is_said_to(key: Any) -> None:
+    cache: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
+    cached: Any = cache.cached(key=lambda _: key)(str)
+    with pytest.raises(MisuseError, match="key must be a function that gives a str, not a "):
+        cached("a")
+
+
+def test_what_a_function_of_the_arguments_raises_is_raised() -> None:
+    """Also where it looks like what the memory says of a key that is not there."""
+    cache: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
+    cached: Any = cache.cached(key=lambda name: {"a": "a"}[name])(lambda name: name)
+    assert cached("a") == "a"
+    with pytest.raises(KeyError, match="b"):
+        cached("b")
+
+
+def test_hooks_are_told_of_each_hit_once() -> None:
+    """However it is asked for."""
+    told: list[Any] = []
+    cache: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10, hooks=[told.append])
+    cached = cache.cached(key="{name}")(lambda name: name)
+    cached("a")
+    told.clear()
+    assert [cached("a"), cache.get("a"), cache.get_or_load("a", str), cache.get_many(["a"])] == [
+        "a",
+        "a",
+        "a",
+        {"a": "a"},
+    ]
+    assert [event.source for event in told] == [Source.MEMORY] * 4
+    assert cache.stats()["hits_memory"] == 4

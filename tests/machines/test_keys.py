@@ -334,3 +334,28 @@ def test_arguments_may_be_called_like_builtins() -> None:
     assert key(placed(function))("a", "b", 1).endswith("('a','b',1)")
     assert key(function, "{repr}:{str}:{type}")("a", "b", 1) == "a:b:1"
     assert key(function, "{str}")("a", "b", 1) == "b"
+
+
+@given(calls=st.lists(st.tuples(TEXTS | NUMBERS, TEXTS | NUMBERS), max_size=12), room=st.integers(1, 4))
+def test_a_kept_key_is_the_one_that_would_be_made(calls: list[tuple[Any, Any]], room: int) -> None:
+    """Of any arguments, in any order, and there are never more than there is room for."""
+    made = calls_of(two, None)
+    kept = made.kept(room)
+    assert kept is not None
+    source = "def made$({parameters}):\n    return kept$[{named}] if {texts} else None"
+    find = made.function(source, kept=kept)
+    for a, b in calls:
+        texts = type(a) is type(b) is str
+        assert find(a, b) == (made.key(a, b) if texts else None)
+        assert len(kept) <= room
+
+
+def test_keys_are_kept_where_they_are_made_from_named_arguments() -> None:
+    """Not those of a function of the arguments, of any number of arguments, or of none."""
+    assert calls_of(two, "{a}:{b}").kept(1) == {}
+    assert [calls_of(*of).kept(1) for of in ((none, None), (many, None), (two, lambda a, b: a))] == [None] * 3
+    assert calls_of(two, None).kept(0) is None
+    single = calls_of(two, "b:{b}").kept(1)
+    assert single is not None
+    assert (single["x"], single) == ("b:x", {"x": "b:x"})
+    assert (single["y"], single) == ("b:y", {"y": "b:y"})

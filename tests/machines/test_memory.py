@@ -332,6 +332,23 @@ def test_a_turn_over_marked_ones_only_ends_where_it_began() -> None:
     assert (memory._main_hand, bytes(memory.marks[1:])) == (6, bytes(10))
 
 
+@pytest.mark.parametrize(("hand", "found"), [(5, 11), (17, 2), (16, 20)])
+def test_the_hand_looks_at_so_many_places_and_takes_the_next(
+    monkeypatch: pytest.MonkeyPatch, hand: int, found: int
+) -> None:
+    """Marked or not: one eviction costs so much at most, however many there are. Twice, as the ring may end between."""
+    monkeypatch.setattr("resilient_cache.memory.SWEEP", 3)
+    memory = Memory[object](21)
+    memory.marks[:] = [1] * 21
+    if hand == 16:
+        memory.marks[20] = 0
+    memory._main_hand = hand
+    assert memory._main_place() == found
+    assert memory._main_hand == (2 if found == 20 else found + 1)
+    seen = {*range(hand, min(hand + 6, 21)), found}
+    assert [place for place in range(21) if not memory.marks[place]] == sorted(seen)
+
+
 def test_after_the_last_place_the_hand_is_at_the_first() -> None:
     """So that a turn is a turn: those that are marked are spared once, wherever it begins."""
     memory = full(11)
