@@ -102,7 +102,8 @@ class Memory(Generic[V]):
         place = self._place_for(key, gone) if old is None else old[PLACE]
         self._vacate(place, gone, heir=key)
         self._keys[place] = key
-        self.entries[key] = (value, fresh_until - early, stale_until, stamp, place, tags, fresh_until)
+        shown_until = fresh_until - early if early else fresh_until  # else one number for both: 24 bytes an entry
+        self.entries[key] = (value, shown_until, stale_until, stamp, place, tags, fresh_until)
         if tags:
             self._hint(key, tags)
         if old is not None and old[TAGS] and old[TAGS] != tags:

@@ -68,6 +68,8 @@ def direct() -> list[Case]:
         Case("resilient_cache.get_or_load, load_timeout", "get(key, loader)", {**base, "get": timed.get_or_load}),
         Case("cachetools.TTLCache", "cache[key]", {**base, "cache": plain}),
         Case("cachetools.TTLCache, RLock", "with lock: cache[key]", {**base, "cache": plain, "lock": RLock()}),
+        Case("cachetools.TTLCache.get", "get(key)", {**base, "get": plain.get}),
+        Case("cachetools.TTLCache.get, RLock", "with lock: get(key)", {**base, "get": plain.get, "lock": RLock()}),
         Case("cachebox.TTLCache.get", "get(key)", {**base, "get": rust.get}),
         Case("theine.Cache.get", "get(key)", {**base, "get": tiny.get}),
         Case("moka_py.Moka.get", "get(key)", {**base, "get": moka.get}),
