@@ -12,7 +12,7 @@ from collections.abc import Callable
 from threading import Lock, RLock
 from typing import Protocol
 
-__all__ = ["Forkable", "protect"]
+__all__ = ["Forkable", "protect", "renew"]
 
 
 class Forkable(Protocol):
@@ -31,12 +31,18 @@ class Forkable(Protocol):
 FORKING = Lock()  # held from before until after: one fork at a time, or two would share `HELD`
 PROTECTED: weakref.WeakSet[Forkable] = weakref.WeakSet()
 HELD: list[Forkable] = []
+RENEWED: list[Callable[[], object]] = []
 
 
 def protect(thing: Forkable) -> None:
     """Keep `thing` usable in forked children for as long as it lives."""
     with FORKING:
         PROTECTED.add(thing)
+
+
+def renew(action: Callable[[], object]) -> None:
+    """Have `action` called in every forked child from now on."""
+    RENEWED.append(action)
 
 
 def _before() -> None:
@@ -56,6 +62,8 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
+    for action in RENEWED:
+        action()
     for thing in HELD:
         thing.forked()
     _after_in_parent()

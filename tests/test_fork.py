@@ -9,6 +9,7 @@ import pytest
 
 from resilient_cache import Invalidation, ResilientCache
 from resilient_cache.adapters import MappingAdapter
+from resilient_cache.stamps import SYSTEM_RANDOM
 
 from .servers import in_child
 
@@ -48,6 +49,16 @@ def test_a_flight_of_a_thread_that_is_not_forked_holds_up_nobody_in_the_child() 
         done.set()
         thread.join()
     assert cache.get("k") == "parent"
+
+
+def test_children_do_not_draw_the_same_numbers() -> None:
+    """Or all the workers of a server would load again, and try again, at one moment."""
+    drawn, written = os.pipe()
+    for _ in range(2):
+        assert in_child(lambda: os.write(written, f"{SYSTEM_RANDOM()}\n".encode()) > 0)
+    os.close(written)
+    with os.fdopen(drawn) as file:
+        assert len({*file.read().split(), str(SYSTEM_RANDOM())}) == 3
 
 
 def test_the_lock_of_the_cache_is_free_in_the_child() -> None:
