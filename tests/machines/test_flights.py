@@ -46,13 +46,10 @@ class World:
             yield "leave", who
             if place[2]:
                 yield "land", who
-                yield "overtake", who
+                if place[0].waiters:
+                    yield "overtake", who
             elif place[1] is not None and place[1].woken:
                 yield "go_on", who
-
-    def step(self, what: str, who: int) -> None:
-        getattr(self, what)(who)
-        self.check()
 
     def invalidate(self, _: int) -> None:
         self.flights.detach_locked("k")
@@ -162,7 +159,8 @@ class World:
 def replayed(path: tuple[tuple[str, int], ...]) -> World:
     world = World()
     for what, who in path:
-        world.step(what, who)
+        getattr(world, what)(who)
+    world.check()  # the states before it were, when the walk came to them
     return world
 
 
