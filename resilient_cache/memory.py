@@ -106,7 +106,7 @@ class Memory(Generic[V]):
         self.entries[key] = (value, shown_until, stale_until, stamp, place, tags, fresh_until)
         if tags:
             self._hint(key, tags)
-        if old is not None and old[TAGS] and old[TAGS] != tags:
+        if old is not None and old[TAGS] != tags:
             self._unhint(key, old[TAGS])
         return True
 

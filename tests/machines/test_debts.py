@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from resilient_cache import CachePolicy, Invalidation, Mode, Reason, ResilientCache
 from resilient_cache._debts import BREATH, IDLE
 from resilient_cache._guard import Answer
+from resilient_cache._local import DROPPED, MARK
 from resilient_cache.events import JournalFailed, Settled
+from resilient_cache.marks import tag_mark
 from resilient_cache.testing import ManualClock
 
 DONE = Answer(None)
@@ -212,6 +215,48 @@ def test_peers_are_told_once_more_when_it_is_settled(desk: Desk) -> None:
     desk.clock.advance(1.0)
     desk.debts.answered(desk.debts.next(), DONE, 0.0)
     assert list(local.untold) == ["kk"]
+
+
+def test_peers_are_told_of_a_last_delete_of_a_key(desk: Desk) -> None:
+    """What landed late may have been read there. Of a mark there is none to be read, nor of what is not over yet."""
+    local = desk.cache._rules.local
+    local.tells = True
+    desk.debts._local.doubt("k", 1)
+    desk.debts.hurry(confirmed=True)
+    assert desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())  # too early
+    assert list(local.untold) == []
+    desk.clock.advance(5.0)
+    assert desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())
+    assert list(local.untold) == [DROPPED + "k"]
+    local.untold.clear()
+    local.owe_locked(MARK + tag_mark("t"), 1)
+    for told in ([MARK + tag_mark("t")], []):  # that it is settled, and then nothing
+        desk.clock.advance(5.0)
+        assert desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())
+        assert list(local.untold) == told
+        local.untold.clear()
+    assert desk.debts.pause() is None
+
+
+class Between:
+    """A lock that somebody else has just had."""
+
+    def __init__(self, lock: Any, meanwhile: Callable[[], object]) -> None:
+        self.lock, self.meanwhile = lock, meanwhile
+
+    def __enter__(self) -> None:
+        self.meanwhile()
+        self.lock.__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        self.lock.__exit__(*raised)
+
+
+def test_when_somebody_else_settles_the_last_debt_meanwhile_there_is_no_pause(desk: Desk) -> None:
+    desk.debts._local.doubt("k", 7)
+    debts, lock = desk.debts, desk.debts._guard.lock
+    debts._guard.lock = Between(lock, lambda: debts._journal.forgive_locked("kk"))
+    assert debts.pause() is None
 
 
 def test_what_is_let_go_is_told_once_to_who_keeps_book(desk: Desk) -> None:

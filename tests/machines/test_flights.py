@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from resilient_cache.flights import AGAIN, LEAD, Flight, Flights
+from resilient_cache.flights import AGAIN, FOUND, LEAD, Flight, Flights
 from resilient_cache.outcome import Mode
 
 AGE = 10.0
@@ -46,12 +46,10 @@ class World:
             yield "leave", who
             if place[2]:
                 yield "land", who
+                if place[0].waiters:
+                    yield "overtake", who
             elif place[1] is not None and place[1].woken:
                 yield "go_on", who
-
-    def step(self, what: str, who: int) -> None:
-        getattr(self, what)(who)
-        self.check()
 
     def invalidate(self, _: int) -> None:
         self.flights.detach_locked("k")
@@ -78,6 +76,9 @@ class World:
         assert seat is not None
         if seat.verdict == LEAD:
             self.aboard[who] = flight, seat, True
+        elif seat.verdict == FOUND:
+            assert flight.found == "found"
+            self.aboard[who] = None
         else:
             assert flight.outcome is not None
             self.aboard[who] = None
@@ -89,6 +90,15 @@ class World:
             assert seat.verdict is None
             seat.wake()
         assert flight.outcome == "outcome"
+
+    def overtake(self, who: int) -> None:
+        """The store gives what the leader of a hedged load, which goes on, has been looking for."""
+        flight, _, _ = self.aboard[who] or pytest.fail("nobody leads here")
+        waiting = list(flight.waiters)
+        assert self.flights.hand_out_locked(flight, "found") == waiting
+        for seat in waiting:
+            assert seat.verdict == FOUND
+            seat.wake()
 
     def leave(self, who: int) -> None:
         flight, seat, _ = self.aboard[who] or pytest.fail("nobody is here")
@@ -149,7 +159,8 @@ class World:
 def replayed(path: tuple[tuple[str, int], ...]) -> World:
     world = World()
     for what, who in path:
-        world.step(what, who)
+        getattr(world, what)(who)
+    world.check()  # the states before it were, when the walk came to them
     return world
 
 
@@ -181,7 +192,12 @@ def test_a_flight_begins_as_it_was_told() -> None:
     flight = take_off(flights, now=3.0)
     assert (flight.key, flight.stamp, flight.since, flight.mode) == ("k", 7, 3.0, MODE)
     assert (flight.outcome, flight.stand_in, flight.detached, flight.leader) == (None, None, False, None)
-    assert not flight.forced
+    assert (flight.ready, flight.found, flight.queued, flight.origin, flight.renewing) == (None,) * 5
+    assert (flight.permit, flight.ticket) == (0, 0)  # it has none yet
+    assert (flight.forced, flight.takes_stale) == (False, False)
+    assert flight.blocked_on == ()
+    assert flights.find("k", MODE) is flight
+    assert flights.find("k", Mode.BYPASS) is None
     assert flights.find_locked("k", MODE, 3.0) is flight
     assert flights.find_locked("other", MODE, 3.0) is None
 
@@ -248,6 +264,43 @@ def test_flights_of_other_modes_are_other_flights_and_an_invalidation_detaches_t
     assert flights.detach_locked("k")
     assert one.detached
     assert len(flights) == 0
+
+
+def test_a_stuck_flight_is_found_by_who_does_not_join_it() -> None:
+    flights: Flights[Seat] = Flights(AGE)
+    assert flights.find("k", MODE) is None
+    old = take_off(flights)
+    assert flights.find("k", MODE) is old
+    assert flights.find_locked("k", MODE, AGE) is None
+    assert flights.find("k", MODE) is None
+
+
+def test_all_can_be_detached_at_once_and_land_for_those_aboard() -> None:
+    flights: Flights[Seat] = Flights(AGE)
+    one, other = take_off(flights, "a"), flights.take_off_locked("b", Mode.BYPASS, 8, 0.0)
+    waiting = seated(one)
+    flights.detach_all_locked()
+    assert (one.detached, other.detached, len(flights)) == (True, True, 0)
+    later = take_off(flights, "a")
+    assert flights.land_locked(one, "outcome") == [waiting]
+    assert flights.find("a", MODE) is later
+    assert flights.leave_locked(other, None, 9, 1.0) == []
+    assert other.outcome == AGAIN
+
+
+def test_what_the_store_gave_is_handed_to_those_aboard_while_the_load_goes_on() -> None:
+    flights: Flights[Seat] = Flights(AGE)
+    flight = take_off(flights)
+    seats = [seated(flight), seated(flight)]
+    assert flights.hand_out_locked(flight, "found") == seats
+    assert [seat.verdict for seat in seats] == [FOUND, FOUND]
+    assert (flight.found, flight.outcome, flight.detached) == ("found", None, False)
+    late = seated(flight)
+    assert flights.find("k", MODE) is flight
+    assert flights.land_locked(flight, "outcome") == [late]
+    assert late.verdict is None
+    assert flights.hand_out_locked(flight, "more") == []
+    assert flight.found == "found"
 
 
 def test_whoever_takes_off_detaches_what_is_there() -> None:

@@ -302,6 +302,24 @@ def test_too_many_that_are_confirmed_are_forgotten_without_a_trace(journal: Jour
     assert [debt and debt.name for debt in (journal.next_locked(5.0) for _ in range(4))] == ["b", "c", "d", None]
 
 
+def test_a_second_delete_that_nothing_can_undo_is_forgiven_and_an_owed_one_is_not(journal: Journal) -> None:
+    journal.suspect_locked("a", 1, now=0.0)
+    journal.owe_locked("b", 2, due=7.0)
+    for name in "abc":
+        journal.forgive_locked(name)
+    assert ("a" in journal, "b" in journal, len(journal)) == (False, True, 1)
+    assert journal.next_locked(6.0) is None
+    assert journal.gone == []
+
+
+def test_a_debt_is_shown_while_it_is_owed(journal: Journal) -> None:
+    assert journal.debt("a") is None
+    journal.owe_locked("a", 7, due=10.0)
+    assert journal.debt("a") == Debt("a", 7, 10.0, newest=7)
+    assert journal.confirm_locked("a", 7, now=10.0)
+    assert journal.debt("a") is None
+
+
 def test_one_that_fails_holds_up_no_other(journal: Journal) -> None:
     journal.owe_locked("a", 1, due=0.0)
     assert journal.next_locked(0.0) is not None

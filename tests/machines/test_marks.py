@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from resilient_cache.marks import NAMESPACE, Mark, Marks, moment_of, tag_mark
+from resilient_cache.marks import CAPACITY, NAMESPACE, Mark, Marks, moment_of, tag_mark
 from resilient_cache.outcome import Reason
 
 LIFE = 4.0
@@ -40,7 +40,44 @@ def test_one_asks_past_half_the_life_and_everybody_past_all_of_it() -> None:
     assert marks.due(T, 14.0)
     assert marks.due(T, 14.0)
     assert marks.due(tag_mark("unknown"), 0.0)
-    assert Marks(LIFE, MARGIN).due(NAMESPACE, 0.0)
+    assert marks.due(T, 12.0) is False
+    fresh = Marks(LIFE, MARGIN)
+    assert [fresh.due(NAMESPACE, now) for now in (0.0, 0.0, 0.5)] == [True, True, True]
+
+
+def test_the_same_word_of_the_store_at_the_same_moment_has_nobody_ask_once_more() -> None:
+    marks = knowing(asked=10.0)
+    assert marks.due(T, 12.0)
+    marks.learn_locked(T, Mark(version(1_000)), 10.0, 6_000)  # of somebody who asked at the same time
+    assert not marks.due(T, 12.0)
+
+
+def test_the_known_version_found_again_is_trusted_for_another_life() -> None:
+    marks = knowing(asked=10.0)
+    marks.learn_locked(T, Mark(version(1_000)), 12.0, 6_000)
+    assert marks.verdict([(T, version(1_000))], 15.99) is None
+    assert [marks.due(T, now) for now in (13.99, 14.0, 14.0, 15.99, 16.0)] == [False, True, False, False, True]
+
+
+def test_a_mark_that_is_not_trusted_is_asked_for_by_everybody_and_its_entries_may_stand_in() -> None:
+    marks = knowing(inv=900)
+    marks.learn_locked(tag_mark("u"), Mark(version(1)), 0.0, 1)
+    marks.distrust_locked(tag_mark("unknown"))
+    assert not marks.due(T, 0.5)
+    marks.distrust_locked(T)
+    assert [marks.due(T, 0.5), marks.due(T, 0.5), marks.due(tag_mark("u"), 0.5)] == [True, True, False]
+    assert marks.verdict([(T, version(1_000))], 0.5) is Reason.EXPIRED
+    assert marks.refuses(T, 1_000, 4_999)  # what is known stays known
+    assert len(marks) == 2
+
+
+def test_when_all_marks_are_not_trusted_each_is_asked_for() -> None:
+    marks = knowing()
+    marks.learn_locked(NAMESPACE, Mark(version(1)), 0.0, 1)
+    assert not marks.due(T, 0.5)
+    assert not marks.due(NAMESPACE, 0.5)
+    marks.distrust_all_locked()
+    assert [marks.due(name, 0.5) for name in (T, T, NAMESPACE, NAMESPACE)] == [True] * 4
 
 
 def test_a_version_that_is_not_known_yet_is_asked_for_at_once() -> None:
@@ -78,6 +115,10 @@ def test_the_worst_of_several_verdicts_counts() -> None:
     assert Marks(LIFE, MARGIN).verdict([(NAMESPACE, 0)], 0.0) is Reason.UNMARKED
 
 
+def test_what_was_loaded_after_the_latest_invalidation_is_served() -> None:
+    assert knowing(inv=1_000).verdict([(T, version(1_000))], 0.0) is None
+
+
 @given(st.integers(1, 2**50), st.integers(0, 2**64 - 1), st.integers(0, 2**62))
 def test_a_new_version_is_higher_than_the_known_one_and_bears_its_node(stamp: int, node: int, known: int) -> None:
     marks = Marks(LIFE, MARGIN)
@@ -96,12 +137,33 @@ def test_what_was_in_hand_before_an_invalidation_was_learned_is_refused_if_it_ma
     assert not marks.refuses(T, 1_100, 5_000)
     assert not marks.refuses(tag_mark("u"), 1_100, 4_999)
     assert not knowing(inv=0).refuses(T, 1, 0)  # a mark made anew invalidates nothing
+    assert Mark(version(1_000)).invalidated == 0
+
+
+def test_an_invalidation_under_a_lower_version_is_news_as_well() -> None:
+    """Of a mark that was made anew here while somebody else invalidated it."""
+    marks = knowing(since=5_000)
+    marks.learn_locked(T, Mark(version(900), version(900)), 0.0, 6_000)
+    assert marks.refuses(T, 900, 5_999)
+    assert not marks.refuses(T, 900, 6_000)
+    assert (marks.version(T), marks.invalidated(T)) == (version(1_000), version(900))
+
+
+def test_what_is_no_news_refuses_nothing_that_came_after_the_news() -> None:
+    marks = knowing(inv=900, since=5_000)
+    for mark in (Mark(version(1_000), version(900)), Mark(version(999), version(900)), Mark(version(999))):
+        marks.learn_locked(T, mark, 1.0, 9_000)
+    assert not marks.refuses(T, 900, 5_000)
+    assert marks.settled(T, 5_001)
 
 
 def test_a_load_is_stored_with_a_version_that_it_began_under() -> None:
     marks = knowing(since=5_000)
     assert marks.settled(T, 5_001)  # known before it began
-    assert not Marks(LIFE, MARGIN).settled(T, 5_001)
+    assert Marks(LIFE, MARGIN).settled(T, 5_001) is False
+    assert Marks(LIFE, MARGIN).settled(NAMESPACE, 5_001) is False
+    ahead = knowing(moment=9_000, since=5_000)  # by another process, whose clock is fast
+    assert [ahead.settled(T, stamp) for stamp in (5_000, 5_001)] == [False, True]
     late = knowing(moment=4_000, since=9_000, inv=3_000)
     assert not late.settled(T, 4_100)
     assert late.settled(T, 4_101)  # made well before it began
@@ -113,7 +175,7 @@ def test_a_load_is_stored_with_a_version_that_it_began_under() -> None:
 def test_one_writes_a_mark_at_a_time() -> None:
     marks = Marks(LIFE, MARGIN)
     assert marks.claim_locked(T, 0.0, 0.25)
-    assert not marks.claim_locked(T, 0.2, 0.25)
+    assert marks.claim_locked(T, 0.2, 0.25) is False
     assert marks.claim_locked(T, 0.25, 0.25)
     marks.settle(T)
     marks.settle(tag_mark("unknown"))
@@ -133,6 +195,21 @@ def test_the_oldest_tag_is_forgotten_and_what_it_refused_is_still_refused() -> N
     assert (marks.version(T), marks.invalidated(T), marks.revoked(T)) == (0, 0, 0)
     assert marks.refuses(T, 1_100, 4_999)
     assert not marks.refuses(T, 1_100, 5_000)
+
+
+def test_to_learn_of_a_known_tag_forgets_no_other() -> None:
+    marks = Marks(LIFE, MARGIN, capacity=2)
+    for name in (T, tag_mark("u"), tag_mark("u"), tag_mark("u")):
+        marks.learn_locked(name, Mark(version(10)), 0.0, 10)
+    assert (len(marks), marks.version(T)) == (2, version(10))
+
+
+def test_ten_thousand_tags_are_known_and_the_namespace() -> None:
+    marks = Marks(LIFE, MARGIN)
+    for number in range(10_002):
+        marks.learn_locked(tag_mark(str(number)), Mark(version(1)), 0.0, 1)
+    assert (len(marks), CAPACITY) == (10_000, 10_000)
+    assert [marks.version(tag_mark(name)) for name in ("1", "2")] == [0, version(1)]
 
 
 def test_the_word_of_the_store_for_an_own_invalidation_is_remembered_exactly() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from resilient_cache.memory import PLACE, STAMP, TAGS, Memory
+from resilient_cache.memory import FRESH, PAST, PLACE, STAMP, TAGS, Memory
 
 
 class Key(str):
@@ -111,6 +111,36 @@ def test_an_entry_is_a_plain_tuple_in_its_known_order() -> None:
     assert entry[:4] == ("v", 1.0, 2.0, 3)
     assert entry[STAMP] == 3
     assert memory.get("other") is None
+
+
+def test_the_longer_way_begins_early_and_the_freshness_ends_when_it_did() -> None:
+    memory = Memory[object](10)
+    assert memory.put_locked("k", "v", 10.0, 20.0, 3, ("t",), 2.5)
+    assert memory.entries["k"] == ("v", 7.5, 20.0, 3, 0, ("t",), 10.0)
+    assert memory.entries["k"][FRESH] == 10.0
+
+
+def test_what_is_expired_is_past_in_both_and_else_what_it_was() -> None:
+    memory = Memory[object](4)
+    memory.put_locked("a", "v", 10.0, 20.0, 3, ("t", "u"), 2.5)
+    memory.put_locked("b", "w", 11.0, 21.0, 4)
+    memory.expire_locked()
+    assert memory.entries == {
+        "a": ("v", PAST, 20.0, 3, 0, ("t", "u"), PAST),
+        "b": ("w", PAST, 21.0, 4, 1, (), PAST),
+    }
+    memory.drop_older_locked(9, "u")
+    assert list(memory.entries) == ["b"]
+
+
+def test_what_is_cleared_is_forgotten_with_its_marks_and_its_tags() -> None:
+    memory = Memory[object](3)
+    for number, key in enumerate("abc"):
+        memory.put_locked(key, key, 1.0, 2.0, number, ("t", key))
+        memory.get(key)
+    memory.clear_locked()
+    assert (len(memory), any(memory.marks), memory._tagged) == (0, False, {})
+    check_invariants(memory)
 
 
 def test_an_older_stamp_never_replaces_a_newer_one_and_an_equal_one_does() -> None:
