@@ -162,7 +162,7 @@ class Memory(Generic[V]):
 
     def _main_place(self) -> int:
         hand = self._main_hand
-        for _ in range(2):  # to the end of the ring, and on from its start
+        for _ in range(2):  # to the end of the ring, and on from its start; a place that was found is found again
             stop = min(self.capacity, hand + SWEEP)
             try:
                 place = self.marks.index(0, hand, stop)
@@ -170,8 +170,6 @@ class Memory(Generic[V]):
                 place = stop
             self.marks[hand:place] = [0] * (place - hand)
             hand = place if place < self.capacity else self._main_start
-            if place < stop:
-                break
         self.marks[hand] = 0
         self._main_hand = hand + 1 if hand + 1 < self.capacity else self._main_start
         return hand
