@@ -54,7 +54,7 @@ class Loads:
         self._ramp = ramp
         self.origin = Origin(policy, guard, local, random)
         self.degraded = Degraded(policy, guard, local, random)
-        self.freshness = Freshness(local, guard, random)
+        self.freshness = Freshness(local, guard, random, self.origin)
 
     def begin(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
         """None to start the load now; else what to land instead of it."""
@@ -62,6 +62,10 @@ class Loads:
             left = self.leftover(request)
             return left or Failure(NoSafeValue("nothing to serve, and this mode never loads"), None, left.source, None)
         flight.stand_in = request.stand_in
+        found: Lookup[Any] | None = flight.found
+        if found is not None and not found.stale and not flight.detached:  # while the load queued: see `_hedging.py`
+            self.origin.left(flight)
+            return found
         instead = None if flight.forced else self.freshness.instead(request)
         if instead is not None:
             self.origin.left(flight)

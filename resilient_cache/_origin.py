@@ -86,6 +86,11 @@ class Origin:
         flight.permit = self._bulkhead.acquire(now, flight.since + self._age)
         return not flight.permit and not self._rides(flight) and self._barred_for(now) == 0.0
 
+    @property
+    def crowded(self) -> bool:
+        """Whether as many queue as may run: no load is to be added that its caller can do without."""
+        return self._bulkhead.queued >= self._bulkhead.limit
+
     def join(self, request: Request, flight: Flight[Any], seat: Waiter) -> float:
         """Queue; the seconds to wait. Time that the flight, or the request, has queued before counts."""
         now = self._monotonic()

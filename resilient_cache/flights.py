@@ -66,7 +66,7 @@ class Flight(Generic[W]):
     ticket = 0  # of the origin's circuit
     forced = False  # a refresh: whoever leads it loads, whatever the store has
     takes_stale = False  # who took off is content with what is stale
-    renewing: Any = None  # the entry that is loaded again behind, which goes on serving meanwhile
+    renewing: Any = None  # the entry that is there while the load goes on behind, and goes on serving
     leader: W | None = None  # None: the caller that took off
     blocked_on: Sequence[Flight[W]] = ()
 

@@ -1,0 +1,98 @@
+"""Regressions: an origin that hangs, and what the parts made of it together. Both colours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from resilient_cache import CachePolicy, Source
+from resilient_cache.testing import Fault
+
+from ..laws.test_hedge import COLOURS, HEDGE, POLICY, Play
+
+PLAIN = replace(POLICY, hedge_after=None)
+
+
+def crowd(colour: str, policy: CachePolicy, *, keys: int, takes: float, thinks: float = 0.0, **options: Any) -> Play:
+    """One call for each of so many keys, which the store has, 1/64 s apart."""
+    play = Play(colour, policy=policy, **options)
+
+    def before(other: Any) -> Any:
+        play.plan.during(Fault.slow(thinks), "get")
+        return other.set_many({f"k{number}": "old" for number in range(keys)})
+
+    def act(number: int) -> Any:
+        return play.cache.lookup(f"k{number}", play.loader("value", takes))
+
+    return play.run(*((1 + number / 64, partial(act, number)) for number in range(keys)), before=before)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_hedged_load_that_queues_does_not_start_when_the_store_has_answered(colour: str) -> None:
+    """L15: its caller has the store's entry and is gone; it was one more load, beyond the limit, for nobody."""
+    play = crowd(colour, replace(POLICY, max_loads=4, load_wait=1.0), keys=16, takes=3.0, thinks=0.125)
+    assert {got.source for got in play.results.values()} == {Source.STORE}
+    assert len(play.loads) == play.most == 4
+    assert not any(name.startswith("overload") for name in play.cache.stats())
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_no_load_is_begun_beside_the_store_while_as_many_queue_as_may_run(colour: str) -> None:
+    """It would only queue: in threads, one for each read that the store answers late."""
+    play = crowd(colour, replace(POLICY, max_loads=2, load_wait=1.0), keys=16, takes=3.0, thinks=0.125)
+    assert play.cache.stats()["loads_queued"] <= 4
+    assert {round(play.ends[n] - 1 - n / 64, 3) for n in range(16)} == {0.125} or play.threads is not None
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_who_comes_when_the_store_has_overtaken_a_load_that_hangs_is_served_what_it_has(colour: str) -> None:
+    """L5: without memory they waited for the load, for up to `flight_age`, and the store had the entry all along."""
+    play = Play(colour, memory=0)
+
+    def before(other: Any) -> Any:
+        play.thinks(0.125)
+        return other.set("k", "old")
+
+    play.run(*((at, partial(play.load, "value", 9.0)) for at in (0.0, 0.5, 5.0)), before=before)
+    assert [(play.results[n].value, play.ends[n]) for n in range(3)] == [("old", 0.125), ("old", 0.5), ("old", 5.0)]
+    assert len(play.loads) == 1
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_it_is_served_no_longer_than_its_ttl_and_not_past_a_fence(colour: str) -> None:
+    for then, at in ((lambda _: None, 3.0), (lambda play: play.cache.invalidate("k"), 0.5)):
+        play = Play(colour, memory=0, policy=replace(POLICY, ttl=2.0))
+
+        def before(other: Any, play: Play = play) -> Any:
+            play.thinks(0.125)
+            return other.set("k", "old")
+
+        play.run(
+            (0.0, partial(play.load, "value", 4.0)),
+            (0.25, partial(then, play)),
+            (at, partial(play.load, "value", 0.0)),
+            before=before,
+        )
+        assert [play.results[n].value for n in (0, 2)] == ["old", "new"]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_circuit_that_is_held_closed_does_not_end_the_hedging(colour: str) -> None:
+    play = Play(colour)
+    play.plan.then("get", Fault.slow(0.1875))
+    held = play.run((0.0, lambda: play.cache.circuits["read"].force_closed()), (1.0, partial(play.load, "value")))
+    assert (held.results[1].value, held.ends[1]) == ("new", 1.0 + HEDGE)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_loads_behind_do_not_pile_up_before_an_origin_that_hangs(colour: str) -> None:
+    """In threads there was one for each stale key that was asked for: 3 000 keys a second, until none was left."""
+    policy = replace(PLAIN, ttl=0.5, refresh_behind=True, max_loads=2, load_wait=1.0, stale_retry=1.0)
+    play = crowd(colour, policy, keys=48, takes=9.0)
+    assert {got.source for got in play.results.values()} == {Source.STALE}
+    assert play.cache.stats()["refreshes_behind"] <= 6
+    if play.threads is None:
+        assert all(play.ends[n] == 1 + n / 64 for n in range(48)), "a caller waited"
