@@ -237,7 +237,10 @@ class Loads:
 
     def _is_negative(self, policy: CachePolicy, value: object) -> bool:
         try:
-            return policy.negative is not None and bool(policy.negative(value))
+            word: object = policy.negative is not None and policy.negative(value)
+            if hasattr(word, "__await__"):  # it is true, and says nothing
+                raise TypeError("negative must say at once")
+            return bool(word)
         except Exception:  # noqa: BLE001 - around the policy's function, as around a hook
             self._sealing.cannot_keep(value, "its negative function failed")
             return False
