@@ -191,7 +191,7 @@ class Loads:
     def windows(self, policy: CachePolicy, entry: Entry[Any]) -> tuple[float, float] | None:
         """Seconds fresh, jittered, and seconds stale after that; None when the policy's own function fails."""
         ttl, stale_for = entry.ttl, entry.stale_for
-        longest = float_of(policy.max_ttl)
+        longest = float_of(self._policy.max_ttl)  # the cache's own, whatever a call's policy says: see L10
         try:
             if ttl is None:
                 ttl = policy.ttl(entry.value) if callable(policy.ttl) else policy.ttl
