@@ -66,22 +66,32 @@ def queue(origin: Origin, legs: list[Leg]) -> Leg | None:
 
 def begin_loads(rules: Rules, legs: list[Leg]) -> tuple[list[Leg], list[tuple[Leg, Any]]]:
     """Those that one call of the loader loads, and what to land the others with instead."""
-    origin, begin = rules.loads.origin, rules.loads.begin
+    origin, loads = rules.loads.origin, rules.loads
     started: list[Leg] = []
     spared: list[tuple[Leg, Any]] = []
+    bearer, queued = legs[0].flight, legs[0].request.queued
     for leg in legs:
+        instead: Any = loads.instead(leg.request, leg.flight)
+        if instead is not None:  # and the next has the permit, if this one had it
+            spared.append((leg, instead))
+            continue
         if started:
             origin.accompany(leg.flight)
-        elif leg is not legs[0]:  # that one had no use for its permit
-            origin.is_full(leg.request, leg.flight)
-        leg.request.queued = legs[0].request.queued  # who cannot go with another has waited as long as that one
-        instead = begin(leg.request, leg.flight)
+        else:
+            origin.hand_over(bearer, leg.flight)
+            bearer = leg.flight
+            if not bearer.permit and leg is not legs[0]:
+                origin.is_full(leg.request, bearer)
+        leg.request.queued = queued  # who cannot go with another has waited as long as that one
+        instead = loads.start(leg.request, leg.flight)
         if instead is None:
             started.append(leg)
         elif isinstance(instead, Failure) and isinstance(instead.error, OriginOverloaded):
             spared.append((leg, instead._replace(whole=True)))  # no load was started, of any
         else:
             spared.append((leg, instead))
+    if not started:
+        origin.left(bearer)
     return started, spared
 
 

@@ -58,18 +58,27 @@ class Loads:
 
     def begin(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
         """None to start the load now; else what to land instead of it."""
+        instead = self.instead(request, flight)
+        if instead is None:
+            return self.start(request, flight)
+        self.origin.left(flight)
+        return instead
+
+    def instead(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
+        """What to land instead of a load that is not to be made, whoever has a permit. None when it is."""
         if not request.gates.load:
             left = self.leftover(request)
             return left or Failure(NoSafeValue("nothing to serve, and this mode never loads"), None, left.source, None)
+        if flight.detached:  # before it has begun
+            return AGAIN
         flight.stand_in = request.stand_in
         found: Lookup[Any] | None = flight.found
-        if found is not None and not found.stale and not flight.detached:  # while the load queued: see `_hedging.py`
-            self.origin.left(flight)
+        if found is not None and not found.stale:  # while the load queued: see `_hedging.py`
             return found
-        instead = None if flight.forced else self.freshness.instead(request)
-        if instead is not None:
-            self.origin.left(flight)
-            return instead
+        return None if flight.forced else self.freshness.instead(request)
+
+    def start(self, request: Request, flight: Flight[Any]) -> Failure | str | None:
+        """The same, of a load that is to be made: it is counted from here on, unless the origin is to be spared."""
         shed = self.origin.admit(request, flight)
         if shed is not None:
             return shed

@@ -127,6 +127,11 @@ class Origin:
         flight.origin = self
         return None
 
+    def hand_over(self, bearer: Flight[Any], other: Flight[Any]) -> None:
+        """Let `other` have the permit that `bearer` has no use for."""
+        if bearer is not other:
+            other.permit, bearer.permit = bearer.permit, 0
+
     def accompany(self, flight: Flight[Any]) -> None:
         """Let `flight` be loaded by a call of the origin that has its permit and its place in the circuit already."""
         flight.permit = ACCOMPANIES

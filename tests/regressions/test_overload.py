@@ -96,3 +96,41 @@ def test_loads_behind_do_not_pile_up_before_an_origin_that_hangs(colour: str) ->
     assert play.cache.stats()["refreshes_behind"] <= 6
     if play.threads is None:
         assert all(play.ends[n] == 1 + n / 64 for n in range(48)), "a caller waited"
+
+
+def many(play: Play) -> Any:
+    """A loader of many that gives "new" for each at once."""
+
+    def give(keys: list[str]) -> dict[str, str]:
+        play.loads += [play.now()] * len(keys)
+        return dict.fromkeys(keys, "new")
+
+    async def awaited(keys: list[str]) -> dict[str, str]:
+        return give(keys)
+
+    return awaited if play.threads is None else give
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("why", ["failed before", "invalidated meanwhile"])
+def test_of_many_keys_one_that_is_not_loaded_takes_no_permit_from_the_others(colour: str, why: str) -> None:
+    """L15: they had queued, and were shed all the same, for the permit went to whoever was next in the queue."""
+    policy = replace(PLAIN, max_loads=1, load_wait=2.0, on_overload="raise", error_ttl=30)
+    play = Play(colour, memory=10, policy=policy)
+
+    def load(key: str, kind: str = "value", takes: float = 0.0) -> Any:
+        return play.cache.lookup(key, play.loader(kind, takes))
+
+    play.run(
+        (0.0, partial(load, "first", "raise" if why == "failed before" else "value")),
+        (0.5, lambda: None if why == "failed before" else play.cache.invalidate("first")),
+        (1.0, partial(load, "other", takes=1.0)),
+        (1.25, lambda: play.cache.get_or_load_many(["first", "second", "third"], many(play))),
+        (1.5, partial(load, "next", takes=1.0)),
+        (1.75, lambda: None if why == "failed before" else play.cache.invalidate("first")),
+    )
+    given = play.results[3]
+    assert {**given} == dict.fromkeys(["second", "third", *["first"] * (why != "failed before")], "new")
+    assert play.results[4].value == "new"
+    assert play.cache.health()["origin"]["loads"] == 0
+    assert play.cache.health()["origin"]["queued"] == 0
