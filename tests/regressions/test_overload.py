@@ -134,3 +134,24 @@ def test_of_many_keys_one_that_is_not_loaded_takes_no_permit_from_the_others(col
     assert play.results[4].value == "new"
     assert play.cache.health()["origin"]["loads"] == 0
     assert play.cache.health()["origin"]["queued"] == 0
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("call", ["one", "many"])
+def test_who_takes_nothing_stale_waits_for_the_load_that_the_store_has_overtaken(colour: str, call: str) -> None:
+    """L14: turned away from the stale entry, they began a second load beside the one in the air."""
+    play = Play(colour, policy=replace(POLICY, ttl=0.0, refresh_behind=True, stale_retry=1.0))
+
+    def before(other: Any) -> Any:
+        play.thinks(0.125)
+        return other.set("k", "old")
+
+    def strict() -> Any:
+        if call == "one":
+            return play.load(policy=PLAIN)
+        return play.cache.get_or_load_many(["k"], many(play))
+
+    play.run((0.0, partial(play.load, "value", 1.0)), (0.09375, strict), before=before)
+    assert (play.results[0].value, play.ends[0]) == ("old", 0.125)
+    assert (len(play.loads), play.ends[1]) == (1, HEDGE + 1.0)
+    assert (play.results[1].value if call == "one" else play.results[1]["k"]) == "new"
