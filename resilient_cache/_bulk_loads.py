@@ -49,12 +49,15 @@ def check_plain(load_many: Any) -> Any:
 
 
 def lead_together(legs: list[Leg]) -> None:
-    """Note that the running context leads all of them, and that none lands before their loader is done."""
+    """Note that the running context leads all of them, and that none lands before their loader is done.
+
+    The last stands for all, as the others are blocked on it: so a loader that asks for thousands does not look at each.
+    """
     flights = [leg.flight for leg in legs]
     for flight in flights[:-1]:
         flight.block(flights[-1])
     these = set(map(id, flights))
-    LEADING.set((*(led for led in LEADING.get() if led.outcome is None and id(led) not in these), *flights))
+    LEADING.set((*(led for led in LEADING.get() if led.outcome is None and id(led) not in these), flights[-1]))
 
 
 def queue(origin: Origin, legs: list[Leg]) -> Leg | None:
