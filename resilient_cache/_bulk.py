@@ -169,7 +169,6 @@ def begin_many(
         request = rules.begin(key, policy, deadline, loads=loads)
         if not loads:
             request.until = FOREVER
-        request.inline = True  # what is past its ttl is loaded here, with the others
         begun.setdefault(request.key, request)
     return begun
 

@@ -24,6 +24,7 @@ __all__ = [
     "begin_loads",
     "by_key",
     "check_plain",
+    "depart",
     "fail",
     "is_a",
     "lead_together",
@@ -65,6 +66,12 @@ def queue(origin: Origin, legs: list[Leg]) -> Leg | None:
     legs.sort(key=lambda leg: leg.request.stand_in is not None)  # those first that have nothing to make do with
     first = legs[0]
     return first if origin.is_full(first.request, first.flight) else None
+
+
+def depart(rules: Rules, due: list[Request]) -> list[Leg]:
+    """Those of the entries that are `due` that are to be loaded again behind, in one load."""
+    departed = map(rules.loads.freshness.depart, due)
+    return [Leg(*renewal, None) for renewal in departed if renewal is not None]
 
 
 def begin_loads(rules: Rules, legs: list[Leg]) -> tuple[list[Leg], list[tuple[Leg, Any]]]:
@@ -125,6 +132,7 @@ def fail(rules: Rules, legs: Iterable[Leg], error: BaseException) -> None:
     error.__traceback__ = trace = ours and ours.tb_next and ours.tb_next.tb_next
     for request, flight, _ in legs:
         rules.loads.origin.failed(request, flight, error)
+        rules.loads.freshness.put_off(request)
         if flight.outcome is None:
             rules.local.land(flight, Failure(error, trace, Source.NONE, request.stand_in, whole=True))
 

@@ -131,16 +131,20 @@ class Freshness:
 
     def failed(self, request: Request, flight: Flight[Any], failure: Failure) -> None:
         """A load failed: it is not tried again at once, and its error is remembered if the policy says so."""
-        policy, now = request.policy, self._guard.monotonic()
-        if request.renews:
-            self._guard.reporter.count("refresh_errors")
-            self._local.pause(request.key, request.renews, now + float_of(policy.stale_retry))
-        error = failure.error
+        self.put_off(request)
+        policy, now, error = request.policy, self._guard.monotonic(), failure.error
         if policy.error_ttl is None or not request.gates.memory:
             return
         if isinstance(error, Exception) and not isinstance(error, FORGOTTEN):
             remembered = failure._replace(stand_in=None)
             self._local.keep_failure(request, remembered, now + float_of(policy.error_ttl), flight)
+
+    def put_off(self, request: Request) -> None:
+        """If `request` is for a load behind, it has failed: another is not begun at once."""
+        if request.renews:
+            self._guard.reporter.count("refresh_errors")
+            until = self._guard.monotonic() + float_of(request.policy.stale_retry)
+            self._local.pause(request.key, request.renews, until)
 
     def armed(self, request: Request, loader: Any) -> Any:
         """`loader`; a conditional one with the entry that it is handed."""

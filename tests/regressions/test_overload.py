@@ -149,7 +149,7 @@ def test_who_takes_nothing_stale_waits_for_the_load_that_the_store_has_overtaken
     def strict() -> Any:
         if call == "one":
             return play.load(policy=PLAIN)
-        return play.cache.get_or_load_many(["k"], many(play))
+        return play.cache.get_or_load_many(["k"], many(play), policy=PLAIN)
 
     play.run((0.0, partial(play.load, "value", 1.0)), (0.09375, strict), before=before)
     assert (play.results[0].value, play.ends[0]) == ("old", 0.125)
