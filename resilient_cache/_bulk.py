@@ -117,8 +117,9 @@ class Crew:
         return max(0.0, self._until - now)
 
     def overdue(self) -> None:
-        """Give up whom it has waited for long enough."""
+        """Give up whom it has waited for long enough. Who is only yet to be rung, by a thread held up, counts as rung."""
         loads, self._until = self._rules.loads, None
+        self.woken([seat for seat, leg in self.waiting.items() if seat.verdict or leg.flight.outcome is not None])
         for seat, leg in list(self.waiting.items()):
             request, flight, _ = leg
             if seat.verdict is None and flight.outcome is None and not loads.patience(request, flight):

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import CachePolicy, Source
+from resilient_cache import CachePolicy, Lookup, Reason, Source
+from resilient_cache._bulk import Crew
+from resilient_cache._threads import Seat
 from resilient_cache.testing import Fault
 
+from ..laws.stage import Stage
 from ..laws.test_hedge import COLOURS, HEDGE, POLICY, Play
 
 PLAIN = replace(POLICY, hedge_after=None)
@@ -155,3 +158,26 @@ def test_who_takes_nothing_stale_waits_for_the_load_that_the_store_has_overtaken
     assert (play.results[0].value, play.ends[0]) == ("old", 0.125)
     assert (len(play.loads), play.ends[1]) == (1, HEDGE + 1.0)
     assert (play.results[1].value if call == "one" else play.results[1]["k"]) == "new"
+
+
+@pytest.mark.parametrize("end", ["landed", "handed over"])
+def test_a_call_for_many_does_not_spin_until_a_thread_that_is_held_up_has_rung(end: str) -> None:
+    """Its patience was over, what it waited for had landed, and only the ringing was to come: it asked and asked."""
+    there = Stage("sync", memory=10)
+    rules = there.cache._rules
+    leader, waiting = (rules.begin("k", loads=True) for _ in range(2))
+    flight, _ = rules.local.board(leader, Seat, there.clock.monotonic())
+    crew = Crew(rules, [waiting], {}, Seat)
+    crew.board()
+    [seat] = crew.waiting
+    if end == "landed":
+        rules.local.flights.land_locked(flight, Lookup("v", Source.LOADER, Reason.ABSENT, 0.0))
+    else:
+        rules.local.flights.leave_locked(flight, None, rules.local.stamps.next(), there.clock.monotonic())
+    there.clock.advance(11)
+    assert crew.patience() == 0
+    crew.overdue()
+    assert not crew.waiting
+    assert ([*crew.outcomes], [leg.seat for leg in crew.led]) == ((["k"], []) if end == "landed" else ([], [seat]))
+    crew.woken([seat])  # the ringing
+    assert not crew.waiting
