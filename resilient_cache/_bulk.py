@@ -117,7 +117,7 @@ class Crew:
         return max(0.0, self._until - now)
 
     def overdue(self) -> None:
-        """Give up whom it has waited for long enough. Who is only yet to be rung, by a thread held up, counts as rung."""
+        """Give up whom it has waited for long enough. Who is only yet to be rung counts as rung."""
         loads, self._until = self._rules.loads, None
         self.woken([seat for seat, leg in self.waiting.items() if seat.verdict or leg.flight.outcome is not None])
         for seat, leg in list(self.waiting.items()):

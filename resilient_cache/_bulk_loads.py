@@ -149,6 +149,8 @@ def loaded(rules: Rules, leg: Leg, values: Mapping[str, Any]) -> tuple[Lookup[An
     """The outcome of one key of a load, and what to write. Left out means "there is none"; an error is the key's."""
     request, flight, _ = leg
     value = values[request.key] if request.key in values else NotFound(request.key)
+    if isinstance(value, BaseException) and not isinstance(value, Exception):  # `gather` gives a cancellation so
+        value = MisuseError(f"load_many must give values and exceptions, not a {type(value).__name__}")
     if not isinstance(value, Exception):
         return rules.loads.loaded(request, flight, value)
     trace = value.__traceback__

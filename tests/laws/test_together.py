@@ -288,6 +288,17 @@ def test_many_keys_are_loaded_again_early(stage: Make) -> None:
     assert origin.calls == [["a", "b"]] * 2
 
 
+def test_what_ends_a_task_is_no_value_of_a_key(stage: Make) -> None:
+    """As `gather(return_exceptions=True)` gives it: it was served, and kept, as if it were one."""
+    there = stage(memory=10)
+    origin = Origin(there, lambda _: {"a": asyncio.CancelledError(), "b": 1})
+    found = there.get_or_load_many(["a", "b"], origin.load)
+    assert (found, [*found.errors]) == ({"b": 1}, ["a"])
+    with pytest.raises(MisuseError, match="load_many must give values and exceptions, not a CancelledError"):
+        found["a"]
+    assert there.get("a") is None
+
+
 def test_a_conditional_loader_of_many_is_refused(stage: Make) -> None:
     """L6: before anything is touched."""
     there = stage()
