@@ -212,9 +212,12 @@ class Origin:
             return
         if isinstance(error, Backpressure):
             self._pause(min(error.retry_after, LONGEST_PAUSE))
-        elif self.circuit is not None and not isinstance(error, NOT_HEARD):
-            self._changed(self.circuit.failure(flight.ticket, self._monotonic()))
-            flight.ticket = 0
+        elif self._watched and not isinstance(error, NOT_HEARD):
+            if self.circuit is not None:
+                self._changed(self.circuit.failure(flight.ticket, self._monotonic()))
+                flight.ticket = 0
+            if flight.permit not in NO_SAMPLE:
+                self._took(request, failed=True)
         self.left(flight)
 
     def left(self, flight: Flight[Any]) -> None:
@@ -225,14 +228,16 @@ class Origin:
         self._give_back(flight)
 
     def _heard(self, request: Request, flight: Flight[Any]) -> None:
-        now = self._monotonic()
         if self.circuit is not None:
-            self._changed(self.circuit.success(flight.ticket, now))
+            self._changed(self.circuit.success(flight.ticket, self._monotonic()))
             flight.ticket = 0
+        self._took(request, failed=False)
+
+    def _took(self, request: Request, *, failed: bool) -> None:
         if self._adaptive is not None:
+            seconds = self._monotonic() - request.loading_since
             with self.lock:
-                limit = self._adaptive.observe(now - request.loading_since, self._bulkhead.running)
-            self._limit(limit)
+                self._limit(self._adaptive.observe(seconds, self._bulkhead.running, failed=failed))
 
     def _pause(self, seconds: float) -> None:
         self._reporter.count("backpressure")
