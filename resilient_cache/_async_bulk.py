@@ -47,7 +47,7 @@ class Bulk:
         check_loader(_bulk_loads.check_plain(load_many), "load_many")
         rules = self._rules
         begun = _bulk.begin_many(rules, keys, policy, deadline, loads=True, peek=rules.peek)
-        return _bulk.conclude(rules, begun, await self._fly(_bulk.requests_of(begun), load_many))
+        return _bulk.conclude(rules, begun, await self._answers(_bulk.requests_of(begun), load_many))
 
     async def set(self, values: object, ttl: object) -> bool:
         """Put all values in place; whether the store has them all now."""
@@ -68,11 +68,34 @@ class Bulk:
         outcomes = [self._rules.invalidated(request, answers.get(request.key)) for request in requests]
         return Invalidation.PENDING if Invalidation.PENDING in outcomes else Invalidation.CONFIRMED
 
-    async def _fly(self, requests: list[Request], load_many: Any) -> dict[str, Any]:
-        recalled: dict[str, Any] = {request.key: self._rules.recall(request) for request in requests}
-        missing = [request for request in requests if recalled[request.key] is None]
+    async def _answers(self, requests: list[Request], load_many: Any) -> dict[str, Any]:
+        outcomes: dict[str, Any] = {request.key: self._rules.recall(request) for request in requests}
+        await self._fly([request for request in requests if outcomes[request.key] is None], outcomes, load_many)
+        due = [request for request in requests if request.due is not None]
+        if due and not self._refresh(due, load_many):
+            inline = self._rules.loads.freshness.inline
+            await self._fly([request for request in due if inline(request, outcomes[request.key])], outcomes, load_many)
+        return outcomes
+
+    def _refresh(self, due: list[Request], load_many: Any) -> bool:
+        """Start one load behind for what is due, but for what is on its way; False when nothing can run there."""
+        rules, legs = self._rules, _bulk_loads.depart(self._rules, due)
+        if not legs or self._behind.spawn(lambda: self._renew(legs, load_many), lambda: _bulk_loads.leave(rules, legs)):
+            return True
+        _bulk_loads.leave(rules, legs)
+        return False
+
+    async def _renew(self, legs: list[Leg], load_many: Any) -> None:
+        leading = LEADING.get()
+        LEADING.set(())  # nobody waits for it, so it may ask for what its starter loads
+        try:
+            await self._lead(legs, load_many, behind=True)
+        finally:
+            LEADING.set(leading)
+
+    async def _fly(self, missing: list[Request], outcomes: dict[str, Any], load_many: Any) -> None:
         bench = Bench()
-        crew = Crew(self._rules, missing, recalled, bench.place)
+        crew = Crew(self._rules, missing, outcomes, bench.place)
         try:
             while crew.todo or crew.led or crew.waiting:
                 crew.board()
@@ -84,7 +107,6 @@ class Bulk:
         except BaseException:
             crew.leave()
             raise
-        return recalled
 
     async def _take_lead(self, crew: Crew, load_many: Any) -> None:
         led, rules = crew.led, self._rules

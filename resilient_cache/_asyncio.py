@@ -245,6 +245,7 @@ class Behind:
     __slots__ = ("_closed", "_spawn", "_tasks")
 
     def __init__(self, spawn: Spawn | None) -> None:
+        _colours.check_spawn(spawn)
         self._closed = False
         self._spawn = spawn
         self._tasks: dict[asyncio.Future[Any], None] = {}

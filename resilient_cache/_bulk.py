@@ -117,8 +117,9 @@ class Crew:
         return max(0.0, self._until - now)
 
     def overdue(self) -> None:
-        """Give up whom it has waited for long enough."""
+        """Give up whom it has waited for long enough. Who is only yet to be rung counts as rung."""
         loads, self._until = self._rules.loads, None
+        self.woken([seat for seat, leg in self.waiting.items() if seat.verdict or leg.flight.outcome is not None])
         for seat, leg in list(self.waiting.items()):
             request, flight, _ = leg
             if seat.verdict is None and flight.outcome is None and not loads.patience(request, flight):
@@ -169,7 +170,6 @@ def begin_many(
         request = rules.begin(key, policy, deadline, loads=loads)
         if not loads:
             request.until = FOREVER
-        request.inline = True  # what is past its ttl is loaded here, with the others
         begun.setdefault(request.key, request)
     return begun
 

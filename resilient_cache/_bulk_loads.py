@@ -24,6 +24,7 @@ __all__ = [
     "begin_loads",
     "by_key",
     "check_plain",
+    "depart",
     "fail",
     "is_a",
     "lead_together",
@@ -49,12 +50,15 @@ def check_plain(load_many: Any) -> Any:
 
 
 def lead_together(legs: list[Leg]) -> None:
-    """Note that the running context leads all of them, and that none lands before their loader is done."""
+    """Note that the running context leads all of them, and that none lands before their loader is done.
+
+    The last stands for all, as the others are blocked on it: so a loader that asks for thousands does not look at each.
+    """
     flights = [leg.flight for leg in legs]
     for flight in flights[:-1]:
         flight.block(flights[-1])
     these = set(map(id, flights))
-    LEADING.set((*(led for led in LEADING.get() if led.outcome is None and id(led) not in these), *flights))
+    LEADING.set((*(led for led in LEADING.get() if led.outcome is None and id(led) not in these), flights[-1]))
 
 
 def queue(origin: Origin, legs: list[Leg]) -> Leg | None:
@@ -64,24 +68,40 @@ def queue(origin: Origin, legs: list[Leg]) -> Leg | None:
     return first if origin.is_full(first.request, first.flight) else None
 
 
+def depart(rules: Rules, due: list[Request]) -> list[Leg]:
+    """Those of the entries that are `due` that are to be loaded again behind, in one load."""
+    departed = map(rules.loads.freshness.depart, due)
+    return [Leg(*renewal, None) for renewal in departed if renewal is not None]
+
+
 def begin_loads(rules: Rules, legs: list[Leg]) -> tuple[list[Leg], list[tuple[Leg, Any]]]:
     """Those that one call of the loader loads, and what to land the others with instead."""
-    origin, begin = rules.loads.origin, rules.loads.begin
+    origin, loads = rules.loads.origin, rules.loads
     started: list[Leg] = []
     spared: list[tuple[Leg, Any]] = []
+    bearer, queued = legs[0].flight, legs[0].request.queued
     for leg in legs:
+        instead: Any = loads.instead(leg.request, leg.flight)
+        if instead is not None:  # and the next has the permit, if this one had it
+            spared.append((leg, instead))
+            continue
         if started:
             origin.accompany(leg.flight)
-        elif leg is not legs[0]:  # that one had no use for its permit
-            origin.is_full(leg.request, leg.flight)
-        leg.request.queued = legs[0].request.queued  # who cannot go with another has waited as long as that one
-        instead = begin(leg.request, leg.flight)
+        else:
+            origin.hand_over(bearer, leg.flight)
+            bearer = leg.flight
+            if not bearer.permit and leg is not legs[0]:
+                origin.is_full(leg.request, bearer)
+        leg.request.queued = queued  # who cannot go with another has waited as long as that one
+        instead = loads.start(leg.request, leg.flight)
         if instead is None:
             started.append(leg)
         elif isinstance(instead, Failure) and isinstance(instead.error, OriginOverloaded):
             spared.append((leg, instead._replace(whole=True)))  # no load was started, of any
         else:
             spared.append((leg, instead))
+    if not started:
+        origin.left(bearer)
     return started, spared
 
 
@@ -112,6 +132,7 @@ def fail(rules: Rules, legs: Iterable[Leg], error: BaseException) -> None:
     error.__traceback__ = trace = ours and ours.tb_next and ours.tb_next.tb_next
     for request, flight, _ in legs:
         rules.loads.origin.failed(request, flight, error)
+        rules.loads.freshness.put_off(request)
         if flight.outcome is None:
             rules.local.land(flight, Failure(error, trace, Source.NONE, request.stand_in, whole=True))
 
@@ -128,6 +149,8 @@ def loaded(rules: Rules, leg: Leg, values: Mapping[str, Any]) -> tuple[Lookup[An
     """The outcome of one key of a load, and what to write. Left out means "there is none"; an error is the key's."""
     request, flight, _ = leg
     value = values[request.key] if request.key in values else NotFound(request.key)
+    if isinstance(value, BaseException) and not isinstance(value, Exception):  # `gather` gives a cancellation so
+        value = MisuseError(f"load_many must give values and exceptions, not a {type(value).__name__}")
     if not isinstance(value, Exception):
         return rules.loads.loaded(request, flight, value)
     trace = value.__traceback__

@@ -9,7 +9,18 @@ from typing import Any, Final
 
 from .errors import MisuseError
 
-__all__ = ["METHODS", "check_adapter", "forget", "is_async", "is_plain", "many_of", "method_of", "part_of", "shard_of"]
+__all__ = [
+    "METHODS",
+    "check_adapter",
+    "check_spawn",
+    "forget",
+    "is_async",
+    "is_plain",
+    "many_of",
+    "method_of",
+    "part_of",
+    "shard_of",
+]
 
 METHODS: Final = ("get", "set", "delete")
 FOR_MANY: Final = ("get_many", "set_many", "delete_many")
@@ -63,6 +74,12 @@ def shard_of(adapter: object) -> Callable[[str], object] | None:
     if is_async(shard):
         raise MisuseError("adapter.shard must be a plain function: it names a part of the store and asks nobody")
     return shard if callable(shard) else None
+
+
+def check_spawn(spawn: object) -> None:
+    """Raises `MisuseError` for what can start nothing: a coroutine function, which would only give another one."""
+    if spawn is not None and (not callable(spawn) or is_async(spawn)):
+        raise MisuseError(f"spawn must be a plain function that starts what it is given, or None, not {spawn!r}")
 
 
 def forget(value: object) -> None:

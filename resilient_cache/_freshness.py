@@ -17,6 +17,7 @@ from typing import Any, Final, final
 
 from ._guard import Guard
 from ._local import Local
+from ._origin import Origin
 from ._request import Candidate, Failure, Request
 from .conditional import Conditional, Known
 from .errors import MisuseError, OriginOverloaded
@@ -40,10 +41,11 @@ FORGOTTEN: Final = (MisuseError, OriginOverloaded)
 class Freshness:
     """The freshness of one cache's entries."""
 
-    __slots__ = ("_guard", "_local", "_random", "_took")
+    __slots__ = ("_guard", "_local", "_origin", "_random", "_took")
 
-    def __init__(self, local: Local, guard: Guard, random: Callable[[], float]) -> None:
+    def __init__(self, local: Local, guard: Guard, random: Callable[[], float], origin: Origin) -> None:
         self._guard = guard
+        self._origin = origin
         self._local = local
         self._random = random
         self._took = 0.0  # seconds of the last load, whatever its key
@@ -91,9 +93,14 @@ class Freshness:
         return Lookup(found.value, Source.STALE, request.reason, self._local.age(found.stamp), stale=True)
 
     def depart(self, request: Request) -> tuple[Request, Flight[Any]] | None:
-        """The load that `request` is to have run behind: itself a request, and its flight. None for none."""
+        """The load that `request` is to have run behind: itself a request, and its flight. None for none.
+
+        Nor while loads queue as it is: an origin that hangs would have a thread wait for it behind every stale key.
+        """
         due, policy, now = request.due, request.policy, self._guard.monotonic()
         assert due is not None
+        if self._origin.crowded:
+            return None
         flight = self._local.depart(request, due, now, float_of(policy.stale_retry))
         if flight is None:
             return None
@@ -124,16 +131,20 @@ class Freshness:
 
     def failed(self, request: Request, flight: Flight[Any], failure: Failure) -> None:
         """A load failed: it is not tried again at once, and its error is remembered if the policy says so."""
-        policy, now = request.policy, self._guard.monotonic()
-        if request.renews:
-            self._guard.reporter.count("refresh_errors")
-            self._local.pause(request.key, request.renews, now + float_of(policy.stale_retry))
-        error = failure.error
+        self.put_off(request)
+        policy, now, error = request.policy, self._guard.monotonic(), failure.error
         if policy.error_ttl is None or not request.gates.memory:
             return
         if isinstance(error, Exception) and not isinstance(error, FORGOTTEN):
             remembered = failure._replace(stand_in=None)
             self._local.keep_failure(request, remembered, now + float_of(policy.error_ttl), flight)
+
+    def put_off(self, request: Request) -> None:
+        """If `request` is for a load behind, it has failed: another is not begun at once."""
+        if request.renews:
+            self._guard.reporter.count("refresh_errors")
+            until = self._guard.monotonic() + float_of(request.policy.stale_retry)
+            self._local.pause(request.key, request.renews, until)
 
     def armed(self, request: Request, loader: Any) -> Any:
         """`loader`; a conditional one with the entry that it is handed."""

@@ -7,7 +7,8 @@ told to all:
 
   the load gives a value       the flight lands with it; what the store says later is for nobody
   the store gives an entry     whoever waits is given it; the flight stays in the air until the load ends, so that no
-                               second load of the key begins beside it (L14), and lands with what the load gave
+                               second load of the key begins beside it (L14), and lands with what the load gave;
+                               who comes meanwhile is served the entry; a load that still queues does not start
   the store gives nothing      all wait on; a value that the load gives after that is written, as always
   the load fails               it waits for the store's answer: an entry is as good as ever, a stale one may stand in
   the origin has none          is an answer, and newer than the store's
@@ -113,6 +114,8 @@ class Race:
     def _pass_on_locked(self, running: Any) -> None:
         read = self.reading
         running.reason, running.answered = read.reason, read.answered
+        if self._found is not None:
+            self._flight.renewing = read.stand_in  # for who comes from now on, where there is no memory
         if read.stand_in is not None:
             running.offer(read.stand_in)
             self._flight.stand_in = running.stand_in

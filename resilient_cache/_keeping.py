@@ -8,6 +8,7 @@ may only stand in: marks that nobody knows here, a backplane that was not listen
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -66,6 +67,8 @@ def read(rules: Rules, path: str, fresh: bool) -> Taken:
     request.unsure = ()  # the store has been asked already, as far as it is
     request.lenient = True
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for whoever writes into it
+            raise OSError("not a file")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             for _ in decode(file.read, size, *rules.sealing.whose):

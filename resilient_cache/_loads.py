@@ -54,18 +54,31 @@ class Loads:
         self._ramp = ramp
         self.origin = Origin(policy, guard, local, random)
         self.degraded = Degraded(policy, guard, local, random)
-        self.freshness = Freshness(local, guard, random)
+        self.freshness = Freshness(local, guard, random, self.origin)
 
     def begin(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
         """None to start the load now; else what to land instead of it."""
+        instead = self.instead(request, flight)
+        if instead is None:
+            return self.start(request, flight)
+        self.origin.left(flight)
+        return instead
+
+    def instead(self, request: Request, flight: Flight[Any]) -> Lookup[Any] | Failure | str | None:
+        """What to land instead of a load that is not to be made, whoever has a permit. None when it is."""
         if not request.gates.load:
             left = self.leftover(request)
             return left or Failure(NoSafeValue("nothing to serve, and this mode never loads"), None, left.source, None)
+        if flight.detached:  # before it has begun
+            return AGAIN
         flight.stand_in = request.stand_in
-        instead = None if flight.forced else self.freshness.instead(request)
-        if instead is not None:
-            self.origin.left(flight)
-            return instead
+        found: Lookup[Any] | None = flight.found
+        if found is not None and not found.stale:  # while the load queued: see `_hedging.py`
+            return found
+        return None if flight.forced else self.freshness.instead(request)
+
+    def start(self, request: Request, flight: Flight[Any]) -> Failure | str | None:
+        """The same, of a load that is to be made: it is counted from here on, unless the origin is to be spared."""
         shed = self.origin.admit(request, flight)
         if shed is not None:
             return shed
@@ -187,7 +200,7 @@ class Loads:
     def windows(self, policy: CachePolicy, entry: Entry[Any]) -> tuple[float, float] | None:
         """Seconds fresh, jittered, and seconds stale after that; None when the policy's own function fails."""
         ttl, stale_for = entry.ttl, entry.stale_for
-        longest = float_of(policy.max_ttl)
+        longest = float_of(self._policy.max_ttl)  # the cache's own, whatever a call's policy says: see L10
         try:
             if ttl is None:
                 ttl = policy.ttl(entry.value) if callable(policy.ttl) else policy.ttl
@@ -233,7 +246,10 @@ class Loads:
 
     def _is_negative(self, policy: CachePolicy, value: object) -> bool:
         try:
-            return policy.negative is not None and bool(policy.negative(value))
+            word: object = policy.negative is not None and policy.negative(value)
+            if hasattr(word, "__await__"):  # it is true, and says nothing
+                raise TypeError("negative must say at once")
+            return bool(word)
         except Exception:  # noqa: BLE001 - around the policy's function, as around a hook
             self._sealing.cannot_keep(value, "its negative function failed")
             return False

@@ -327,7 +327,7 @@ class Local(Many):
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
         # A refresh whose flight another ended joins the refresh that took off since, or two end each other for ever.
         fresh = not request.forced or (flight.forced and 0 < request.boarded < flight.stamp)
-        if request.picky and flight.takes_stale:
+        if request.picky and flight.takes_stale and flight.found is None:  # else its load is on its way
             return False
         return fresh and flight.stamp > self.tagged and self.fences.admits(request.key, flight.stamp)
 

@@ -86,6 +86,11 @@ class Origin:
         flight.permit = self._bulkhead.acquire(now, flight.since + self._age)
         return not flight.permit and not self._rides(flight) and self._barred_for(now) == 0.0
 
+    @property
+    def crowded(self) -> bool:
+        """Whether as many queue as may run: no load is to be added that its caller can do without."""
+        return self._bulkhead.queued >= self._bulkhead.limit
+
     def join(self, request: Request, flight: Flight[Any], seat: Waiter) -> float:
         """Queue; the seconds to wait. Time that the flight, or the request, has queued before counts."""
         now = self._monotonic()
@@ -121,6 +126,11 @@ class Origin:
             return self._overloaded(request, flight)
         flight.origin = self
         return None
+
+    def hand_over(self, bearer: Flight[Any], other: Flight[Any]) -> None:
+        """Let `other` have the permit that `bearer` has no use for."""
+        if bearer is not other:
+            other.permit, bearer.permit = bearer.permit, 0
 
     def accompany(self, flight: Flight[Any]) -> None:
         """Let `flight` be loaded by a call of the origin that has its permit and its place in the circuit already."""
@@ -202,9 +212,12 @@ class Origin:
             return
         if isinstance(error, Backpressure):
             self._pause(min(error.retry_after, LONGEST_PAUSE))
-        elif self.circuit is not None and not isinstance(error, NOT_HEARD):
-            self._changed(self.circuit.failure(flight.ticket, self._monotonic()))
-            flight.ticket = 0
+        elif self._watched and not isinstance(error, NOT_HEARD):
+            if self.circuit is not None:
+                self._changed(self.circuit.failure(flight.ticket, self._monotonic()))
+                flight.ticket = 0
+            if flight.permit not in NO_SAMPLE:
+                self._took(request, failed=True)
         self.left(flight)
 
     def left(self, flight: Flight[Any]) -> None:
@@ -215,14 +228,16 @@ class Origin:
         self._give_back(flight)
 
     def _heard(self, request: Request, flight: Flight[Any]) -> None:
-        now = self._monotonic()
         if self.circuit is not None:
-            self._changed(self.circuit.success(flight.ticket, now))
+            self._changed(self.circuit.success(flight.ticket, self._monotonic()))
             flight.ticket = 0
+        self._took(request, failed=False)
+
+    def _took(self, request: Request, *, failed: bool) -> None:
         if self._adaptive is not None:
+            seconds = self._monotonic() - request.loading_since
             with self.lock:
-                limit = self._adaptive.observe(now - request.loading_since, self._bulkhead.running)
-            self._limit(limit)
+                self._limit(self._adaptive.observe(seconds, self._bulkhead.running, failed=failed))
 
     def _pause(self, seconds: float) -> None:
         self._reporter.count("backpressure")

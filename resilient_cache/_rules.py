@@ -225,6 +225,7 @@ class Rules(Switching):
                 request.key, found, since=request.since, early=freshness.early(request.policy)
             )
             freshness.consider(request)
+            request.offer(found)
             age = (self.local.stamps.latest - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, Source.STORE, Reason.HIT, age, False))
             return hit

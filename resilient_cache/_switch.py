@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Final, TypeAlias, final
 
@@ -40,6 +41,8 @@ class Switch:
 
     def set(self, setting: ModeSetting) -> None:
         """Raises `MisuseError` for what is neither a mode nor a function."""
+        if iscoroutinefunction(setting):  # what it gives is no mode, so it would switch nothing off
+            raise MisuseError(f"mode must be a Mode or a plain function that gives one, not {setting!r}")
         if not callable(setting):
             try:
                 setting = self.known = Mode(setting)

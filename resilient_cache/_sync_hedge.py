@@ -13,10 +13,9 @@ from ._request import Request
 from ._rules import Rules
 from ._sync_marks import MarkStore
 from ._threads import Behind, Seat
-from .events import CircuitState
 from .flights import Flight
 from .marks import NAMESPACE
-from .outcome import Direction, Lookup
+from .outcome import Lookup
 from .policy import float_of
 
 __all__ = ["Hedge"]
@@ -49,12 +48,14 @@ class Hedge:
         race = Race(request, flight, rules.local, rules.guard.lock, until=rules.within(request, now))
         if (
             not request.gates.load
-            or rules.guard.circuits[Direction.READ].state is not CircuitState.CLOSED
+            or rules.guard.is_down(f"{rules.name}:{request.key}")
             or not self._behind.spawn(lambda: self._read(race, read), race.end)
         ):
             return read(request), None
         request.asked = True
         self._wait(race, now + float_of(request.policy.hedge_after or 0.0))
+        if rules.loads.origin.crowded:  # the load would only queue
+            self._wait(race, race.until)
         place = race.overtake(request, Seat)
         if place is not None:
             if self._behind.spawn(

@@ -175,6 +175,7 @@ class Behind:
     __slots__ = ("_closed", "_spawn")
 
     def __init__(self, spawn: Spawn | None) -> None:
+        _colours.check_spawn(spawn)
         self._spawn = spawn or daemon
         self._closed = False
 

@@ -43,8 +43,13 @@ class Adaptive:
         self._sum = 0.0
         self._busy = False  # whether as many ran as were allowed
 
-    def observe(self, seconds: float, running: int) -> int:
-        """A load took `seconds`, and with it `running` were; the limit from now on."""
+    def observe(self, seconds: float, running: int, *, failed: bool = False) -> int:
+        """A load took `seconds`, and with it `running` were; the limit from now on.
+
+        One that `failed` late says that the origin is slow; one that failed soon says nothing of how quick it is.
+        """
+        if failed and (not self._base or seconds <= TOLERANCE * self._base):
+            return self.limit
         self._count += 1
         self._sum += seconds
         self._busy = self._busy or running >= self.limit

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar, final
 
+from ._files import check_path
 from .entry import Duration, seconds
 from .errors import MisuseError
 from .outcome import Mode
@@ -151,10 +152,7 @@ class ModeFile(Control):
     def __init__(self, path: str | os.PathLike[str], *, every: Duration = 1.0, clock: Clock = SYSTEM_CLOCK) -> None:
         """Touches nothing. Raises `MisuseError` for what is no path and for a duration that is none."""
         super().__init__(every, clock)
-        try:
-            self._path = os.fspath(path)
-        except TypeError:
-            raise MisuseError(f"path must be a str or a path, not {path!r}") from None
+        self._path = check_path(path)
 
     def _look(self) -> None:
         try:

@@ -22,7 +22,7 @@ of the asking context, joining is a deadlock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any, Final, Generic, Protocol, final
 
@@ -66,9 +66,10 @@ class Flight(Generic[W]):
     ticket = 0  # of the origin's circuit
     forced = False  # a refresh: whoever leads it loads, whatever the store has
     takes_stale = False  # who took off is content with what is stale
-    renewing: Any = None  # the entry that is loaded again behind, which goes on serving meanwhile
+    renewing: Any = None  # the entry that is there while the load goes on behind, and goes on serving
     leader: W | None = None  # None: the caller that took off
-    blocked_on: Sequence[Flight[W]] = ()
+    blocked_on: list[Flight[W]] | tuple[()] = ()
+    _room = 0  # how long that may get before what has landed is taken out of it
 
     def __init__(self, key: str, mode: Mode, stamp: int, since: float) -> None:
         self.key = key
@@ -91,7 +92,11 @@ class Flight(Generic[W]):
 
     def block(self, other: Flight[W]) -> None:
         """This flight's leader now needs `other` to land first."""
-        self.blocked_on = [*(flight for flight in self.blocked_on if flight.outcome is None), other]
+        if self.blocked_on and len(self.blocked_on) < self._room:  # else thousands of keys would copy as many each
+            self.blocked_on.append(other)
+            return
+        left = [flight for flight in self.blocked_on if flight.outcome is None]
+        self.blocked_on, self._room = [*left, other], 2 * len(left)
 
     def unblock(self, other: Flight[W]) -> None:
         """It does not any more."""

@@ -35,9 +35,9 @@ def _share(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be a share between 0 and 1, not {value!r}")
 
 
-def _plain(name: str, value: object) -> None:
+def _plain(name: str, value: object, of: str) -> None:
     if value is not None and (not callable(value) or iscoroutinefunction(value)):
-        raise MisuseError(f"{name} must be a plain function of key and value or None, not {value!r}")
+        raise MisuseError(f"{name} must be a plain function of {of} or None, not {value!r}")
 
 
 def _one_of(name: str, value: object, kind: type | UnionType, said: str) -> None:
@@ -182,7 +182,9 @@ class CachePolicy:
         _as_seconds(self, {"negative_ttl": 0.0, "stale_retry": 0.0, "inflight_max": 0.001})
         longest = float_of(self.max_ttl)
         object.__setattr__(self, "stale_for", seconds("stale_for", self.stale_for, most=longest))
-        if not callable(self.ttl):
+        if callable(self.ttl):
+            _plain("ttl", self.ttl, "the value, or seconds,")
+        else:
             object.__setattr__(self, "ttl", seconds("ttl", self.ttl, most=longest))
         if self.load_timeout is not None:
             _as_seconds(self, {"load_timeout": 0.001})
@@ -194,9 +196,8 @@ class CachePolicy:
             _as_seconds(self, {"hedge_after": 0.0})
             if float_of(self.hedge_after) >= float_of(self.timeout):
                 raise MisuseError(f"hedge_after must be less than timeout ({self.timeout:g}), not {self.hedge_after:g}")
-        if self.negative is not None and not callable(self.negative):
-            raise MisuseError(f"negative must be a function of the value or None, not {self.negative!r}")
-        _plain("accept", self.accept)
+        _plain("negative", self.negative, "the value")
+        _plain("accept", self.accept, "key and value")
         try:
             object.__setattr__(self, "after_outage", AfterOutage(self.after_outage))
         except ValueError:

@@ -338,7 +338,9 @@ def test_a_cache_counts_it_and_says_so_once(source: Source, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: ModeFile(5), "path must be a str or a path"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        (lambda: ModeFile(5), "path must be the name of a file"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        (lambda: ModeFile(""), "path must be the name of a file"),  # as of an environment variable that is not set
+        (lambda: ModeFile("a\0b"), "path must be the name of a file"),
         (lambda: ModeFile("f", every=-1), "every must be"),
         (lambda: ModeEnv("", every=1), "name must be the name of an environment variable"),
         (lambda: ModeEnv("a=b"), "name must be"),

@@ -48,12 +48,12 @@ import asyncio, sys, threading, time
 from resilient_cache import AsyncResilientCache, ResilientCache
 
 def load(key):
-    print("loading", flush=True)
+    print("loading\\n", end="", flush=True)
     time.sleep(0.3)
     return key
 
 async def load_async(key):
-    print("loading", flush=True)
+    print("loading\\n", end="", flush=True)
     await asyncio.sleep(0.3)
     return key
 

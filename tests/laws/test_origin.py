@@ -505,6 +505,32 @@ def test_the_limit_follows_how_long_loads_take(colour: str) -> None:
     assert origin.state["limit"] == 90
 
 
+@COLOURS
+def test_loads_that_fail_late_bring_the_limit_down_and_those_that_fail_soon_do_nothing(colour: str) -> None:
+    """An origin that is so slow that every load times out is the very one to be spared."""
+    origin = Origin(colour, replace(POLICY, adaptive_loads=True, load_wait=0))
+
+    def fails(count: int, seconds: float) -> None:
+        def fail() -> None:
+            origin.clock.advance(seconds)
+            raise OSError("timed out")
+
+        for _ in range(count):
+            with pytest.raises(OSError, match="timed out"):
+                origin.refresh("k", origin.loader(fail))
+
+    adaptive = origin.cache._rules.loads.origin._adaptive
+    fails(40, 0.001)
+    assert not adaptive._base, "what fails soon is no measure"
+    for _ in range(20):
+        origin.refresh("k", origin.loader(lambda: origin.clock.advance(0.125)))
+    adaptive.limit = 40
+    fails(100, 0.0)
+    assert (adaptive.limit, adaptive._base) == (40, 0.125)
+    fails(40, 5.0)
+    assert adaptive.limit == origin.state["limit"] == 36
+
+
 # All of it together
 
 ENDINGS = st.sampled_from([1, OSError("down"), NotFound("k"), Interrupt(), Backpressure(1)])

@@ -459,6 +459,13 @@ def test_a_folder_cannot_be_read_and_not_be_written(stage: Make, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_pipe_is_no_snapshot_and_nobody_waits_for_what_comes_out_of_it(stage: Make, path: Path) -> None:
+    os.mkfifo(path)
+    first = stage(memory=10)
+    assert first.restore(path) == 0
+    assert first.cache.stats()["snapshot_refused_error"] == 1
+
+
 def test_an_entry_that_is_damaged_inside_is_left_out(stage: Make, path: Path) -> None:
     """Somebody wrote a file that is whole around an envelope that is not."""
     first = stage(memory=10)

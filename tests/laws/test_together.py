@@ -192,15 +192,111 @@ def test_what_a_guard_refuses_to_set_among_many_is_invalidated(stage: Make) -> N
     assert set(there.stored) == {"laws:b"}
 
 
-def test_many_keys_past_their_ttl_are_loaded_by_who_asks(stage: Make) -> None:
-    """A call for many waits for its load anyway: nothing of it is served stale meanwhile."""
-    there = stage(policy=replace(POLICY, ttl=1, refresh_behind=True), memory=10)
-    values = iter(["old", "new"])
-    origin = Origin(there, lambda keys: dict.fromkeys(keys, next(values)))
+BEHIND = replace(POLICY, ttl=1, refresh_behind=True)
+
+
+def counted(there: Stage) -> Origin:
+    """Gives the number of its call for each key."""
+    calls = iter(range(1, 100))
+
+    def give(keys: list[str]) -> dict[str, int]:
+        return dict.fromkeys(keys, next(calls))
+
+    return Origin(there, give)
+
+
+@pytest.mark.parametrize("memory", [0, 10])
+def test_many_keys_past_their_ttl_are_served_while_one_load_runs_behind_for_them(stage: Make, memory: int) -> None:
+    """As single keys are: nobody waits for a load but for what is not there."""
+    there = stage(policy=BEHIND, memory=memory)
+    origin = counted(there)
     there.get_or_load_many(["a", "b"], origin.load)
     there.clock.advance(2)
+    assert there.get_or_load_many(["a", "b", "c"], origin.load) == {"a": 1, "b": 1, "c": 2}
+    assert there.cache.stats()["stale"] == 2
+    there.run_behind()
+    assert origin.calls == [["a", "b"], ["c"], ["a", "b"]]
+    assert there.get_or_load_many(["a", "b"], origin.load) == {"a": 3, "b": 3}
+    assert there.cache.stats()["refreshes_behind"] == 2
+    assert (there.cache.health()["flights"], there.cache.health()["origin"]["loads"]) == (0, 0)
+
+
+def test_what_is_loaded_behind_already_is_not_loaded_behind_again(stage: Make) -> None:
+    """L14: neither by another call for many nor by one for a single key."""
+    there = stage(policy=BEHIND, memory=10)
+    origin = counted(there)
+    there.get_or_load_many(["a", "b"], origin.load)
+    there.clock.advance(2)
+    for _ in range(3):
+        assert there.get_or_load_many(["b", "a"], origin.load) == {"a": 1, "b": 1}
+    assert there.load("a", 0) == 1
+    there.run_behind()
+    assert (origin.calls, there.loads) == ([["a", "b"], ["a", "b"]], 0)
+
+
+def test_where_nothing_runs_behind_many_keys_are_loaded_by_who_asks(stage: Make) -> None:
+    def none(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    there = stage(policy=BEHIND, memory=10, spawn=none)
+    origin = counted(there)
+    there.get_or_load_many(["a", "b"], origin.load)
+    there.clock.advance(2)
+    assert there.get_or_load_many(["a", "b"], origin.load) == {"a": 2, "b": 2}
+    assert there.cache.health()["flights"] == 0
+
+
+def test_a_load_of_many_behind_that_fails_is_not_begun_again_at_once(stage: Make) -> None:
+    """L12: no sooner than `stale_retry` after its end; meanwhile the stale entries serve."""
+    there = stage(policy=replace(BEHIND, stale_retry=1.5), memory=10)
+    values = iter([dict.fromkeys("ab", "old"), ConnectionError("down"), dict.fromkeys("ab", "new")])
+
+    def give(_: list[str]) -> Any:
+        there.clock.advance(2)
+        value = next(values)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    origin = Origin(there, give)
+    there.get_or_load_many(["a", "b"], origin.load)
+    for _ in range(2):
+        assert there.get_or_load_many(["a", "b"], origin.load) == {"a": "old", "b": "old"}
+        there.run_behind()
+    assert len(origin.calls) == 2
+    assert there.cache.stats()["refresh_errors"] == 2
+    there.clock.advance(1.5)
+    assert there.get_or_load_many(["a", "b"], origin.load) == {"a": "old", "b": "old"}
+    there.run_behind()
     assert there.get_or_load_many(["a", "b"], origin.load) == {"a": "new", "b": "new"}
-    assert not there.behind
+
+
+def test_many_keys_are_loaded_again_early(stage: Make) -> None:
+    there = stage(policy=replace(POLICY, ttl=60, early_refresh=True), memory=10, random=lambda: 1e-3)
+    values = iter(["old", "new"])
+
+    def give(keys: list[str]) -> dict[str, str]:
+        there.clock.advance(1)
+        return dict.fromkeys(keys, next(values))
+
+    origin = Origin(there, give)
+    there.get_or_load_many(["a", "b"], origin.load)
+    there.clock.advance(56)
+    assert there.get_or_load_many(["a", "b"], origin.load) == {"a": "old", "b": "old"}
+    there.run_behind()
+    assert there.get_or_load_many(["a", "b"], origin.load) == {"a": "new", "b": "new"}
+    assert origin.calls == [["a", "b"]] * 2
+
+
+def test_what_ends_a_task_is_no_value_of_a_key(stage: Make) -> None:
+    """As `gather(return_exceptions=True)` gives it: it was served, and kept, as if it were one."""
+    there = stage(memory=10)
+    origin = Origin(there, lambda _: {"a": asyncio.CancelledError(), "b": 1})
+    found = there.get_or_load_many(["a", "b"], origin.load)
+    assert (found, [*found.errors]) == ({"b": 1}, ["a"])
+    with pytest.raises(MisuseError, match="load_many must give values and exceptions, not a CancelledError"):
+        found["a"]
+    assert there.get("a") is None
 
 
 def test_a_conditional_loader_of_many_is_refused(stage: Make) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from threading import RLock
 
 from hypothesis import given
@@ -17,11 +17,28 @@ CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.H
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 
 POLICY = BreakerPolicy(consecutive=3, span=0.25, failure_rate=0.5, min_calls=5, decay=8.0, max_hold=6.0)
+OTHER = BreakerPolicy(  # every number is another than by default, and than that of the one above
+    consecutive=2,
+    span=0.5,
+    failure_rate=0.75,
+    min_calls=4,
+    window=2.5,
+    hold=0.5,
+    max_hold=3.0,
+    probes=3,
+    lease=1.0,
+    decay=4.0,
+    slow_after=0.25,
+    slow_rate=0.5,
+    lost_time=0.5,
+)
 POLICIES = (
     POLICY,
     replace(POLICY, slow_after=0.125),
     replace(POLICY, lost_time=0.125),
     replace(POLICY, slow_after=0.125, slow_rate=1.0, lost_time=0.25),
+    OTHER,
+    replace(OTHER, probes=1, slow_after=None, lost_time=None),
 )
 TOOK = st.sampled_from([0.0, 0.0625, 0.125, 0.25, 0.5, 1.0])
 STEPS = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.5, 5.0, 20.0])
@@ -32,6 +49,12 @@ class Model:
 
     def __init__(self, policy: BreakerPolicy = POLICY) -> None:
         self.policy = policy
+        self.span, self.hold, self.longest = map(float_of, (policy.span, policy.hold, policy.max_hold))
+        self.lease, self.decay, self.width = (
+            float_of(policy.lease),
+            float_of(policy.decay),
+            float_of(policy.window) / 10,
+        )
         self.slow_after = float("inf") if policy.slow_after is None else float_of(policy.slow_after)
         self.state = CLOSED
         self.events: list[tuple[int, bool, float]] = []  # bucket, answered, how long it took
@@ -48,7 +71,7 @@ class Model:
         if self.state in (CLOSED, FORCED_CLOSED):
             return "call"
         if self.state is HALF_OPEN and (self.probe is None or now >= self.lease_until):
-            self.probe, self.lease_until = ticket, now + 2.0
+            self.probe, self.lease_until = ticket, now + self.lease
             return "probe"
         return "rejected"
 
@@ -69,7 +92,7 @@ class Model:
         if not ok or took > self.slow_after:
             return self.opens(now)
         self.successes += 1
-        if self.successes < 2:
+        if self.successes < self.policy.probes:
             return None
         self.closes()
         self.right_at = now
@@ -78,11 +101,11 @@ class Model:
     def closed(self, ok: bool, now: float, took: float) -> tuple[CircuitState, CircuitState] | None:
         if self.state is FORCED_CLOSED:
             return None
-        self.events.append((int(now // 0.5), ok, took))
+        self.events.append((int(now // self.width), ok, took))
         self.row = [] if ok else [*self.row, now]
-        window = [(good, lasted) for bucket, good, lasted in self.events if bucket + 10 > now // 0.5]
-        row = len(self.row) >= 3 and now - self.row[0] >= 0.25
-        enough = len(window) >= 5
+        window = [(good, lasted) for bucket, good, lasted in self.events if bucket + 10 > now // self.width]
+        row = len(self.row) >= self.policy.consecutive and now - self.row[0] >= self.span
+        enough = len(window) >= self.policy.min_calls
         rate = enough and sum(not good for good, _ in window) >= self.policy.failure_rate * len(window)
         if not ok and (row or rate):
             return self.opens(now)
@@ -99,7 +122,7 @@ class Model:
     def opens(self, now: float) -> tuple[CircuitState, CircuitState]:
         before = self.state
         if before is CLOSED:
-            self.openings = max(0, self.openings - int((now - self.right_at) // 8.0))
+            self.openings = max(0, self.openings - int((now - self.right_at) // self.decay))
         self.openings += 1
         self.state, self.probe, self.successes = OPEN, None, 0
         self.generation += 1
@@ -191,7 +214,7 @@ class CircuitMachine(RuleBasedStateMachine):
     def agree(self, change: Transition | None, expected: tuple[CircuitState, CircuitState] | None) -> None:
         assert (change and (change.before, change.after)) == expected
         if change is not None and change.after is OPEN:
-            longest = min(6.0, 2.0 ** (self.model.openings - 1))
+            longest = min(self.model.longest, self.model.hold * 2.0 ** (self.model.openings - 1))
             assert change.hold == longest * (0.5 + self.roll / 2)
             self.model.until = self.now + change.hold
         elif change is not None:
@@ -258,3 +281,8 @@ def test_the_steps_compared_do_open() -> None:
     assert trip_step([(0.0, True, 0.25)] * 10, policy=POLICIES[1]) == 4
     assert trip_step([(0.0, ok, 0.5) for ok in (True, True, True, False, True)], policy=POLICIES[2]) == 5
     assert trip_step([(0.0, ok, 0.5) for ok in (True, True, True, True, False, False)], policy=POLICIES[2]) == 5
+
+
+def test_no_option_has_one_value_only_above() -> None:
+    for option in fields(BreakerPolicy):
+        assert len({getattr(policy, option.name) for policy in (BreakerPolicy(), *POLICIES)}) > 1, option.name

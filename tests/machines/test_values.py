@@ -64,7 +64,11 @@ DURATIONS: list[tuple[Make, str, bool]] = [  # made of, named, may be 0
     (CachePolicy, "error_ttl", False),
     (CachePolicy, "degraded_ttl", True),
 ]
-SHARES: list[tuple[Make, str]] = [(BreakerPolicy, "failure_rate"), (CachePolicy, "jitter")]
+SHARES: list[tuple[Make, str]] = [
+    (BreakerPolicy, "failure_rate"),
+    (BreakerPolicy, "slow_rate"),
+    (CachePolicy, "jitter"),
+]
 COUNTS: list[tuple[Make, str]] = [
     (BreakerPolicy, "consecutive"),
     (BreakerPolicy, "min_calls"),
@@ -84,8 +88,11 @@ ILLEGAL: list[tuple[Make, str, object]] = [
     *((make, name, bad) for make, name in SHARES for bad in NO_SHARES),
     *((make, name, bad) for make, name in COUNTS for bad in NO_COUNTS),
     (BreakerPolicy, "failure_rate", 0),
+    (BreakerPolicy, "slow_rate", 0),
     (CachePolicy, "negative", "no function"),
     (CachePolicy, "negative", 0),
+    (CachePolicy, "negative", later),
+    (CachePolicy, "ttl", later),
     *(
         (CachePolicy, name, bad)
         for name in ("adaptive_loads", "early_refresh", "refresh_behind")
@@ -105,6 +112,11 @@ def test_an_illegal_value_is_misuse_that_names_the_argument(make: Make, name: st
     with pytest.raises(MisuseError) as raised:
         make(**{name: bad})
     assert str(raised.value).startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("make", [BreakerPolicy, CachePolicy])
+def test_no_option_is_left_out_above(make: Any) -> None:
+    assert {name for made, name, _ in ILLEGAL if made is make} == {option.name for option in fields(make)}
 
 
 @pytest.mark.parametrize(("make", "name", "zero"), DURATIONS)
