@@ -15,7 +15,7 @@ from ._async_marks import MarkStore
 from ._async_store import Store
 from ._async_upkeep import Upkeep
 from ._async_warm import Warmed
-from ._asyncio import Behind, Spawn, check_adapter, check_loader, close
+from ._asyncio import Behind, Spawn, check_adapter, check_backplane, check_loader, close
 from ._colours import shard_of
 from ._switch import ModeSetting
 from .bulk import Loaded
@@ -72,6 +72,8 @@ class AsyncResilientCache(Warmed[K, V], Generic[K, V]):
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
+        if backplane is not None:
+            check_backplane(backplane)
         self._adapter = adapter
         self._behind = Behind(spawn)
         self._rules = _build.build(

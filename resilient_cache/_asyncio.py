@@ -37,6 +37,7 @@ __all__ = [
     "Spawn",
     "ask",
     "check_adapter",
+    "check_backplane",
     "check_loader",
     "close",
     "load",
@@ -66,6 +67,9 @@ Spawn: TypeAlias = Callable[[Coroutine[Any, Any, object]], object]
 
 check_adapter: Final = functools.partial(_colours.check_adapter, awaited=True)
 """Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
+
+check_backplane: Final = functools.partial(_colours.check_backplane, awaited=True)
+"""The same for a backplane."""
 
 many_of: Final = functools.partial(_colours.many_of, awaited=True)
 """Which methods for many keys an adapter has; `MisuseError` for one of the other colour."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from .errors import MisuseError
@@ -12,6 +12,7 @@ from .errors import MisuseError
 __all__ = [
     "METHODS",
     "check_adapter",
+    "check_backplane",
     "check_spawn",
     "forget",
     "is_async",
@@ -51,16 +52,26 @@ def method_of(adapter: object, name: str) -> Any:
 
 def check_adapter(adapter: object, *, awaited: bool) -> None:
     """Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
-    for name in METHODS:
-        method = method_of(adapter, name)
+    _check("adapter", adapter, METHODS, awaited=awaited)
+
+
+def check_backplane(backplane: object, *, awaited: bool) -> None:
+    """Raises `MisuseError` for a backplane that lacks a method or is of the other colour."""
+    _check("backplane", backplane, ("publish", "listen"), awaited=awaited)
+
+
+def _check(what: str, thing: object, methods: Sequence[str], *, awaited: bool) -> None:
+    names = " and ".join([", ".join(methods[:-1]), methods[-1]])
+    for name in methods:
+        method = method_of(thing, name)
         if method is UNSEEN:
             continue
         if not callable(method):
-            raise MisuseError(f"adapter must have the methods get, set and delete; {adapter!r} has no {name}")
+            raise MisuseError(f"{what} must have the methods {names}; {thing!r} has no {name}")
         if is_async(method) and not awaited:
-            raise MisuseError(f"adapter must not be asynchronous here (its {name} is); use AsyncResilientCache")
+            raise MisuseError(f"{what} must not be asynchronous here (its {name} is); use AsyncResilientCache")
         if awaited and is_plain(method):
-            raise MisuseError(f"adapter must have coroutine methods here (its {name} is none); use ResilientCache")
+            raise MisuseError(f"{what} must have coroutine methods here (its {name} is none); use ResilientCache")
 
 
 def shard_of(adapter: object) -> Callable[[str], object] | None:

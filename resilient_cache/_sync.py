@@ -17,7 +17,7 @@ from ._sync_marks import MarkStore
 from ._sync_store import Store
 from ._sync_upkeep import Upkeep
 from ._sync_warm import Warmed
-from ._threads import Behind, Spawn, check_adapter, check_loader, close
+from ._threads import Behind, Spawn, check_adapter, check_backplane, check_loader, close
 from .bulk import Loaded
 from .decorators import MakeCached, make_cached
 from .entry import Duration, Entry, Slot
@@ -70,6 +70,8 @@ class ResilientCache(Warmed[K, V], Generic[K, V]):
     ) -> None:
         if adapter is not None:
             check_adapter(adapter)
+        if backplane is not None:
+            check_backplane(backplane)
         self._adapter = adapter
         self._behind = Behind(spawn)
         self._rules = _build.build(

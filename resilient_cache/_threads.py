@@ -34,6 +34,7 @@ __all__ = [
     "Spawn",
     "ask",
     "check_adapter",
+    "check_backplane",
     "check_loader",
     "close",
     "daemon",
@@ -53,6 +54,9 @@ Spawn: TypeAlias = Callable[[Callable[[], object]], object]
 
 check_adapter: Final = functools.partial(_colours.check_adapter, awaited=False)
 """Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
+
+check_backplane: Final = functools.partial(_colours.check_backplane, awaited=False)
+"""The same for a backplane."""
 
 many_of: Final = functools.partial(_colours.many_of, awaited=False)
 """Which methods for many keys an adapter has; `MisuseError` for one of the other colour."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial, wraps
@@ -270,3 +271,33 @@ def test_a_mode_that_is_none_changes_nothing() -> None:
     with pytest.raises(MisuseError, match=r"mode must be one of Mode.ON"):
         cache.mode = "off"
     assert cache.mode == "on"
+
+
+class Plain:
+    """A backplane for threads."""
+
+    def publish(self, channel: str, message: bytes, /) -> None: ...
+
+    def listen(self, channel: str, ready: Any, receive: Any, /) -> None: ...
+
+
+class Awaited:
+    """One for tasks."""
+
+    async def publish(self, channel: str, message: bytes, /) -> None: ...
+
+    async def listen(self, channel: str, ready: Any, receive: Any, /) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("make", "backplane", "words"),
+    [
+        (ResilientCache, 7, "backplane must have the methods publish and listen; 7 has no publish"),
+        (AsyncResilientCache, 7, "backplane must have the methods publish and listen; 7 has no publish"),
+        (ResilientCache, Awaited(), "backplane must not be asynchronous here (its publish is)"),
+        (AsyncResilientCache, Plain(), "backplane must have coroutine methods here (its publish is none)"),
+    ],
+)
+def test_what_is_no_backplane_of_this_colour_is_refused(make: Any, backplane: object, words: str) -> None:
+    with pytest.raises(MisuseError, match=re.escape(words)):
+        make(None, name="c", backplane=backplane)
