@@ -7,39 +7,49 @@ request. When the permits are all out, those past their lease are taken back.
 from __future__ import annotations
 
 from threading import RLock
-from typing import final
+from typing import Final, final
 
 __all__ = ["Leases"]
+
+FOREVER: Final = float("inf")
 
 
 @final
 class Leases:
     """At most `limit` leases of `life` seconds each. Safe to share between threads."""
 
-    __slots__ = ("_issued", "_life", "_limit", "_lock", "_until")
+    __slots__ = ("_earliest", "_issued", "_life", "_limit", "_lock", "_until")
 
     def __init__(self, limit: int, life: float, lock: RLock) -> None:
         self._limit = limit
         self._life = life
         self._lock = lock
         self._issued = 0
+        self._earliest = FOREVER  # no lease ends before this
         self._until: dict[int, float] = {}
 
     def acquire(self, now: float) -> int:
         """A lease, or 0 when all are out and none has expired. Never waits."""
         with self._lock:
-            if len(self._until) >= self._limit:
-                self._until = {lease: until for lease, until in self._until.items() if until > now}
-                if len(self._until) >= self._limit:
-                    return 0
+            if len(self._until) >= self._limit and not self._reclaim_locked(now):
+                return 0
             self._issued += 1
-            self._until[self._issued] = now + self._life
+            self._until[self._issued] = until = now + self._life
+            self._earliest = min(self._earliest, until)
             return self._issued
 
     def release(self, lease: int) -> None:
         """Give `lease` back; one that was taken back already changes nothing."""
         with self._lock:
             self._until.pop(lease, None)
+
+    def _reclaim_locked(self, now: float) -> bool:
+        """Take back those past their lease; whether there were any. One look where a store hangs under 10 000 keys."""
+        if now < self._earliest:
+            return False
+        self._until = {lease: until for lease, until in self._until.items() if until > now}
+        self._earliest = min(self._until.values(), default=FOREVER)
+        return len(self._until) < self._limit
 
     def clear_locked(self) -> None:
         """Take every lease back."""

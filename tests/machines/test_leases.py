@@ -99,3 +99,11 @@ def test_cleared_are_all_back_and_none_is_given_twice() -> None:
     leases.clear_locked()
     assert len(leases) == 0
     assert leases.acquire(0.0) not in {0, first}
+
+
+def test_each_that_is_past_its_end_is_taken_back_when_its_time_comes() -> None:
+    """Also after another was, and whatever the order in which they were given."""
+    leases = Leases(3, 10.0, RLock())
+    assert [leases.acquire(now) for now in (5.0, 0.0, 7.0)] == [1, 2, 3]
+    assert [leases.acquire(now) for now in (9.9, 10.0, 14.9, 15.0, 16.9, 17.0)] == [0, 4, 0, 5, 0, 6]
+    assert len(leases) == 3
