@@ -153,6 +153,7 @@ class Upkeep(Collector):
             self._rules.debts.not_written()
 
     async def _settle(self, debt: Debt) -> bool:
+        await self._tell()  # first: a silent store takes its whole timeout for each debt, and peers wait for none
         began = self._rules.monotonic()
         if debt.name.startswith(MARK):
             answer = await self._marks.replay(debt, debt.name[len(MARK) :])

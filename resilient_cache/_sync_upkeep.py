@@ -153,6 +153,7 @@ class Upkeep(Collector):
             self._rules.debts.not_written()
 
     def _settle(self, debt: Debt) -> bool:
+        self._tell()  # first: a silent store takes its whole timeout for each debt, and peers wait for none
         began = self._rules.monotonic()
         if debt.name.startswith(MARK):
             answer = self._marks.replay(debt, debt.name[len(MARK) :])

@@ -166,6 +166,23 @@ def test_what_could_not_be_told_is_told_later(two: Two) -> None:
     two.run(main)
 
 
+def test_peers_are_told_while_a_silent_store_is_asked_for_what_it_owes(two: Two) -> None:
+    """It takes its whole timeout for each: who hears of an invalidation waits for one of these, not for all (seed 6880
+    of the simulation)."""
+
+    async def main() -> None:
+        assert await two.load(two.here) == await two.load(two.there) == 1
+        two.plan.during(Fault(FaultKind.HANG), "delete")
+        await asyncio.gather(*(two.here.invalidate(key) for key in "abc"))
+        await pass_time(0.03)  # now the first of them is asked for again
+        invalidating = asyncio.ensure_future(two.here.invalidate("k"))
+        await pass_time(0.25)
+        assert await two.there.get("k") is None
+        await invalidating
+
+    two.run(main)
+
+
 def test_a_copy_that_stands_in_is_not_lost_with_the_subscription(two: Two) -> None:
     async def main() -> None:
         assert await two.load(two.there) == 1
