@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -26,6 +27,7 @@ import pytest
 
 from .mutants import Mutant
 from .placing import Made, functions, import_as, swap
+from .reach import Marks, Reached, line
 from .rooms import is_own, tests_of
 
 __all__ = ["run"]
@@ -36,14 +38,20 @@ HARD = ("--assert=plain", "-o", "addopts=", "-o", "timeout=0", "-W", "ignore::py
 ARGS = (*HARD, *(word for plugin in OFF for word in ("-p", f"no:{plugin}")))
 SHARED = ("hypothesis.stateful", "redis.asyncio", "valkey.asyncio")  # so that not every fork has to import them
 MEMORY = 4 << 30
+STACK = 1 << 20  # some tests have hundreds of threads
+FEW = 2
 
 
 class Killers:
-    """Which tests to ask first: those that noticed other mutants of the function, of the file, and the file's own."""
+    """Which tests to ask: those that come to the mutant.
 
-    def __init__(self, seconds: Mapping[str, float]) -> None:
+    First those that noticed other mutants of the function, then of the file, then the file's own, then the quick.
+    """
+
+    def __init__(self, seconds: Mapping[str, float], reached: Reached) -> None:
         self._noticed: dict[str, Counter[str]] = {}
         self._seconds = seconds
+        self._reached = reached
 
     def note(self, mutant: Mutant, test: str | None) -> None:
         if not test:
@@ -60,7 +68,13 @@ class Killers:
             test = item.nodeid
             return -near[test], -far[test], not is_own(mutant.file, item.path), self._seconds.get(test, 0.0)
 
-        return sorted((item for item in items if item.path in asked), key=rank)
+        place = line(mutant) if mutant.function else 0
+
+        def reaches(item: pytest.Item) -> bool:
+            lines = self._reached.get(item.nodeid)
+            return lines is not None and (not place or lines[mutant.file][place] == "1")
+
+        return sorted((item for item in items if item.path in asked and reaches(item)), key=rank)
 
     def patience(self, test: str) -> float:
         """Seconds after which a test hangs."""
@@ -74,6 +88,7 @@ def forked(work: Callable[[], object]) -> Any:
         if child == 0:
             os.setsid()
             resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+            threading.stack_size(STACK)
             null = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)
@@ -121,7 +136,7 @@ def run(chosen: Sequence[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
     for module in SHARED:
         importlib.import_module(module)
     tests = sorted({path for mutant in chosen for path in tests_of(mutant.file)})
-    killers = Killers(_seconds(tests))
+    killers = Killers(*_baseline(tests, {mutant.file for mutant in chosen}))
     for mutant in chosen:
         if not mutant.function:
             noticed = _import(mutant, killers)
@@ -149,25 +164,38 @@ def run(chosen: Sequence[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
         sys.exit("no verdict: the run did not come to its end")
 
 
-def _seconds(tests: Sequence[Path]) -> dict[str, float]:
-    """What each test takes without a mutant. Ends the process when one fails."""
+def _baseline(tests: Sequence[Path], files: Iterable[str]) -> tuple[dict[str, float], Reached]:
+    """What each test takes without a mutant, and where it comes to. Ends the process when several fail.
+
+    One or two that are only too slow for a busy machine are left out: they would notice any mutant, by luck.
+    """
     taken: dict[str, float] = {}
+    reached: dict[str, dict[str, str]] = {}
     failed: list[str] = []
 
     def work(session: pytest.Session) -> None:
+        marks = Marks(files)
+        marks.place(functions())
         for item in session.items:
+            marks.wipe()
             began = time.perf_counter()
-            failed.append(_run(session, [item], Killers({})))
-            taken[item.nodeid] = time.perf_counter() - began
+            if _run(session, [item], Killers({}, {})):
+                failed.append(item.nodeid)
+                session.testsfailed = 0
+            else:
+                taken[item.nodeid] = time.perf_counter() - began
+                reached[item.nodeid] = marks.read()
 
     def measured() -> list[object]:
         _collected(tests, work)
-        return [taken, [test for test in failed if test]]
+        return [taken, reached, failed]
 
-    seconds, fail = forked(measured) or ({}, ["one of them, by a hang"])
-    if fail or not seconds:
+    seconds, reach, fail = forked(measured) or ({}, {}, ["one of them, by a hang"])
+    if len(fail) > FEW or not seconds:
         sys.exit(f"no verdict, these tests fail without a mutant: {fail}")
-    return dict(seconds)
+    if fail:
+        sys.stderr.write(f"not asked, as they fail without a mutant: {fail}\n")
+    return seconds, reach
 
 
 def _try(mutant: Mutant, made: Made, session: pytest.Session, killers: Killers) -> str | None:
