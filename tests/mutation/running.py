@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def forked(work: Callable[[], object]) -> Any:
 
 def _run(session: pytest.Session, items: Sequence[pytest.Item], killers: Killers) -> str:
     """The first of `items` that fails, "" when none does. A hang ends the process."""
-    for item, after in zip(items, [*items[1:], None], strict=True):
+    for item, after in zip_longest(items, items[1:]):
         faulthandler.dump_traceback_later(killers.patience(item.nodeid), exit=True, file=2)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         if session.testsfailed:
