@@ -77,6 +77,10 @@ class Killers:
 
         return sorted((item for item in items if item.path in asked and reaches(item)), key=rank)
 
+    def knows(self, file: str, tests: Path) -> bool:
+        """Whether one of `tests` has noticed a mutant of `file`."""
+        return any(test.split("::")[0].endswith(f"/{tests.name}") for test in self._noticed.get(file, ()))
+
     def patience(self, test: str) -> float:
         """Seconds after which a test hangs."""
         return 10.0 + 10.0 * self._seconds.get(test, 10.0)
@@ -212,15 +216,18 @@ def _try(mutant: Mutant, made: Made, session: pytest.Session, killers: Killers) 
 
 
 def _import(mutant: Mutant, killers: Killers) -> str | None:
-    """The same of a mutant that is there from its module's import on."""
+    """The same of a mutant that is there from its module's import on; most are noticed by few files, and soon."""
+    every = tests_of(mutant.file)
+    likely = [test for test in every if is_own(mutant.file, test) or killers.knows(mutant.file, test)]
+    noticed = _import_for(likely, mutant, killers) if likely else ""
+    return _import_for(every, mutant, killers) if noticed == "" else noticed
 
+
+def _import_for(tests: Sequence[Path], mutant: Mutant, killers: Killers) -> str | None:
     def attempt() -> str | None:
         noticed: list[str] = []
         import_as(mutant)
-        _collected(
-            tests_of(mutant.file),
-            lambda session: noticed.append(_run(session, killers.order(mutant, session.items), killers)),
-        )
+        _collected(tests, lambda session: noticed.append(_run(session, killers.order(mutant, session.items), killers)))
         return noticed[0] if noticed else None
 
     noticed: str | None = forked(attempt)
