@@ -77,6 +77,22 @@ def test_whatever_a_load_behind_raises_is_told_to_nobody(stage: Make) -> None:
     assert there.load("k", "unneeded") == "old"
 
 
+def test_a_load_behind_may_be_run_by_another_loader() -> None:
+    """By a `spawn` of the caller's: that loader is still known to wait for itself when it does."""
+    there = Stage("async", policy=BEHIND)
+    there.load("k", "old")
+    there.clock.advance(61)
+    there.load("k", "new")
+
+    async def circle() -> Any:
+        await there.behind.pop()
+        return await there.cache.get_or_load("a", there.loader("never"))
+
+    with pytest.raises(MisuseError, match="in a circle"):
+        there.load("a", circle)
+    assert there.get("k") == "new"
+
+
 # Early refresh
 
 
