@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("room", nargs="*", help=f"of {', '.join(GATES)}; all of them by default")
     parser.add_argument("--match", default="", help="only mutants whose function or statement holds this text")
     parser.add_argument("--new", action="store_true", help="take the ledger's word for those that it lists")
+    parser.add_argument("--within", type=float, default=math.inf, metavar="S", help="ask tests of S seconds at most")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th mutant: a sample")
     options = parser.parse_args(argv)
     asked = {f"_{room}" if f"_{room}" in GATES else room for room in options.room}
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["HYPOTHESIS_PROFILE"] = "mutation"
     began = time.monotonic()
     listed = read(LEDGER.read_text())
-    results = _results(rooms, options.match, options.every, listed if options.new else {})
+    results = _results(rooms, options.match, options.every, listed if options.new else {}, options.within)
     partial = options.match or options.every > 1
     if partial:
         listed = {
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _results(
-    rooms: Sequence[str], match: str, every: int, known: Container[Name]
+    rooms: Sequence[str], match: str, every: int, known: Container[Name], within: float
 ) -> dict[str, list[tuple[Mutant, bool]]]:
     """Every mutant of `rooms`, and whether it was killed; those `known` to live are not tried."""
     results: dict[str, list[tuple[Mutant, bool]]] = {room: [] for room in rooms}
@@ -55,7 +57,7 @@ def _results(
     for mutant in chosen:
         if mutant.name in known:
             results[mutant.file].append((mutant, False))
-    run([mutant for mutant in chosen if mutant.name not in known], tell)
+    run([mutant for mutant in chosen if mutant.name not in known], tell, within)
     return results
 
 

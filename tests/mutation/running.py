@@ -10,6 +10,7 @@ import faulthandler
 import gc
 import importlib
 import json
+import math
 import os
 import resource
 import signal
@@ -20,7 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ class Killers:
     First those that noticed other mutants of the function, then of the file, then the file's own, then the quick.
     """
 
-    def __init__(self, seconds: Mapping[str, float], reached: Reached) -> None:
+    def __init__(self, seconds: Mapping[str, float], reached: Reached, within: float = math.inf) -> None:
         self._noticed: dict[str, Counter[str]] = {}
         self._seconds = seconds
         self._reached = reached
+        self._within = within
 
     def note(self, mutant: Mutant, test: str | None) -> None:
         if not test:
@@ -75,7 +77,9 @@ class Killers:
             lines = self._reached.get(item.nodeid)
             return lines is not None and (not place or lines[mutant.file][place] == "1")
 
-        return sorted((item for item in items if item.path in asked and reaches(item)), key=rank)
+        order = sorted((item for item in items if item.path in asked and reaches(item)), key=rank)
+        spent = accumulate(self._seconds[item.nodeid] for item in order)
+        return [item for item, seconds in zip(order, spent, strict=True) if seconds <= self._within]
 
     def knows(self, file: str, tests: Path) -> bool:
         """Whether one of `tests` has noticed a mutant of `file`."""
@@ -136,12 +140,15 @@ class _Waiting:
         return True
 
 
-def run(chosen: Sequence[Mutant], tell: Callable[[Mutant, bool], None]) -> None:
-    """Tell of each mutant whether it was killed. Ends the process when the tests fail without one."""
+def run(chosen: Sequence[Mutant], tell: Callable[[Mutant, bool], None], within: float = math.inf) -> None:
+    """Tell of each mutant whether it was killed, by so many seconds of tests.
+
+    Ends the process when the tests fail without one.
+    """
     for module in SHARED:
         importlib.import_module(module)
     tests = sorted({path for mutant in chosen for path in tests_of(mutant.file)})
-    killers = Killers(*_baseline(tests, {mutant.file for mutant in chosen}))
+    killers = Killers(*_baseline(tests, {mutant.file for mutant in chosen}), within)
     for mutant in chosen:
         if not mutant.function:
             noticed = _import(mutant, killers)
