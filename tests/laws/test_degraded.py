@@ -67,6 +67,7 @@ def test_what_may_have_missed_an_invalidation_is_not_kept(stage: Make) -> None:
     break_down(there)
 
     def give() -> int:
+        there.clock.advance(0.125)
         there.cache._rules.local.distrust()
         return 1
 
