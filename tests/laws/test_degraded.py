@@ -73,7 +73,7 @@ def test_what_may_have_missed_an_invalidation_is_not_kept(stage: Make) -> None:
 
     assert there.load("k", give) == 1
     assert there.get("k") is None
-    assert there.load("k", 2) == 2
+    assert there.load("k", 2) == 2  # it begins when that has been noticed, and not before
     assert there.get("k") == 2
 
 

@@ -26,6 +26,7 @@ from resilient_cache import (
     Source,
 )
 from resilient_cache._hedging import Race
+from resilient_cache._request import Candidate
 from resilient_cache.testing import (
     AsyncFaultyAdapter,
     Fault,
@@ -581,6 +582,20 @@ def test_a_caller_may_ask_for_it_in_the_policy_of_one_call(colour: str) -> None:
         play.thinks(0.1875)
         play.run((0.0, partial(play.load, policy=replace(POLICY, hedge_after=hedge))))
         assert play.ends[0] == at
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_load_behind_does_not_hedge(colour: str) -> None:
+    """Nobody waits for it."""
+    there = Stage(colour, policy=replace(POLICY, refresh_behind=True))
+    there.set("k", "old")
+    there.clock.advance(61)
+    renewal = there.cache._rules.begin("k", loads=True)
+    renewal.due = Candidate("old", 0.0, 9e9, 1)
+    assert there.run(there.cache._flow._refresh, renewal, there.loader("new"))
+    work = there.behind.pop()
+    there.run(work if colour == "sync" else lambda: work)
+    assert (there.behind, there.get("k"), there.loads) == ([], "new", 1)
 
 
 @pytest.mark.parametrize("colour", COLOURS)

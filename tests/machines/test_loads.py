@@ -87,3 +87,13 @@ def test_nothing_stands_in_for_what_is_no_failure() -> None:
     assert loads.settle(request, struck) is struck
     failed = Failure(OSError(), None, Source.NONE, None)
     assert loads.settle(request, failed).value == "old"
+
+
+def test_what_stands_in_does_so_before_the_failed_load_has_landed() -> None:
+    """L12: whoever comes in between is not made to load at once."""
+    loads, clock, request, flight = made()
+    request.offer(Candidate("old", 0.0, clock.monotonic() + 9, 1))
+    loads.failed(request, flight, OSError())
+    next_one = Request("k", CachePolicy(), Mode.ON, request.gates, since=clock.monotonic(), until=9e9)
+    next_one.loads = True
+    assert loads._local.recall(next_one) == (Source.STALE, "old")
