@@ -94,6 +94,22 @@ def test_what_is_deleted_for_being_unreadable_is_no_invalidation(stage: Make) ->
     assert [call.operation for call in there.adapter.calls] == ["delete", "get", "delete"]
 
 
+def test_it_is_read_once(stage: Make) -> None:
+    """Before the first read of the store."""
+    read: list[None] = []
+
+    class Counting(Disk):
+        def load(self) -> Iterable[tuple[str, int]]:
+            read.append(None)
+            return super().load()
+
+    there = stage(journal=Counting())
+    assert len(read) == 0
+    for key in ("k", "k", "another"):
+        there.get(key)
+    assert len(read) == 1
+
+
 def test_a_row_goes_with_the_second_delete(stage: Make) -> None:
     disk = Disk()
     first = stage(journal=disk)

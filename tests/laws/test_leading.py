@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from resilient_cache import Lookup, Reason, Source
 from resilient_cache.flights import Flight
 
-from .stage import Stage
+from .stage import POLICY, Stage
 
 Make = Callable[..., Stage]
 
@@ -83,3 +84,14 @@ def test_a_fault_of_our_own_is_not_taken_for_the_loaders(monkeypatch: pytest.Mon
     with pytest.raises(ZeroDivisionError):
         led(monkeypatch, there, broken, behind=True)
     assert (there.cache.health()["flights"], there.cache.health()["origin"]["loads"]) == (0, 0)
+
+
+def test_who_inherits_a_refresh_knows_the_marks_that_it_is_written_under(stage: Make) -> None:
+    """Who began it would have asked for them; without them nobody would believe what is stored."""
+    there = stage(policy=replace(POLICY, epoch_ttl=10))
+    rules, flow = there.cache._rules, there.cache._flow
+    heir = rules.begin("k", loads=True)
+    flight, _ = rules.local.board(heir, Seat, rules.monotonic())
+    flight.forced = True
+    assert there.run(flow._load, heir, flight, there.loader("new")).value == "new"
+    assert "laws:k" in there.stored
