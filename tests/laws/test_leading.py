@@ -1,4 +1,4 @@
-"""Who leads a flight and who does not any more, L14 and L17: bare, where no caller could see which of the two it was."""
+"""Who leads a flight and who does not any more, L14 and L17: bare, where no caller could see who it was."""
 
 from __future__ import annotations
 

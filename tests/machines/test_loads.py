@@ -10,7 +10,7 @@ import pytest
 
 from resilient_cache import CachePolicy, Entry, LoadTimeout, Mode, NotFound, ResilientCache, Source
 from resilient_cache._request import Candidate, Failure, Request
-from resilient_cache.flights import Flight
+from resilient_cache.flights import AGAIN, Flight
 from resilient_cache.testing import ManualClock
 
 from ..laws.stage import Stage
@@ -97,3 +97,10 @@ def test_what_stands_in_does_so_before_the_failed_load_has_landed() -> None:
     next_one = Request("k", CachePolicy(), Mode.ON, request.gates, since=clock.monotonic(), until=9e9)
     next_one.loads = True
     assert loads._local.recall(next_one) == (Source.STALE, "old")
+
+
+def test_who_is_to_ask_again_has_been_given_nothing_to_refuse() -> None:
+    """L13: the load was detached before it began, so there is no value to ask `accept` about."""
+    loads, _, request, _ = made(accept=lambda *_: False)
+    assert request.screen is not None
+    assert not loads.turned_down(request, AGAIN)
