@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import CachePolicy, Entry, LoadTimeout, Mode, NotFound, ResilientCache, Source
+from resilient_cache import CachePolicy, Entry, LoadTimeout, Lookup, Mode, NotFound, Reason, ResilientCache, Source
 from resilient_cache._request import Candidate, Failure, Request
 from resilient_cache.flights import AGAIN, Flight
 from resilient_cache.testing import ManualClock
@@ -104,3 +104,32 @@ def test_who_is_to_ask_again_has_been_given_nothing_to_refuse() -> None:
     loads, _, request, _ = made(accept=lambda *_: False)
     assert request.screen is not None
     assert not loads.turned_down(request, AGAIN)
+
+
+def test_who_refuses_what_others_share_asks_again_for_a_load_and_once() -> None:
+    """L13: what it is given then is new, and nobody else's hit."""
+    loads, _, request, _ = made(accept=lambda *_: False)
+    hit = Lookup("v", Source.STORE, Reason.HIT, 0.0)
+    assert loads.turned_down(request, hit)
+    assert (request.forced, request.asked, request.turned_down) == (True, True, True)
+    assert not loads.turned_down(request, hit)
+
+
+def test_what_is_stale_is_not_for_who_does_not_take_it() -> None:
+    """L12: it asks again, and joins none of those who do take it; unless the last load has failed."""
+    loads, clock, request, _ = made()
+    stale = Lookup("old", Source.STALE, Reason.EXPIRED, 61.0, stale=True)
+    assert loads.shared(request, stale) is AGAIN
+    assert request.picky
+    loads._local.rest("k", Candidate("old", 0.0, clock.monotonic() + 9, 1), clock.monotonic() + 5)
+    assert loads.shared(request, stale) is stale
+
+
+def test_when_a_load_behind_fails_nothing_rests() -> None:
+    """It was not needed: only another load behind has to wait, and who finds nothing fresh may load."""
+    loads, clock, request, flight = made()
+    request.renews = 1
+    request.offer(Candidate("old", 0.0, clock.monotonic() + 9, 1))
+    loads.failed(request, flight, OSError())
+    assert not loads._local.stand_ins.entries
+    assert loads.settle(request, Failure(OSError(), None, Source.NONE, None)).value == "old"
