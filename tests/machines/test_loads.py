@@ -133,3 +133,15 @@ def test_when_a_load_behind_fails_nothing_rests() -> None:
     loads.failed(request, flight, OSError())
     assert not loads._local.stand_ins.entries
     assert loads.settle(request, Failure(OSError(), None, Source.NONE, None)).value == "old"
+
+
+@pytest.mark.parametrize(("value", "source"), [("v", Source.LOADER), ("none", Source.NEGATIVE)])
+def test_what_the_leader_refuses_is_handed_on_as_what_it_is(value: str, source: Source) -> None:
+    """L13: for those who share the load and think otherwise; and who refuses knows why it has nothing."""
+    loads, _, request, flight = made(accept=lambda *_: False, negative=lambda value: value == "none")
+    assert loads.begin(request, flight) is None
+    outcome, draft = loads.loaded(request, flight, value)
+    assert (outcome.source, outcome.withheld.value, outcome.withheld.source) == (Source.NONE, value, source)
+    assert draft is None
+    assert loads.settle(request, outcome) is outcome
+    assert request.reason is Reason.NOT_ACCEPTED
