@@ -16,6 +16,8 @@ from resilient_cache.flights import Flight, lead
 from resilient_cache.policy import CachePolicy
 from resilient_cache.testing import ManualClock
 
+DEFAULTS = CachePolicy()
+
 
 def make(**policy: Any) -> Local:
     return Local(10, CachePolicy(**policy), ManualClock(), RLock())
@@ -44,9 +46,9 @@ def test_a_value_ends_what_was_said_of_there_being_none() -> None:
     assert local.negatives.get("k") is None
 
 
-def asking(now: float = 0.0, key: str = "k") -> Request:
+def asking(now: float = 0.0, key: str = "k", *, policy: CachePolicy = DEFAULTS) -> Request:
     """A request of somebody with a loader."""
-    made = Request(key, CachePolicy(), Mode.ON, GATES[Mode.ON], since=now, until=9e9)
+    made = Request(key, policy, Mode.ON, GATES[Mode.ON], since=now, until=9e9)
     made.loads = True
     made.loading_since = 0.0
     return made
@@ -161,3 +163,37 @@ def test_a_child_has_a_number_of_its_own() -> None:
         local.forked()
         numbers.add(local.node)
     assert len(numbers) == 4
+
+
+def test_what_may_be_loaded_again_early_may_be_so_from_its_moment_on() -> None:
+    """And what has no such moment never before its end."""
+    local = make()
+    found = Candidate("new", 9.0, 9.0, local.stamps.next())
+    for keep in (local.keep, local.replace):
+        assert keep("k", found) in {True, None}
+        request = asking(8.75)
+        assert (local.recall(request), request.due) == ((Source.MEMORY, "new"), None)
+        keep("k", found, early=1.0)
+        for now, due in ((7.75, False), (8.0, True)):
+            request = asking(now)
+            assert local.recall(request) == (Source.MEMORY, "new")
+            assert (request.due is not None) is due
+            assert request.early == (1.0 if due else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "source"), [(8.75, Source.MEMORY), (9.0, Source.STALE), (18.75, Source.STALE), (19.0, None)]
+)
+def test_an_entry_that_is_loaded_again_behind_serves_meanwhile(now: float, source: Source | None) -> None:
+    """Also where there is no memory: those who have a loader, and stale only those who take that at once."""
+    local, policy = make(refresh_behind=True), CachePolicy(refresh_behind=True)
+    local.distrust()
+    found = Candidate("old", 9.0, 19.0, local.stamps.next())
+    assert local.recall(asking(now, policy=policy)) is None
+    assert local.depart(asking(8.0), found, local.trusted_since, 1.0)
+    request = asking(now, policy=policy)
+    assert local.recall(request) == (None if source is None else (source, "old"))
+    assert (request.due, request.stamp) == ((None, 0) if source is None else (found, found.stamp))
+    assert local.recall(asking(now)) == ((source, "old") if source is Source.MEMORY else None)
+    request.loads = False
+    assert local.recall(request) is None
