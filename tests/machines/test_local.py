@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from resilient_cache import Mode, Source
-from resilient_cache._local import Local
+from resilient_cache._local import KEY, Local
 from resilient_cache._request import GATES, Candidate, Request
 from resilient_cache.entry import MICROS
 from resilient_cache.flights import Flight, lead
+from resilient_cache.journal import Journal
+from resilient_cache.memory import FRESH, PAST, Memory
 from resilient_cache.policy import CachePolicy
 from resilient_cache.testing import ManualClock
 
@@ -197,3 +199,65 @@ def test_an_entry_that_is_loaded_again_behind_serves_meanwhile(now: float, sourc
     assert local.recall(asking(now)) == ((source, "old") if source is Source.MEMORY else None)
     request.loads = False
     assert local.recall(request) is None
+
+
+def test_what_began_to_be_read_before_something_was_missed_is_kept_as_if_expired() -> None:
+    """And what began at that very moment is not."""
+    local = make()
+    local.distrust()
+    for since, fresh in ((local.trusted_since, 9.0), (local.trusted_since - 0.125, PAST)):
+        assert local.keep("k", Candidate("new", 9.0, 9.0, local.stamps.next()), since=since)
+        assert local.memory.entries["k"][FRESH] == fresh
+
+
+def test_of_a_load_that_was_replaced_nothing_is_remembered() -> None:
+    """Neither its error nor its value, for whatever time."""
+    local, request = make(), asking()
+    local.spare = Memory[Any](10)
+    request.stamp = local.stamps.next()
+    flight = Flight[Any]("k", Mode.ON, request.stamp, 0.0)
+    for detached in (True, False):
+        flight.detached = detached
+        local.keep_failure(request, "down", 5.0, flight)
+        local.keep_spare("k", Candidate("new", 9.0, 9.0, request.stamp), 5.0, flight)
+        assert local.failure("k", 4.0) == (None if detached else "down")
+        assert ("k" in local.spare.entries) is not detached
+
+
+def owing() -> tuple[Local, Journal]:
+    """One with a journal."""
+    journal = Journal(5.0, lambda _: 1.0)
+    return Local(10, CachePolicy(), ManualClock(), RLock(), journal), journal
+
+
+def test_of_a_write_that_failed_what_was_before_it_is_owed() -> None:
+    """And not itself, which may be there."""
+    local, journal = owing()
+    stamp = local.stamps.next()
+    local.suspect("k", stamp)
+    debt = journal.debt(KEY + "k")
+    assert debt is not None
+    assert (debt.stamp, debt.newest) == (stamp - 1, stamp)
+    assert local.fences.at("k") == stamp - 1
+
+
+def test_an_error_that_is_over_is_let_go_of() -> None:
+    """It holds the frames of its loader."""
+    local, request = make(), asking()
+    request.stamp = local.stamps.next()
+    local.keep_failure(request, "down", 5.0, Flight[Any]("k", Mode.ON, request.stamp, 0.0))
+    assert local.failure("k", 4.75) == "down"
+    assert local.failure("k", 5.0) is None
+    assert not local.failures.entries
+
+
+def test_none_is_remembered_if_nothing_was_missed_since_it_was_asked_for() -> None:
+    """What was missed at that very moment was missed before."""
+    local = make()
+    local.distrust()
+    for since, kept in ((local.trusted_since, True), (local.trusted_since - 0.125, False)):
+        request = asking()
+        request.stamp, request.loading_since = local.stamps.next(), since
+        local.keep_negative(request, None, 9e9, Flight[Any]("k", Mode.ON, request.stamp, 0.0))
+        assert ("k" in local.negatives.entries) is kept
+        local.negatives.drop_locked("k")
