@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from resilient_cache import Mode, Source
-from resilient_cache._local import KEY, Local
+from resilient_cache._local import KEY, MARK, Local
 from resilient_cache._request import GATES, Candidate, Request
 from resilient_cache.entry import MICROS
 from resilient_cache.flights import Flight, lead
@@ -261,3 +261,84 @@ def test_none_is_remembered_if_nothing_was_missed_since_it_was_asked_for() -> No
         local.keep_negative(request, None, 9e9, Flight[Any]("k", Mode.ON, request.stamp, 0.0))
         assert ("k" in local.negatives.entries) is kept
         local.negatives.drop_locked("k")
+
+
+def test_what_is_refused_is_forgotten_and_not_what_has_come_since() -> None:
+    """It goes by the stamp."""
+    local = make()
+    stamp = local.stamps.next()
+    assert local.keep("k", Candidate("new", 9.0, 9.0, stamp + 1))
+    local.forget("k", stamp)
+    assert local.recall(asking()) == (Source.MEMORY, "new")
+    local.forget("k", stamp + 1)
+    assert local.recall(asking()) is None
+
+
+def test_what_an_earlier_process_owed_was_before_whatever_happens_now() -> None:
+    """Its clock may have been ahead. What a later version of the library may have written there means nothing here."""
+    local, journal = owing()
+    ahead = local.stamps.next() + 9 * MICROS
+    local.remember(KEY + "k", ahead)
+    local.remember(MARK + "t", ahead - 1)
+    local.remember("zt", ahead + 1)
+    assert local.stamps.next() > ahead
+    assert (KEY + "k" in journal, MARK + "t" in journal, "zt" in journal) == (True, True, False)
+    assert local.tagged == ahead - 1
+
+
+def test_without_a_store_nothing_is_owed() -> None:
+    """And nothing can be confirmed."""
+    local = make()
+    stamp = local.stamps.next()
+    local.remember(KEY + "k", stamp)
+    assert not local.fences.admits("k", stamp)
+    assert local.confirm("k", stamp) is False
+
+
+def test_who_replaces_and_joins_another_that_does_has_still_not_been_in_its_flight() -> None:
+    """Or two that refuse what they share would end each other's loads."""
+    local, first, second = make(), asking(), asking()
+    local.stamps.next()
+    first.force()
+    flight, seat = local.board(first, Seat, 0.0)
+    assert seat is None
+    second.force()
+    second.boarded = before = flight.stamp - 1
+    joined, seat = local.board(second, Seat, 0.0)
+    assert joined is flight
+    assert seat is not None
+    assert (second.boarded, first.boarded) == (before, flight.stamp)
+
+
+def test_a_load_behind_is_followed_by_another_after_a_pause() -> None:
+    """Counted from when it departed, however it ended."""
+    local, found = make(), Candidate("old", 9.0, 19.0, 1)
+    flight = local.depart(asking(), found, 8.0, 1.0)
+    assert flight is not None
+    local.land(flight, None)
+    assert local.depart(asking(), found, 8.75, 1.0) is None
+    assert local.depart(asking(), found, 9.0, 1.0) is not None
+
+
+def test_who_does_not_take_what_is_stale_joins_those_who_do_not_either() -> None:
+    """A load that may end with a stale value is for those who take one."""
+    local = make(refresh_behind=True)
+    plain, _ = local.board(asking(), Seat, 0.0)
+    picky = asking()
+    picky.picky = True
+    assert local.board(picky, Seat, 0.0)[0] is plain
+    plain.takes_stale = True
+    assert local.board(picky, Seat, 0.0)[0] is not plain
+
+
+@pytest.mark.parametrize("what", ["key", "tag"])
+def test_nobody_joins_a_load_from_before_an_invalidation(what: str) -> None:
+    """Of the key, or of a tag which it may have."""
+    local = make()
+    flight, _ = local.board(asking(), Seat, 0.0)
+    assert local.board(asking(), Seat, 0.0)[0] is flight
+    if what == "key":
+        local.fences.raise_locked("k", flight.stamp)
+    else:
+        local.tagged = flight.stamp
+    assert local.board(asking(), Seat, 0.0)[0] is not flight

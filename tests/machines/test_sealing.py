@@ -16,6 +16,7 @@ from resilient_cache.codecs import JsonCodec
 from resilient_cache.entry import Stored
 from resilient_cache.envelope import seal
 from resilient_cache.events import Event, NotStored
+from resilient_cache.marks import NAMESPACE, Mark, tag_mark
 from resilient_cache.outcome import Mode, Reason
 from resilient_cache.policy import CachePolicy
 
@@ -41,7 +42,7 @@ class Sealed:
         self.policy = CachePolicy(max_ttl=100.0, **{"stale_for": 50.0, "epoch_ttl": None, **policy})
         self.reporter = Reporter("space", [self.told.append], self.clocks.monotonic)
         self.local = Local(10, self.policy, self.clocks, RLock())
-        self.sealing = Sealing(JsonCodec(), self.policy, self.reporter, self.local)
+        self.sealing = Sealing(JsonCodec(), self.policy, self.reporter, self.local, has_store=True)
 
     def request(self, stamp: int = 0) -> Request:
         request = Request("k", self.policy, Mode.ON, GATES[Mode.ON], since=500.0, until=999.0)
@@ -168,7 +169,34 @@ class Careless:
 @pytest.mark.parametrize("value", ["text", None, bytearray(b"x"), 5])
 def test_a_codec_that_gives_no_bytes_is_a_value_not_stored(value: object) -> None:
     sealed = Sealed()
-    sealing = Sealing(Careless(), sealed.policy, sealed.reporter, sealed.local)
+    sealing = Sealing(Careless(), sealed.policy, sealed.reporter, sealed.local, has_store=True)
     assert sealing.seal(sealed.request(), Draft(value, 1.0, 1.0)) is None
     assert sealed.told == [NotStored("space")]
     assert sealing.seal(sealed.request(), Draft(b"bytes", 1.0, 1.0)) is not None
+
+
+@pytest.mark.parametrize("fenced", ["a", "b", ""])
+def test_one_tag_that_was_invalidated_is_enough(fenced: str) -> None:
+    """Whichever."""
+    sealed = Sealed()
+    request = sealed.request()
+    entry = Stored(request.stamp, request.stamp + 10**6, request.stamp + 10**6, 2, b"1", 0, (("a", 1), ("b", 1)))
+    data = seal(b"space", b"k", b"json", entry)
+    if fenced:
+        sealed.local.tag_fences.raise_locked(tag_mark(fenced), request.stamp)
+    opened = sealed.opened(data)
+    assert (opened is Reason.FENCED) if fenced else isinstance(opened, Candidate)
+
+
+def test_the_mark_is_asked_for_again_at_its_moment_and_not_before() -> None:
+    """Half of `epoch_ttl` after it was last seen one request asks for all."""
+    sealed = Sealed(epoch_ttl=10.0)
+    sealed.local.learn(NAMESPACE, Mark(7, 0), sealed.clocks.steady)
+    assert sealed.local.marks.namespace.renew == 505.0
+    stamp = sealed.local.stamps.next()
+    data = seal(b"space", b"k", b"json", Stored(stamp, stamp + 10**8, stamp + 10**8, 2, b"1", 7))
+    for seconds, unsure in ((4.75, None), (5.0, (NAMESPACE,))):
+        request = sealed.request(1)
+        opened = sealed.sealing.open(request, data, 500.0 + seconds)
+        assert request.unsure == unsure
+        assert (opened is Reason.UNMARKED) is (unsure is not None)

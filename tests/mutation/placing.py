@@ -51,7 +51,8 @@ def put(module: types.CodeType, made: Made, name: str = "") -> int:
         for function in made.get(_place(code), ())
     ]
     for function, code in targets:
-        function.__code__ = code
+        free = function.__code__.co_freevars  # of a method `__class__` at most, which a mutant may not need any more
+        function.__code__ = code if code.co_freevars else code.replace(co_freevars=free)
     return len(targets)
 
 
