@@ -200,3 +200,57 @@ def test_the_mark_is_asked_for_again_at_its_moment_and_not_before() -> None:
         opened = sealed.sealing.open(request, data, 500.0 + seconds)
         assert request.unsure == unsure
         assert (opened is Reason.UNMARKED) is (unsure is not None)
+
+
+def test_tags_are_written_where_somebody_heeds_them() -> None:
+    """Without marks no other process could know what became of them."""
+    sealed = Sealed()
+    data = sealed.sealing.seal(sealed.request(), Draft(1, 4.0, 8.0, ("t",)))
+    opened = sealed.opened(data)
+    assert isinstance(opened, Candidate)
+    assert opened.tags == ()
+
+
+def test_what_is_known_of_all_marks_is_not_asked_for_again() -> None:
+    """Of the namespace, and of each tag."""
+    sealed = Sealed(epoch_ttl=10.0)
+    for name, version in ((NAMESPACE, 7), (tag_mark("t"), 8)):
+        sealed.local.learn(name, Mark(version, 0), sealed.clocks.steady)
+    stamp = sealed.local.stamps.next()
+    entry = Stored(stamp, stamp + 10**8, stamp + 10**8, 2, b"1", 7, (("t", 8),))
+    request = sealed.request(1)
+    opened = sealed.sealing.open(request, seal(b"space", b"k", b"json", entry), 500.0)
+    assert isinstance(opened, Candidate)
+    assert (opened.tags, request.unsure) == (("t",), ())
+
+
+@pytest.mark.parametrize(
+    ("known", "under", "placed", "kept"),
+    [
+        (7, 7, False, True),
+        (7, 6, False, False),
+        (7, 0, False, False),
+        (0, 0, False, False),
+        (7, 0, True, True),
+        (0, 0, True, False),
+    ],
+)
+def test_a_load_is_written_under_the_mark_it_began_under(known: int, under: int, placed: bool, kept: bool) -> None:
+    """And `set` under the one known now; under none nobody would believe it."""
+    sealed = Sealed(epoch_ttl=10.0)
+    if known:
+        sealed.local.learn(NAMESPACE, Mark(known, 0), sealed.clocks.steady)
+    request = sealed.request()
+    request.version = under
+    data = sealed.sealing.seal(request, Draft(1, 4.0, 8.0, (), placed))
+    assert (data is not None) is kept
+
+
+def test_what_was_invalidated_while_its_marks_were_asked_for_is_not_written() -> None:
+    """It would be refused whenever it was read."""
+    sealed = Sealed(epoch_ttl=10.0)
+    sealed.local.learn(NAMESPACE, Mark(7, 0), sealed.clocks.steady)
+    request = sealed.request()
+    request.version = 7
+    sealed.local.fences.raise_locked("k", request.stamp)
+    assert sealed.sealing.seal(request, Draft(1, 4.0, 8.0)) is None

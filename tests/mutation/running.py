@@ -135,6 +135,7 @@ class _Waiting:
         self._work = work
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        session.config.option.tbstyle = "native"  # nobody reads it, and no source is parsed for it
         if not session.testsfailed:  # else they cannot even be collected
             self._work(session)
         return True
