@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -19,6 +20,7 @@ Make = Callable[..., Stage]
 MARKED = replace(POLICY, epoch_ttl=4.0)
 DOWN = Fault(FaultKind.RAISE)
 SOON, AGAIN = 0.3, 5.0
+both = pytest.mark.parametrize("colour", ["sync", "async"])
 
 
 class Hub:
@@ -43,6 +45,29 @@ class Hub:
         self.closed.set()
 
 
+class AsyncHub:
+    """The same for tasks."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    async def publish(self, channel: str, message: bytes, /) -> None:
+        self.hub.publish(channel, message)
+
+    async def listen(self, _: str, ready: Callable[[], object], __: Callable[[bytes], object], /) -> None:
+        ready()
+        self.hub.heard.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def aclose(self) -> None:
+        self.hub.close()
+
+
+def peered(colour: str, hub: Hub) -> Stage:
+    """A cache of either colour with that backplane."""
+    return Stage(colour, backplane=hub if colour == "sync" else AsyncHub(hub))
+
+
 def untold(there: Stage) -> int:
     return len(there.cache._rules.local.untold)
 
@@ -51,24 +76,27 @@ def pending(there: Stage) -> object:
     return there.cache.health()["pending_invalidations"]
 
 
-def test_peers_are_told_of_a_value_that_was_replaced() -> None:
+@both
+def test_peers_are_told_of_a_value_that_was_replaced(colour: str) -> None:
     """Though nothing is owed; somebody listens from the first call on and until the cache is closed."""
     hub = Hub()
-    there = Stage("sync", backplane=hub)
+    there = peered(colour, hub)
     there.set("k", 1)
     assert hub.heard.wait(10)
     there.run_behind()
     assert (len(hub.sent), untold(there), there.stats()["backplane_published"]) == (1, 0, 1)
     there.set("k", 2)
     assert not hub.closed.is_set()
-    there.close()
+    there.run(there.cache.close if colour == "sync" else there.cache.aclose)
     assert (len(hub.sent), hub.closed.is_set()) == (2, True)
+    there.run_behind()
 
 
-def test_what_was_not_told_is_told_later_and_what_is_owed_is_not_put_off_by_it() -> None:
+@both
+def test_what_was_not_told_is_told_later_and_what_is_owed_is_not_put_off_by_it(colour: str) -> None:
     """Nor the other way round: what is due first is done first."""
     hub = Hub()
-    there = Stage("sync", backplane=hub)
+    there = peered(colour, hub)
     hub.down = True
     there.set("k", 1)
     there.run_behind()
