@@ -29,7 +29,7 @@ class Sealing:
     __slots__ = ("_codec", "_codec_id", "_local", "_longest", "_marked", "_namespace", "_refused", "_reporter")
 
     def __init__(
-        self, codec: Codec[Any], policy: CachePolicy, reporter: Reporter, local: Local, *, has_store: bool = True
+        self, codec: Codec[Any], policy: CachePolicy, reporter: Reporter, local: Local, *, has_store: bool
     ) -> None:
         self._codec = codec
         self._codec_id = codec.id.encode()

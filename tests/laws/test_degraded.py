@@ -61,6 +61,22 @@ def test_what_is_loaded_or_set_while_the_store_is_gone_is_kept(stage: Make) -> N
     assert [there.get(key) for key in ("loaded", "set", "before")] == [None] * 3
 
 
+def test_what_may_have_missed_an_invalidation_is_not_kept(stage: Make) -> None:
+    """While it was loaded the backplane was not heard: what was said meanwhile may have been about it."""
+    there = stage(policy=KEPT)
+    break_down(there)
+
+    def give() -> int:
+        there.clock.advance(0.125)
+        there.cache._rules.local.distrust()
+        return 1
+
+    assert there.load("k", give) == 1
+    assert there.get("k") is None
+    assert there.load("k", 2) == 2  # it begins when that has been noticed, and not before
+    assert there.get("k") == 2
+
+
 def test_their_ends_are_jittered(stage: Make) -> None:
     """So that what was loaded in one moment is not loaded again in one."""
     chances = iter([0.0] * 5 + [0.0, 1.0, 0.0, 0.5, 0.0, 0.0])

@@ -77,6 +77,39 @@ def test_nothing_old_is_served_where_the_store_cannot_be_asked_yet(stage: Make) 
     assert second.health()["pending_invalidations"] == 1
 
 
+def test_what_is_deleted_for_being_unreadable_is_no_invalidation(stage: Make) -> None:
+    """The row of one that is owed stays as it is: it says since when."""
+
+    class Strict(Disk):
+        def add(self, name: str, stamp: int, /) -> None:
+            assert stamp > 0
+            super().add(name, stamp)
+
+    there = stage(journal=Strict())
+    there.plan.then("delete", DOWN, DOWN)
+    there.invalidate("k")
+    there.poison("k", b"garbage")
+    assert there.get("k") is None
+    assert there.cache.stats().get("journal_errors", 0) == 0
+    assert [call.operation for call in there.adapter.calls] == ["delete", "get", "delete"]
+
+
+def test_it_is_read_once(stage: Make) -> None:
+    """Before the first read of the store."""
+    read: list[None] = []
+
+    class Counting(Disk):
+        def load(self) -> Iterable[tuple[str, int]]:
+            read.append(None)
+            return super().load()
+
+    there = stage(journal=Counting())
+    assert len(read) == 0
+    for key in ("k", "k", "another"):
+        there.get(key)
+    assert len(read) == 1
+
+
 def test_a_row_goes_with_the_second_delete(stage: Make) -> None:
     disk = Disk()
     first = stage(journal=disk)

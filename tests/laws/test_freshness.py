@@ -61,6 +61,38 @@ def slow(stage: Stage, seconds: float, value: Any) -> Any:
     return stage.loader(give)
 
 
+class Stop(BaseException):
+    """What no loader raises by mistake."""
+
+
+def test_whatever_a_load_behind_raises_is_told_to_nobody(stage: Make) -> None:
+    """It ends that load and neither the thread or task that ran it nor anybody's request."""
+    there = stage(policy=BEHIND)
+    there.load("k", "old")
+    there.clock.advance(61)
+    assert there.load("k", Stop()) == "old"
+    there.run_behind()
+    assert there.cache.stats()["refresh_errors"] == 1
+    assert there.cache.health()["flights"] == 0
+    assert there.load("k", "unneeded") == "old"
+
+
+def test_a_load_behind_may_be_run_by_another_loader() -> None:
+    """By a `spawn` of the caller's: that loader is still known to wait for itself when it does."""
+    there = Stage("async", policy=BEHIND)
+    there.load("k", "old")
+    there.clock.advance(61)
+    there.load("k", "new")
+
+    async def circle() -> Any:
+        await there.behind.pop()
+        return await there.cache.get_or_load("a", there.loader("never"))
+
+    with pytest.raises(MisuseError, match="in a circle"):
+        there.load("a", circle)
+    assert there.get("k") == "new"
+
+
 # Early refresh
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from resilient_cache import (
     Source,
 )
 from resilient_cache._hedging import Race
+from resilient_cache._request import Candidate
 from resilient_cache.testing import (
     AsyncFaultyAdapter,
     Fault,
@@ -584,6 +586,20 @@ def test_a_caller_may_ask_for_it_in_the_policy_of_one_call(colour: str) -> None:
 
 
 @pytest.mark.parametrize("colour", COLOURS)
+def test_a_load_behind_does_not_hedge(colour: str) -> None:
+    """Nobody waits for it."""
+    there = Stage(colour, policy=replace(POLICY, refresh_behind=True))
+    there.set("k", "old")
+    there.clock.advance(61)
+    renewal = there.cache._rules.begin("k", loads=True)
+    renewal.due = Candidate("old", 0.0, 9e9, 1)
+    assert there.run(there.cache._flow._refresh, renewal, there.loader("new"))
+    work = there.behind.pop()
+    there.run(work if colour == "sync" else lambda: work)
+    assert (there.behind, there.get("k"), there.loads) == ([], "new", 1)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
 def test_a_fault_of_our_own_leaves_no_flight_behind(colour: str) -> None:
     """L17: what should never be raised where the load runs is not hidden, and who waits loads on."""
     stage = Stage(colour, policy=POLICY)
@@ -709,12 +725,18 @@ STORE = st.sampled_from(
 )
 
 
+INVALIDATE, PUT = (("invalidate", 0.25, 0.0, False), ("set", 0.25, 0.0, False))
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 @given(
     seed=st.integers(0, 10_000),
     memory=st.sampled_from([0, 10]),
     plan=st.lists(STORE, max_size=6),
     script=st.lists(ACTS, min_size=2, max_size=6),
+)
+@example(
+    seed=590, memory=0, plan=[], script=[("load", 0.03125, 0.0, False), ("load", 0.5, 0.0, False), INVALIDATE, PUT]
 )
 @settings(deadline=None, max_examples=60)
 def test_no_interleaving_serves_what_was_invalidated(
@@ -724,6 +746,7 @@ def test_no_interleaving_serves_what_was_invalidated(
     play = Play(colour, seed=seed, memory=memory)
     play.plan.then("get", *plan)
     moment, fence, served = [0], [0], []
+    ended: dict[int, float] = {}  # when what was `set` was there; an invalidation may come while it is being set
 
     def tick() -> int:
         moment[0] += 1
@@ -768,14 +791,25 @@ def test_no_interleaving_serves_what_was_invalidated(
 
         return whole()
 
-    acts: dict[str, Any] = {
-        "load": load,
-        "invalidate": lambda *_: invalidate(),
-        "set": lambda *_: play.cache.set("k", tick()),
-    }
+    def put() -> Any:
+        version = tick()
+        ended[version] = math.inf
+        if colour == "sync":
+            play.cache.set("k", version)
+            ended[version] = tick()
+            return None
+
+        async def whole() -> None:
+            await play.cache.set("k", version)
+            ended[version] = tick()
+
+        return whole()
+
+    acts: dict[str, Any] = {"load": load, "invalidate": lambda *_: invalidate(), "set": lambda *_: put()}
     play.run(*((at, partial(acts[kind], takes, fails)) for kind, at, takes, fails in script))
     for value, begun in served:
-        assert value > begun, f"L9: {value} was served to a call that began after the invalidation at {begun}"
+        began = ended.get(value, value)
+        assert began > begun, f"L9: {value} was served to a call that began after the invalidation at {begun}"
     assert all(error is None or isinstance(error, (bool, str, Down)) for error in play.results.values())
     stalls = play.threads is not None and play.threads.stalls  # then a flight may count as stuck
     if not stalls and not any(kind in ("invalidate", "set") for kind, *_ in script):

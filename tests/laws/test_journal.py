@@ -69,6 +69,18 @@ def test_nothing_is_asked_before_its_time(stage: Make) -> None:
     assert pending(there) == 0
 
 
+@pytest.mark.parametrize("occasion", ["get", "set", "invalidate"])
+def test_every_call_is_an_occasion(stage: Make, occasion: str) -> None:
+    """A cache that is only written to asks for what it owes as well as one that is only read."""
+    there = stage()
+    there.plan.then("delete", DOWN)
+    there.invalidate("k")
+    there.clock.advance(SOON)
+    getattr(there, occasion)("another", *["value"] * (occasion == "set"))
+    there.run_behind()
+    assert pending(there) == 0
+
+
 def test_a_second_delete_comes_after_the_first_was_acknowledged(stage: Make) -> None:
     """G2: a write that lands between the two is gone after the second, and not before."""
     there = stage()
@@ -110,6 +122,24 @@ def test_where_what_is_there_cannot_be_read_it_is_deleted(stage: Make) -> None:
     there.get("another")
     there.run_behind()
     assert "laws:k" not in there.stored
+
+
+def test_to_look_whether_it_is_there_still_is_a_probe_like_any_other(stage: Make) -> None:
+    """L16: where the circuit is about to try, this call tries, and its answer counts: nothing is deleted unread."""
+    there = stage()
+    there.invalidate("k")
+    there.load("k", "new")
+    there.clock.advance(AGAIN - 1)
+    there.plan.then("get", DOWN, DOWN, DOWN)
+    for _ in range(3):
+        there.get("another")
+    assert there.cache.health()["circuits"]["read"]["state"] == "open"
+    there.run_behind()
+    there.clock.advance(1)
+    there.invalidate("other")
+    there.run_behind()
+    assert there.cache.health()["circuits"]["read"]["state"] == "half_open"
+    assert "laws:k" in there.stored
 
 
 def test_the_value_of_a_set_that_failed_does_not_come_over_a_later_one(stage: Make) -> None:

@@ -364,3 +364,14 @@ def test_reports_do_exactly_what_they_say(colour: str, steps: list[tuple[str, An
             assert there.report_mistake("k", what) is expected
         assert there.get("k") == world.current
     there.run_behind()
+
+
+@pytest.mark.parametrize("mode", [Mode.MEMORY_ONLY, Mode.BYPASS])
+def test_a_mode_that_reads_no_store_reads_it_for_no_report(stage: Make, mode: Mode) -> None:
+    """What cannot be looked at counts as current."""
+    there = stage()
+    there.load("k", "new")
+    there.cache.mode = mode
+    before = len(there.adapter.calls)
+    assert there.report_mistake("k", "old") is Mistake.PENDING
+    assert len(there.adapter.calls) == before

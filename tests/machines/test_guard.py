@@ -21,14 +21,14 @@ BREAKER = BreakerPolicy(consecutive=2, span=0, hold=1, max_hold=1, lease=2)
 class Guarded:
     """A guard and its clock."""
 
-    def __init__(self, timeout: float = 0.25, max_calls: int = 64) -> None:
+    def __init__(self, timeout: float = 0.25, max_calls: int = 64, breaker: BreakerPolicy = BREAKER) -> None:
         self.clock = ManualClock()
         self.told: list[Event] = []
         self.reporter = Reporter("guarded", [self.told.append], self.clock.monotonic)
         self.guard = Guard(
             timeout=timeout,
             inflight_max=5.0,
-            breaker=BREAKER,
+            breaker=breaker,
             max_calls=max_calls,
             reporter=self.reporter,
             monotonic=self.clock.monotonic,
@@ -243,3 +243,42 @@ def test_who_waits_for_the_store_is_woken_when_its_circuit_opens_and_not_when_it
         guarded.guard.answered(guarded.call(), None, guarded.clock.monotonic())
     assert guarded.state(Direction.READ) is CircuitState.CLOSED
     assert (reads.woken, writes.woken) == (1, 0)
+
+
+LOSSY = BreakerPolicy(consecutive=100, span=0, min_calls=8, lost_time=0.05, hold=1, max_hold=1, lease=2)
+
+
+def test_time_that_deletes_take_is_not_lost() -> None:
+    """They are worth their wait, and so are writes."""
+    circuits = Guarded(breaker=LOSSY).guard.circuits
+    assert circuits[Direction.READ]._policy.lost_time == 0.05
+    assert circuits[Direction.WRITE]._policy.lost_time is None
+
+
+@pytest.mark.parametrize("overdue", [True, False])
+@pytest.mark.parametrize("took", [0.0, 0.2])
+def test_a_failed_call_has_lost_the_time_that_it_took(overdue: bool, took: float) -> None:
+    """From when it began; and whoever watches is told what came of it."""
+    guarded = Guarded(breaker=LOSSY)
+    for number in range(20):
+        call = guarded.admit()
+        if not isinstance(call, Call):
+            break
+        if number % 4:
+            guarded.guard.answered(call, None, guarded.clock.monotonic())
+            continue
+        guarded.clock.advance(2 * took)
+        if overdue:
+            guarded.guard.overdue(call)
+            guarded.guard.ended(call)
+        else:
+            guarded.guard.failed(call, StoreError(FailureKind.UNAVAILABLE))
+    assert (guarded.state(Direction.READ) is CircuitState.OPEN) is (took > 0)
+    assert any(isinstance(event, CircuitChanged) for event in guarded.told) is (took > 0)
+
+
+def test_a_store_without_shards_has_none() -> None:
+    """And says nothing of any."""
+    guard = Guarded().guard
+    assert guard.shards == {}
+    assert "shards" not in guard.health()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import CachePolicy, Entry, LoadTimeout, Mode, NotFound, ResilientCache, Source
+from resilient_cache import CachePolicy, Entry, LoadTimeout, Lookup, Mode, NotFound, Reason, ResilientCache, Source
 from resilient_cache._request import Candidate, Failure, Request
-from resilient_cache.flights import Flight
+from resilient_cache.flights import AGAIN, Flight
 from resilient_cache.testing import ManualClock
 
 from ..laws.stage import Stage
@@ -87,3 +87,61 @@ def test_nothing_stands_in_for_what_is_no_failure() -> None:
     assert loads.settle(request, struck) is struck
     failed = Failure(OSError(), None, Source.NONE, None)
     assert loads.settle(request, failed).value == "old"
+
+
+def test_what_stands_in_does_so_before_the_failed_load_has_landed() -> None:
+    """L12: whoever comes in between is not made to load at once."""
+    loads, clock, request, flight = made()
+    request.offer(Candidate("old", 0.0, clock.monotonic() + 9, 1))
+    loads.failed(request, flight, OSError())
+    next_one = Request("k", CachePolicy(), Mode.ON, request.gates, since=clock.monotonic(), until=9e9)
+    next_one.loads = True
+    assert loads._local.recall(next_one) == (Source.STALE, "old")
+
+
+def test_who_is_to_ask_again_has_been_given_nothing_to_refuse() -> None:
+    """L13: the load was detached before it began, so there is no value to ask `accept` about."""
+    loads, _, request, _ = made(accept=lambda *_: False)
+    assert request.screen is not None
+    assert not loads.turned_down(request, AGAIN)
+
+
+def test_who_refuses_what_others_share_asks_again_for_a_load_and_once() -> None:
+    """L13: what it is given then is new, and nobody else's hit."""
+    loads, _, request, _ = made(accept=lambda *_: False)
+    hit = Lookup("v", Source.STORE, Reason.HIT, 0.0)
+    assert loads.turned_down(request, hit)
+    assert (request.forced, request.asked, request.turned_down) == (True, True, True)
+    assert not loads.turned_down(request, hit)
+
+
+def test_what_is_stale_is_not_for_who_does_not_take_it() -> None:
+    """L12: it asks again, and joins none of those who do take it; unless the last load has failed."""
+    loads, clock, request, _ = made()
+    stale = Lookup("old", Source.STALE, Reason.EXPIRED, 61.0, stale=True)
+    assert loads.shared(request, stale) is AGAIN
+    assert request.picky
+    loads._local.rest("k", Candidate("old", 0.0, clock.monotonic() + 9, 1), clock.monotonic() + 5)
+    assert loads.shared(request, stale) is stale
+
+
+def test_when_a_load_behind_fails_nothing_rests() -> None:
+    """It was not needed: only another load behind has to wait, and who finds nothing fresh may load."""
+    loads, clock, request, flight = made()
+    request.renews = 1
+    request.offer(Candidate("old", 0.0, clock.monotonic() + 9, 1))
+    loads.failed(request, flight, OSError())
+    assert not loads._local.stand_ins.entries
+    assert loads.settle(request, Failure(OSError(), None, Source.NONE, None)).value == "old"
+
+
+@pytest.mark.parametrize(("value", "source"), [("v", Source.LOADER), ("none", Source.NEGATIVE)])
+def test_what_the_leader_refuses_is_handed_on_as_what_it_is(value: str, source: Source) -> None:
+    """L13: for those who share the load and think otherwise; and who refuses knows why it has nothing."""
+    loads, _, request, flight = made(accept=lambda *_: False, negative=lambda value: value == "none")
+    assert loads.begin(request, flight) is None
+    outcome, draft = loads.loaded(request, flight, value)
+    assert (outcome.source, outcome.withheld.value, outcome.withheld.source) == (Source.NONE, value, source)
+    assert draft is None
+    assert loads.settle(request, outcome) is outcome
+    assert request.reason is Reason.NOT_ACCEPTED

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from resilient_cache import Mode, Source
-from resilient_cache._local import Local
+from resilient_cache._local import KEY, MARK, Local
 from resilient_cache._request import GATES, Candidate, Request
 from resilient_cache.entry import MICROS
 from resilient_cache.flights import Flight, lead
+from resilient_cache.journal import Journal
+from resilient_cache.memory import FRESH, PAST, Memory
 from resilient_cache.policy import CachePolicy
 from resilient_cache.testing import ManualClock
+
+DEFAULTS = CachePolicy()
 
 
 def make(**policy: Any) -> Local:
@@ -44,9 +48,9 @@ def test_a_value_ends_what_was_said_of_there_being_none() -> None:
     assert local.negatives.get("k") is None
 
 
-def asking(now: float = 0.0, key: str = "k") -> Request:
+def asking(now: float = 0.0, key: str = "k", *, policy: CachePolicy = DEFAULTS) -> Request:
     """A request of somebody with a loader."""
-    made = Request(key, CachePolicy(), Mode.ON, GATES[Mode.ON], since=now, until=9e9)
+    made = Request(key, policy, Mode.ON, GATES[Mode.ON], since=now, until=9e9)
     made.loads = True
     made.loading_since = 0.0
     return made
@@ -161,3 +165,180 @@ def test_a_child_has_a_number_of_its_own() -> None:
         local.forked()
         numbers.add(local.node)
     assert len(numbers) == 4
+
+
+def test_what_may_be_loaded_again_early_may_be_so_from_its_moment_on() -> None:
+    """And what has no such moment never before its end."""
+    local = make()
+    found = Candidate("new", 9.0, 9.0, local.stamps.next())
+    for keep in (local.keep, local.replace):
+        assert keep("k", found) in {True, None}
+        request = asking(8.75)
+        assert (local.recall(request), request.due) == ((Source.MEMORY, "new"), None)
+        keep("k", found, early=1.0)
+        for now, due in ((7.75, False), (8.0, True)):
+            request = asking(now)
+            assert local.recall(request) == (Source.MEMORY, "new")
+            assert (request.due is not None) is due
+            assert request.early == (1.0 if due else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "source"), [(8.75, Source.MEMORY), (9.0, Source.STALE), (18.75, Source.STALE), (19.0, None)]
+)
+def test_an_entry_that_is_loaded_again_behind_serves_meanwhile(now: float, source: Source | None) -> None:
+    """Also where there is no memory: those who have a loader, and stale only those who take that at once."""
+    local, policy = make(refresh_behind=True), CachePolicy(refresh_behind=True)
+    local.distrust()
+    found = Candidate("old", 9.0, 19.0, local.stamps.next())
+    assert local.recall(asking(now, policy=policy)) is None
+    assert local.depart(asking(8.0), found, local.trusted_since, 1.0)
+    request = asking(now, policy=policy)
+    assert local.recall(request) == (None if source is None else (source, "old"))
+    assert (request.due, request.stamp) == ((None, 0) if source is None else (found, found.stamp))
+    assert local.recall(asking(now)) == ((source, "old") if source is Source.MEMORY else None)
+    request.loads = False
+    assert local.recall(request) is None
+
+
+def test_what_began_to_be_read_before_something_was_missed_is_kept_as_if_expired() -> None:
+    """And what began at that very moment is not."""
+    local = make()
+    local.distrust()
+    for since, fresh in ((local.trusted_since, 9.0), (local.trusted_since - 0.125, PAST)):
+        assert local.keep("k", Candidate("new", 9.0, 9.0, local.stamps.next()), since=since)
+        assert local.memory.entries["k"][FRESH] == fresh
+
+
+def test_of_a_load_that_was_replaced_nothing_is_remembered() -> None:
+    """Neither its error nor its value, for whatever time."""
+    local, request = make(), asking()
+    local.spare = Memory[Any](10)
+    request.stamp = local.stamps.next()
+    flight = Flight[Any]("k", Mode.ON, request.stamp, 0.0)
+    for detached in (True, False):
+        flight.detached = detached
+        local.keep_failure(request, "down", 5.0, flight)
+        local.keep_spare("k", Candidate("new", 9.0, 9.0, request.stamp), 5.0, flight)
+        assert local.failure("k", 4.0) == (None if detached else "down")
+        assert ("k" in local.spare.entries) is not detached
+
+
+def owing() -> tuple[Local, Journal]:
+    """One with a journal."""
+    journal = Journal(5.0, lambda _: 1.0)
+    return Local(10, CachePolicy(), ManualClock(), RLock(), journal), journal
+
+
+def test_of_a_write_that_failed_what_was_before_it_is_owed() -> None:
+    """And not itself, which may be there."""
+    local, journal = owing()
+    stamp = local.stamps.next()
+    local.suspect("k", stamp)
+    debt = journal.debt(KEY + "k")
+    assert debt is not None
+    assert (debt.stamp, debt.newest) == (stamp - 1, stamp)
+    assert local.fences.at("k") == stamp - 1
+
+
+def test_an_error_that_is_over_is_let_go_of() -> None:
+    """It holds the frames of its loader."""
+    local, request = make(), asking()
+    request.stamp = local.stamps.next()
+    local.keep_failure(request, "down", 5.0, Flight[Any]("k", Mode.ON, request.stamp, 0.0))
+    assert local.failure("k", 4.75) == "down"
+    assert local.failure("k", 5.0) is None
+    assert not local.failures.entries
+
+
+def test_none_is_remembered_if_nothing_was_missed_since_it_was_asked_for() -> None:
+    """What was missed at that very moment was missed before."""
+    local = make()
+    local.distrust()
+    for since, kept in ((local.trusted_since, True), (local.trusted_since - 0.125, False)):
+        request = asking()
+        request.stamp, request.loading_since = local.stamps.next(), since
+        local.keep_negative(request, None, 9e9, Flight[Any]("k", Mode.ON, request.stamp, 0.0))
+        assert ("k" in local.negatives.entries) is kept
+        local.negatives.drop_locked("k")
+
+
+def test_what_is_refused_is_forgotten_and_not_what_has_come_since() -> None:
+    """It goes by the stamp."""
+    local = make()
+    stamp = local.stamps.next()
+    assert local.keep("k", Candidate("new", 9.0, 9.0, stamp + 1))
+    local.forget("k", stamp)
+    assert local.recall(asking()) == (Source.MEMORY, "new")
+    local.forget("k", stamp + 1)
+    assert local.recall(asking()) is None
+
+
+def test_what_an_earlier_process_owed_was_before_whatever_happens_now() -> None:
+    """Its clock may have been ahead. What a later version of the library may have written there means nothing here."""
+    local, journal = owing()
+    ahead = local.stamps.next() + 9 * MICROS
+    local.remember(KEY + "k", ahead)
+    local.remember(MARK + "t", ahead - 1)
+    local.remember("zt", ahead + 1)
+    assert local.stamps.next() > ahead
+    assert (KEY + "k" in journal, MARK + "t" in journal, "zt" in journal) == (True, True, False)
+    assert local.tagged == ahead - 1
+
+
+def test_without_a_store_nothing_is_owed() -> None:
+    """And nothing can be confirmed."""
+    local = make()
+    stamp = local.stamps.next()
+    local.remember(KEY + "k", stamp)
+    assert not local.fences.admits("k", stamp)
+    assert local.confirm("k", stamp) is False
+
+
+def test_who_replaces_and_joins_another_that_does_has_still_not_been_in_its_flight() -> None:
+    """Or two that refuse what they share would end each other's loads."""
+    local, first, second = make(), asking(), asking()
+    local.stamps.next()
+    first.force()
+    flight, seat = local.board(first, Seat, 0.0)
+    assert seat is None
+    second.force()
+    second.boarded = before = flight.stamp - 1
+    joined, seat = local.board(second, Seat, 0.0)
+    assert joined is flight
+    assert seat is not None
+    assert (second.boarded, first.boarded) == (before, flight.stamp)
+
+
+def test_a_load_behind_is_followed_by_another_after_a_pause() -> None:
+    """Counted from when it departed, however it ended."""
+    local, found = make(), Candidate("old", 9.0, 19.0, 1)
+    flight = local.depart(asking(), found, 8.0, 1.0)
+    assert flight is not None
+    local.land(flight, None)
+    assert local.depart(asking(), found, 8.75, 1.0) is None
+    assert local.depart(asking(), found, 9.0, 1.0) is not None
+
+
+def test_who_does_not_take_what_is_stale_joins_those_who_do_not_either() -> None:
+    """A load that may end with a stale value is for those who take one."""
+    local = make(refresh_behind=True)
+    plain, _ = local.board(asking(), Seat, 0.0)
+    picky = asking()
+    picky.picky = True
+    assert local.board(picky, Seat, 0.0)[0] is plain
+    plain.takes_stale = True
+    assert local.board(picky, Seat, 0.0)[0] is not plain
+
+
+@pytest.mark.parametrize("what", ["key", "tag"])
+def test_nobody_joins_a_load_from_before_an_invalidation(what: str) -> None:
+    """Of the key, or of a tag which it may have."""
+    local = make()
+    flight, _ = local.board(asking(), Seat, 0.0)
+    assert local.board(asking(), Seat, 0.0)[0] is flight
+    if what == "key":
+        local.fences.raise_locked("k", flight.stamp)
+    else:
+        local.tagged = flight.stamp
+    assert local.board(asking(), Seat, 0.0)[0] is not flight

@@ -230,3 +230,18 @@ def test_only_a_plain_method_names_shards() -> None:
     assert shard_of(None) is None
     with pytest.raises(MisuseError, match="plain function"):
         ResilientCache(Awaited(), name="awaited")
+
+
+def test_sixty_four_shards_have_circuits_and_one_makes_room_after_ten_minutes() -> None:
+    """Without a call."""
+    sharded = Sharded()
+    for number in range(65):
+        sharded.call(f"{number}/k")
+    assert sharded.guard.shards.keys() == {str(number) for number in range(64)}
+    assert sharded.guard.health()["shards"].keys() == sharded.guard.shards.keys()  # type: ignore[attr-defined]
+    sharded.clock.advance(599.75)
+    sharded.call("late/k")
+    assert "late" not in sharded.guard.shards
+    sharded.clock.advance(0.25)
+    sharded.call("late/k")
+    assert "late" in sharded.guard.shards

@@ -49,3 +49,19 @@ def test_while_a_stale_value_stands_in_a_look_up_is_a_miss(colour: str) -> None:
     assert there.load("k", 2) == 1, "the loader rests"
     assert there.get("k") is None
     assert not there.lookup("k")
+
+
+def test_what_is_stale_is_taken_at_once_where_a_load_may_follow_behind() -> None:
+    """Not by that load itself, not where nothing can run there, and not where nothing is loaded."""
+    policy = CachePolicy(refresh_behind=True)
+    assert request(policy).takes_stale
+    assert not request().takes_stale
+    for name, value in (("renews", 1), ("inline", True), ("gates", GATES[Mode.FROZEN])):
+        made = request(policy)
+        setattr(made, name, value)
+        assert not made.takes_stale
+
+
+def test_a_request_begins_under_no_mark() -> None:
+    """What it writes where there are none says so."""
+    assert request().version == 0

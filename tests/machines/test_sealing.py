@@ -16,6 +16,7 @@ from resilient_cache.codecs import JsonCodec
 from resilient_cache.entry import Stored
 from resilient_cache.envelope import seal
 from resilient_cache.events import Event, NotStored
+from resilient_cache.marks import NAMESPACE, Mark, tag_mark
 from resilient_cache.outcome import Mode, Reason
 from resilient_cache.policy import CachePolicy
 
@@ -41,7 +42,7 @@ class Sealed:
         self.policy = CachePolicy(max_ttl=100.0, **{"stale_for": 50.0, "epoch_ttl": None, **policy})
         self.reporter = Reporter("space", [self.told.append], self.clocks.monotonic)
         self.local = Local(10, self.policy, self.clocks, RLock())
-        self.sealing = Sealing(JsonCodec(), self.policy, self.reporter, self.local)
+        self.sealing = Sealing(JsonCodec(), self.policy, self.reporter, self.local, has_store=True)
 
     def request(self, stamp: int = 0) -> Request:
         request = Request("k", self.policy, Mode.ON, GATES[Mode.ON], since=500.0, until=999.0)
@@ -168,7 +169,88 @@ class Careless:
 @pytest.mark.parametrize("value", ["text", None, bytearray(b"x"), 5])
 def test_a_codec_that_gives_no_bytes_is_a_value_not_stored(value: object) -> None:
     sealed = Sealed()
-    sealing = Sealing(Careless(), sealed.policy, sealed.reporter, sealed.local)
+    sealing = Sealing(Careless(), sealed.policy, sealed.reporter, sealed.local, has_store=True)
     assert sealing.seal(sealed.request(), Draft(value, 1.0, 1.0)) is None
     assert sealed.told == [NotStored("space")]
     assert sealing.seal(sealed.request(), Draft(b"bytes", 1.0, 1.0)) is not None
+
+
+@pytest.mark.parametrize("fenced", ["a", "b", ""])
+def test_one_tag_that_was_invalidated_is_enough(fenced: str) -> None:
+    """Whichever."""
+    sealed = Sealed()
+    request = sealed.request()
+    entry = Stored(request.stamp, request.stamp + 10**6, request.stamp + 10**6, 2, b"1", 0, (("a", 1), ("b", 1)))
+    data = seal(b"space", b"k", b"json", entry)
+    if fenced:
+        sealed.local.tag_fences.raise_locked(tag_mark(fenced), request.stamp)
+    opened = sealed.opened(data)
+    assert (opened is Reason.FENCED) if fenced else isinstance(opened, Candidate)
+
+
+def test_the_mark_is_asked_for_again_at_its_moment_and_not_before() -> None:
+    """Half of `epoch_ttl` after it was last seen one request asks for all."""
+    sealed = Sealed(epoch_ttl=10.0)
+    sealed.local.learn(NAMESPACE, Mark(7, 0), sealed.clocks.steady)
+    assert sealed.local.marks.namespace.renew == 505.0
+    stamp = sealed.local.stamps.next()
+    data = seal(b"space", b"k", b"json", Stored(stamp, stamp + 10**8, stamp + 10**8, 2, b"1", 7))
+    for seconds, unsure in ((4.75, None), (5.0, (NAMESPACE,))):
+        request = sealed.request(1)
+        opened = sealed.sealing.open(request, data, 500.0 + seconds)
+        assert request.unsure == unsure
+        assert (opened is Reason.UNMARKED) is (unsure is not None)
+
+
+def test_tags_are_written_where_somebody_heeds_them() -> None:
+    """Without marks no other process could know what became of them."""
+    sealed = Sealed()
+    data = sealed.sealing.seal(sealed.request(), Draft(1, 4.0, 8.0, ("t",)))
+    opened = sealed.opened(data)
+    assert isinstance(opened, Candidate)
+    assert opened.tags == ()
+
+
+def test_what_is_known_of_all_marks_is_not_asked_for_again() -> None:
+    """Of the namespace, and of each tag."""
+    sealed = Sealed(epoch_ttl=10.0)
+    for name, version in ((NAMESPACE, 7), (tag_mark("t"), 8)):
+        sealed.local.learn(name, Mark(version, 0), sealed.clocks.steady)
+    stamp = sealed.local.stamps.next()
+    entry = Stored(stamp, stamp + 10**8, stamp + 10**8, 2, b"1", 7, (("t", 8),))
+    request = sealed.request(1)
+    opened = sealed.sealing.open(request, seal(b"space", b"k", b"json", entry), 500.0)
+    assert isinstance(opened, Candidate)
+    assert (opened.tags, request.unsure) == (("t",), ())
+
+
+@pytest.mark.parametrize(
+    ("known", "under", "placed", "kept"),
+    [
+        (7, 7, False, True),
+        (7, 6, False, False),
+        (7, 0, False, False),
+        (0, 0, False, False),
+        (7, 0, True, True),
+        (0, 0, True, False),
+    ],
+)
+def test_a_load_is_written_under_the_mark_it_began_under(known: int, under: int, placed: bool, kept: bool) -> None:
+    """And `set` under the one known now; under none nobody would believe it."""
+    sealed = Sealed(epoch_ttl=10.0)
+    if known:
+        sealed.local.learn(NAMESPACE, Mark(known, 0), sealed.clocks.steady)
+    request = sealed.request()
+    request.version = under
+    data = sealed.sealing.seal(request, Draft(1, 4.0, 8.0, (), placed))
+    assert (data is not None) is kept
+
+
+def test_what_was_invalidated_while_its_marks_were_asked_for_is_not_written() -> None:
+    """It would be refused whenever it was read."""
+    sealed = Sealed(epoch_ttl=10.0)
+    sealed.local.learn(NAMESPACE, Mark(7, 0), sealed.clocks.steady)
+    request = sealed.request()
+    request.version = 7
+    sealed.local.fences.raise_locked("k", request.stamp)
+    assert sealed.sealing.seal(request, Draft(1, 4.0, 8.0)) is None

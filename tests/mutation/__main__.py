@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
-from .ledger import LEDGER, Score, read, score
+from .ledger import LEDGER, Name, Score, read, score
 from .mutants import Mutant, mutants
 from .rooms import GATES, PACKAGE
 from .running import run
@@ -18,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make mutate", description=__doc__)
     parser.add_argument("room", nargs="*", help=f"of {', '.join(GATES)}; all of them by default")
     parser.add_argument("--match", default="", help="only mutants whose function or statement holds this text")
+    parser.add_argument("--new", action="store_true", help="take the ledger's word for those that it lists")
+    parser.add_argument("--within", type=float, default=math.inf, metavar="S", help="ask tests of S seconds at most")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th mutant: a sample")
     options = parser.parse_args(argv)
     asked = {f"_{room}" if f"_{room}" in GATES else room for room in options.room}
@@ -26,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rooms = [room for room in GATES if not asked or room in asked]
     os.environ["HYPOTHESIS_PROFILE"] = "mutation"
     began = time.monotonic()
-    results = _results(rooms, options.match, options.every)
     listed = read(LEDGER.read_text())
+    results = _results(rooms, options.match, options.every, listed if options.new else {}, options.within)
     partial = options.match or options.every > 1
     if partial:
         listed = {
@@ -38,8 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if partial or all(each.passes(GATES[each.file]) for each in scores) else 1
 
 
-def _results(rooms: Sequence[str], match: str, every: int) -> dict[str, list[tuple[Mutant, bool]]]:
-    """Every mutant of `rooms`, and whether it was killed."""
+def _results(
+    rooms: Sequence[str], match: str, every: int, known: Container[Name], within: float
+) -> dict[str, list[tuple[Mutant, bool]]]:
+    """Every mutant of `rooms`, and whether it was killed; those `known` to live are not tried."""
     results: dict[str, list[tuple[Mutant, bool]]] = {room: [] for room in rooms}
     all_of = [mutant for room in rooms for mutant in mutants(room, (PACKAGE / f"{room}.py").read_text())]
 
@@ -48,7 +53,11 @@ def _results(rooms: Sequence[str], match: str, every: int) -> dict[str, list[tup
         if not killed:
             sys.stderr.write(f"lives: {mutant.file} {mutant.function}: {mutant.was}  ->  {mutant.now}\n")
 
-    run([mutant for mutant in all_of if match in f"{mutant.function} {mutant.was} {mutant.now}"][::every], tell)
+    chosen = [mutant for mutant in all_of if match in f"{mutant.function} {mutant.was} {mutant.now}"][::every]
+    for mutant in chosen:
+        if mutant.name in known:
+            results[mutant.file].append((mutant, False))
+    run([mutant for mutant in chosen if mutant.name not in known], tell, within)
     return results
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from .mutants import Mutant
 
-__all__ = ["LEDGER", "Listed", "Score", "read", "score"]
+__all__ = ["LEDGER", "Listed", "Name", "Score", "read", "score"]
 
 LEDGER = Path(__file__).with_name("ledger.toml")
 KINDS = ("equivalent", "accepted")

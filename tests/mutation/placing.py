@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from .mutants import Mutant, compiled
 
-__all__ = ["Made", "functions", "import_as", "swap"]
+__all__ = ["Made", "functions", "import_as", "put", "swap"]
 
 Place: TypeAlias = tuple[str, str, int]
 Made: TypeAlias = dict[Place, list[types.FunctionType]]
@@ -39,15 +39,21 @@ def _place(code: types.CodeType) -> Place:
 def swap(mutant: Mutant, made: Made) -> None:
     """Put the mutant's code into every function made from the one that it changes."""
     file = sys.modules[f"resilient_cache.{mutant.file}"].__file__ or ""
+    assert put(compiled(mutant, file), made, mutant.function), f"nothing there to change: {mutant.name}"
+
+
+def put(module: types.CodeType, made: Made, name: str = "") -> int:
+    """Put the code in a module's into the functions made of the same place, or into `name` only; into how many."""
     targets = [
         (function, code)
-        for code in _codes(compiled(mutant, file))
-        if code.co_qualname == mutant.function
+        for code in _codes(module)
+        if not name or code.co_qualname == name
         for function in made.get(_place(code), ())
     ]
-    assert targets, f"nothing there to change: {mutant.name}"
     for function, code in targets:
-        function.__code__ = code
+        free = function.__code__.co_freevars  # of a method `__class__` at most, which a mutant may not need any more
+        function.__code__ = code if code.co_freevars else code.replace(co_freevars=free)
+    return len(targets)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -27,7 +27,12 @@ FLOWS = tuple(
 GATES = {**dict.fromkeys(MACHINES + DECISIONS, PURE), **dict.fromkeys(FLOWS, FLOW)}
 """The files of the package, each with the percentage of its mutants that must be killed."""
 
-OWN = {"entry": "test_values", "policy": "test_values", "_switch": "test_reporting"}
+OWN: dict[str, str | tuple[str, ...]] = {
+    "entry": "test_values",
+    "policy": "test_values",
+    "_switch": "test_reporting",
+    "_many": ("test_many", "test_local"),
+}
 """The tests that try a file bare are named after it, but for these."""
 
 

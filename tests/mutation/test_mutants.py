@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 from .ledger import LEDGER, read, score
 from .mutants import Mutant, compiled, mutants
+from .reach import line, marked
 from .rooms import GATES, PACKAGE, PURE
 
 
@@ -116,6 +118,39 @@ def test_a_mutant_differs_from_its_source_in_its_one_statement() -> None:
     assert ast.dump(ast.parse(source)) == before
     assert (2, 3, 3) not in behaves
     assert {(2, 2, 3), (2, 2, 2), (3, 3, 3), (None, 3, 3), (2, None, None)} <= behaves
+
+
+BRANCHES = """
+class C:
+    @staticmethod
+    def f(a):
+        'Text.'
+        if a:
+            return [b + 1
+                    for b in a]
+        elif a is None:
+            a = 1
+        def g(b=2):
+            return b
+        try:
+            return a + g()
+        except TypeError:
+            return g
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [([1], {6, 7}), (None, {6, 9, 10, 11, 12, 13, 14}), (0, {6, 9, 11, 12, 13, 14}), ("", {6, 9, 11, 12, 13, 14, 16})],
+)
+def test_a_test_is_asked_when_it_comes_to_the_statement(given: object, lines: set[int]) -> None:
+    """Whatever else stands in one counts to it: a test that is not asked cannot tell the mutant from its source."""
+    came: set[int] = set()
+    space: dict[str, Any] = {"__reached__": lambda number, _: came.add(number - 100)}
+    exec(compile(marked(BRANCHES, 100), "file.py", "exec"), space)  # noqa: S102
+    space["C"].f(given)
+    assert came == lines
+    assert {line(mutant) for mutant in mutants("file", BRANCHES)} == {6, 7, 9, 10, 11, 12, 13, 14, 16}
 
 
 ONE = """
