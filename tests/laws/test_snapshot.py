@@ -22,7 +22,7 @@ from resilient_cache.envelope import open_envelope
 from resilient_cache.events import SnapshotRead, SnapshotWritten
 from resilient_cache.outcome import AfterOutage, Reason, Source
 from resilient_cache.snapshots import decode, encode
-from resilient_cache.testing import Fault, FaultKind
+from resilient_cache.testing import AsyncLocalBackplane, Fault, FaultKind, LocalBackplane
 
 from .stage import POLICY, Stage
 from .test_durable import Disk
@@ -321,7 +321,8 @@ def test_where_a_backplane_was_not_heard_everything_may_only_stand_in(stage: Mak
     first = stage(memory=10)
     first.set("k", "v")
     first.snapshot(path)
-    second = first.another(backplane=object(), mode=Mode.MEMORY_ONLY)  # in which nobody begins to listen either
+    plane: Any = LocalBackplane() if first.colour == "sync" else AsyncLocalBackplane()
+    second = first.another(backplane=plane, mode=Mode.MEMORY_ONLY)  # in which nobody begins to listen either
     assert first.run(second.restore, path) == 1
     assert seen(first, second, "k") == (Source.STALE, "v")
 
