@@ -30,9 +30,10 @@ def test_what_the_store_gave_is_kept_in_memory(stage: Callable[..., Any]) -> Non
     assert there.get("k") is None
 
 
-def test_memory_serves_up_to_the_end_of_the_ttl_and_not_at_it(stage: Callable[..., Any]) -> None:
-    """L4: by every way of asking."""
-    there: Stage = stage(memory=10)
+@pytest.mark.parametrize("hooks", [[], [lambda _: None]])
+def test_memory_serves_up_to_the_end_of_the_ttl_and_not_at_it(stage: Callable[..., Any], hooks: list[Any]) -> None:
+    """L4: by every way of asking, whoever is told of it."""
+    there: Stage = stage(memory=10, hooks=hooks)
     there.set("k", 1, ttl=10)
     there.plan.during(Fault(FaultKind.RAISE))
     there.clock.advance(9.999)

@@ -118,6 +118,27 @@ def test_what_was_not_told_is_told_later_and_what_is_owed_is_not_put_off_by_it(c
     hub.close()
 
 
+@both
+def test_peers_are_told_before_the_store_is_asked_for_what_it_owes(colour: str) -> None:
+    """It may be silent, and take its whole timeout for each."""
+    hub, replayed = Hub(), list[object]()
+    there = peered(colour, hub)
+    publish = hub.publish
+
+    def noted(channel: str, message: bytes, /) -> None:
+        replayed.append(there.cache.stats().get("invalidations_replayed", 0))
+        publish(channel, message)
+
+    hub.publish = noted  # type: ignore[method-assign]
+    there.plan.then("delete", DOWN, DOWN)
+    there.invalidate("a")
+    there.invalidate("b")
+    there.clock.advance(SOON)
+    there.run_behind()
+    assert (replayed[0], pending(there)) == (0, 0)
+    hub.close()
+
+
 def test_a_flush_takes_a_second_if_nothing_is_said(monkeypatch: pytest.MonkeyPatch, stage: Make) -> None:
     """At most."""
     there, given = stage(), []
