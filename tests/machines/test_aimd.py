@@ -134,3 +134,19 @@ def test_at_the_lower_bound_a_tenth_of_the_way_is_forgotten_with_every_round() -
         base += 0.1 * (3.0 - base)
         rounds_until += 1
     assert rounds(adaptive, *[3.0] * (rounds_until + 1)) == [20] * rounds_until + [21]
+
+
+def test_a_load_that_failed_counts_if_it_failed_late() -> None:
+    """Soon is up to `TOLERANCE` times what the origin takes; of one of which nothing is known yet nothing is late."""
+    adaptive = Adaptive(64)
+    adaptive.limit = 40
+    for _ in range(100):
+        assert adaptive.observe(10.0, 40, failed=True) == adaptive.limit == 40
+    for _ in range(40):
+        assert adaptive.observe(0.5, 1) == 40
+    for seconds in (0.1, TOLERANCE * 0.5):
+        for _ in range(100):
+            assert adaptive.observe(seconds, 40, failed=True) == adaptive.limit == 40
+    for _ in range(40):
+        adaptive.observe(TOLERANCE * 0.5 + 0.001, 40, failed=True)
+    assert adaptive.limit == 36
