@@ -63,6 +63,7 @@ class Breaker:
 
     __slots__ = (
         "_buckets",
+        "_current",
         "_forced",
         "_issued",
         "_lease_until",
@@ -97,6 +98,7 @@ class Breaker:
     def _close(self) -> None:
         self._state = CircuitState.CLOSED
         self._buckets: list[list[float]] = [list(EMPTY) for _ in range(BUCKETS)]
+        self._current: tuple[float, list[float]] = FOREVER, self._buckets[0]  # an index, and its bucket
         self._streak = 0
         self._probe = 0
         self._ticket = self._issue()
@@ -116,13 +118,11 @@ class Breaker:
 
     def success(self, ticket: int, now: float) -> Transition | None:
         """The call of `ticket` was answered. `now` may be the reading its admission was asked with."""
-        index = int(now // self._width)
-        if ticket == self._ticket:  # from here to the count nothing is called: no other thread gets in
-            bucket = self._buckets[index % BUCKETS]
-            if bucket[0] == index:
-                bucket[1] += 1
-                self._streak = 0
-                return None
+        index, bucket = self._current
+        if ticket == self._ticket and now // self._width == index:
+            bucket[1] += 1  # since `_current` was read nothing has been called: no other thread got in
+            self._streak = 0
+            return None
         with self._lock:
             return self._success_locked(ticket, now)
 
@@ -212,6 +212,7 @@ class Breaker:
         bucket = self._buckets[index % BUCKETS]
         if bucket[0] < index:
             bucket[:] = (index, *EMPTY[1:])
+        self._current = index, bucket
         return bucket
 
     def _report_locked(self, ticket: int, now: float, lost: float, *, failed: bool) -> Transition | None:

@@ -55,7 +55,8 @@ def run(random: Random, rounds: int) -> list[Section]:
 
 def _circuit(random: Random, rounds: int) -> Section:
     breaker = Breaker(BreakerPolicy(), random.random, make_rlock())
-    cache: ResilientCache[str, Any] = ResilientCache(MappingAdapter(), name="outage")
+    plain = CachePolicy(degraded_ttl=0)  # or a miss while the circuit is open would be kept, and be the last one
+    cache: ResilientCache[str, Any] = ResilientCache(MappingAdapter(), name="outage", policy=plain)
     alone: ResilientCache[str, Any] = ResilientCache(None, name="alone")
     with cache.circuits[Direction.READ].force_open(), cache.circuits[Direction.WRITE].force_open():
         base = {"key": KEY, "loader": loader}
