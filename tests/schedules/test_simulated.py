@@ -53,7 +53,7 @@ def test_the_runs_go_where_it_hurts() -> None:
 @pytest.mark.parametrize("switch", Switch)
 def test_a_seed_gives_the_same_history_again(switch: Switch) -> None:
     if switch is Switch.BYTECODES and sys.version_info >= (3, 12):
-        pytest.skip("where bytecodes are traced depends on what ran before: the same in another process only, see below")
+        pytest.skip("which are traced hangs on what ran before: the same in a new process only")
     for seed, run in enumerate(played(switch)[:8]):
         assert simulate_threads(real, seed, switch=switch).history.text() == run.history.text()
         assert simulate_threads(real, choices=run.choices, switch=switch).history.text() == run.history.text()
