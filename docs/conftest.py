@@ -42,6 +42,13 @@ class Documents:
                 yield server.url
 
     @staticmethod
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_itemcollected(item: pytest.Item) -> None:
+        """Their caches have the system's clock, and the default timeout."""
+        if isinstance(item, SybilItem):
+            item.add_marker(pytest.mark.realtime)
+
+    @staticmethod
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         """Documents run in random order, but the examples of one from top to bottom: they build on each other."""
