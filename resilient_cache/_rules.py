@@ -241,6 +241,7 @@ class Rules(Switching):
             return answer.failed is None
         now = self.monotonic()
         request = Request(key, self.policy, Mode.ON, GATES[Mode.ON], since=now, until=now)
+        request.lenient = True  # marks that would have to be asked for say nothing of when it was loaded
         found = self.sealing.open(request, answer.value, now)
         return isinstance(found, Candidate) and found.stamp > stamp
 

@@ -119,6 +119,19 @@ def test_what_was_not_told_is_told_later_and_what_is_owed_is_not_put_off_by_it(c
 
 
 @both
+def test_what_was_loaded_since_is_not_deleted_once_more(colour: str) -> None:
+    """Nor where the marks that it was written under would have to be asked for again to serve it."""
+    there = Stage(colour, policy=MARKED)
+    there.load("k", 1)
+    assert there.invalidate("k") is Invalidation.CONFIRMED
+    assert there.load("k", 2) == 2
+    there.clock.advance(AGAIN)
+    there.get("another")
+    there.run_behind()
+    assert (pending(there), there.get("k")) == (0, 2)
+
+
+@both
 def test_peers_are_told_before_the_store_is_asked_for_what_it_owes(colour: str) -> None:
     """It may be silent, and take its whole timeout for each."""
     hub, replayed = Hub(), list[object]()
