@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, final
 from ._bulk_loads import Leg, is_a, leave
 from ._request import Draft, Failure, Request
 from ._rules import Rules
+from ._switching import NOTHING, Peek
 from .bulk import Loaded
 from .entry import Slot, seconds
 from .errors import MisuseError
@@ -44,8 +45,6 @@ MOST_BYTES: Final = 1_000_000
 FOREVER: Final = float("inf")
 T = TypeVar("T")
 Begun: TypeAlias = dict[str, "Request | Slot[Any]"]
-Peek: TypeAlias = Callable[[Any], "Slot[Any] | None"]
-NOTHING: Final[Peek] = dict[Any, "Slot[Any]"]().get
 
 
 @final
@@ -149,7 +148,7 @@ def begin_many(
     deadline: object = None,
     *,
     loads: bool = False,
-    peek: Peek = NOTHING,
+    peek: Peek = NOTHING.get,
 ) -> Begun:
     """A request for each of `keys`, once, by key; the entry itself where `peek` has one that is fresh.
 
@@ -159,7 +158,7 @@ def begin_many(
     if is_a(keys, (str, bytes)) or not is_a(keys, Iterable):
         raise MisuseError(f"keys must be an iterable of keys, such as a list, not {type(keys).__name__}")
     if not rules.screening.may_peek(policy or rules.policy):
-        peek = NOTHING
+        peek = NOTHING.get
     begun: Begun = {}
     now = rules.monotonic()
     for key in cast("Iterable[object]", keys):

@@ -20,7 +20,7 @@ from .events import ModeChanged
 from .outcome import Mode
 from .ramp import Ramp
 
-__all__ = ["Shown", "Switching"]
+__all__ = ["NOTHING", "Peek", "Shown", "Switching"]
 
 Peek: TypeAlias = Callable[[str], Slot[Any] | None]
 
