@@ -130,23 +130,25 @@ class Flow:
                 outcome = await self._take_lead(request, flight, None, loader)
             else:
                 outcome = await self._follow(request, flight, seat, loader)
-            if self._rules.loads.turned_down(request, outcome):
-                continue
             if outcome is not AGAIN:
                 outcome = self._rules.loads.settle(request, outcome)
-            if outcome is not AGAIN:
-                return outcome
+                if outcome is not AGAIN:
+                    return outcome
 
-    async def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
+    def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
+        if request.policy.load_timeout is None:
+            return self._lead(request, flight, seat, loader)
+        return self._lead_behind(request, flight, seat, loader)
+
+    async def _lead_behind(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
         local, monotonic = self._rules.local, self._rules.monotonic
-        if request.policy.load_timeout is not None:  # the load is to go on when its callers have lost patience
-            behind = local.sit(flight, Seat)
-            if self._behind.spawn(
-                lambda: self._lead(request, flight, seat, loader, behind=True),
-                lambda: local.leave(flight, seat, monotonic()),
-            ):
-                return await self._follow(request, flight, behind, loader)
-            local.leave(flight, behind, monotonic())
+        behind = local.sit(flight, Seat)  # the load is to go on when its callers have lost patience
+        if self._behind.spawn(
+            lambda: self._lead(request, flight, seat, loader, behind=True),
+            lambda: local.leave(flight, seat, monotonic()),
+        ):
+            return await self._follow(request, flight, behind, loader)
+        local.leave(flight, behind, monotonic())
         return await self._lead(request, flight, seat, loader)
 
     async def _lead(
@@ -155,7 +157,14 @@ class Flow:
         local, leading = self._rules.local, LEADING.get()
         try:
             lead(flight)
-            outcome = await self._answer(request, flight, loader)
+            outcome: Any = None
+            if request.gates.read and not request.asked and not flight.forced:
+                if request.policy.hedge_after is None or request.renews:
+                    outcome = await self._read(request)
+                else:
+                    outcome = await self._hedged(request, flight, loader)
+            if outcome is None:
+                outcome = await self._load(request, flight, loader)
         except BaseException as error:
             if flight.leader is seat:
                 self._rules.loads.origin.left(flight)
@@ -185,19 +194,11 @@ class Flow:
             return rules.loads.timed_out(request, flight) or AGAIN
         return rules.loads.shared(request, flight.outcome)
 
-    async def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
-        if request.gates.read and not request.asked and not flight.forced:
-            if request.policy.hedge_after is None or request.renews:
-                found = await self._read(request)
-            else:
-                found, place = await self._hedge.read(
-                    request, flight, self._read, lambda beside: self._load(beside, flight, loader)
-                )
-                if place is not None:
-                    return await self._follow(request, flight, place, loader)
-            if found is not None:
-                return found
-        return await self._load(request, flight, loader)
+    async def _hedged(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
+        found, place = await self._hedge.read(
+            request, flight, self._read, lambda beside: self._load(beside, flight, loader)
+        )
+        return found if place is None else await self._follow(request, flight, place, loader)
 
     async def _load(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
         rules = self._rules
@@ -213,7 +214,8 @@ class Flow:
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.loads.failed(request, flight, error)
         outcome, draft = rules.loads.loaded(request, flight, value)
-        await self.write(request, draft)
+        if draft is not None or request.forced:
+            await self.write(request, draft)
         return outcome
 
     async def _read(self, request: Request) -> Lookup[Any] | None:

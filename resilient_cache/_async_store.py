@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, final
 
 from ._asyncio import Behind, ask, quickest
 from ._guard import Answer
@@ -12,6 +12,8 @@ from ._rules import Rules
 from .outcome import Operation
 
 __all__ = ["Store"]
+
+_GET: Final = Operation.GET  # see `_rules.py`
 
 
 @final
@@ -27,15 +29,15 @@ class Store:
         self._behind = behind
         self._prefix = f"{rules.name}:"
 
-    async def get(self, request: Request) -> Answer:
+    def get(self, request: Request) -> Awaitable[Answer]:
         """What the store has for the key."""
-        return await self._ask(request, Operation.GET, self.fetch)
+        return self._ask(request, _GET, self.fetch)
 
-    async def set(self, request: Request, data: bytes) -> Answer:
+    def set(self, request: Request, data: bytes) -> Awaitable[Answer]:
         """Put `data` there for `request.life` seconds."""
-        return await self._ask(request, Operation.SET, self.put, data, request.life)
+        return self._ask(request, Operation.SET, self.put, data, request.life)
 
-    async def delete(self, request: Request) -> Answer:
+    def delete(self, request: Request) -> Awaitable[Answer]:
         """Delete the key; a word of the store that comes late counts too."""
         stamp = request.stamp or self.rules.local.stamps.now()
 
@@ -45,19 +47,19 @@ class Store:
             self.rules.local.confirm(request.key, done)
             return gave
 
-        return await self._ask(request, Operation.DELETE, delete)
+        return self._ask(request, Operation.DELETE, delete)
 
-    async def delete_behind(self, key: str) -> Answer:
+    def delete_behind(self, key: str) -> Awaitable[Answer]:
         """Delete `key`, where nobody waits for it; if it is the probe of the circuit, here and now."""
         guard = self.rules.guard
         until = guard.monotonic() + guard.timeout
-        return await ask(guard, self._behind, Operation.DELETE, until, self._delete, self._prefix + key, here=True)
+        return ask(guard, self._behind, Operation.DELETE, until, self._delete, self._prefix + key, here=True)
 
-    async def get_behind(self, key: str) -> Answer:
+    def get_behind(self, key: str) -> Awaitable[Answer]:
         """What the store has for `key`, where nobody waits for it."""
         guard = self.rules.guard
         until = guard.monotonic() + guard.timeout
-        return await ask(guard, self._behind, Operation.GET, until, self.fetch, self._prefix + key, here=True)
+        return ask(guard, self._behind, Operation.GET, until, self.fetch, self._prefix + key, here=True)
 
     def fetch(self, store_key: str) -> Any:
         """What to ask the store for `store_key` with; to be called inside the guard, as `put` is."""
@@ -70,6 +72,8 @@ class Store:
     def _delete(self, store_key: str) -> Any:
         return self._quick.delete(store_key)
 
-    async def _ask(self, request: Request, operation: Operation, function: Callable[..., Any], *args: object) -> Answer:
+    def _ask(
+        self, request: Request, operation: Operation, function: Callable[..., Any], *args: object
+    ) -> Awaitable[Answer]:
         guard, until = self.rules.guard, request.until
-        return await ask(guard, self._behind, operation, until, function, self._prefix + request.key, *args)
+        return ask(guard, self._behind, operation, until, function, self._prefix + request.key, *args)

@@ -133,7 +133,7 @@ class Crew:
 
     def _end(self, leg: Leg, outcome: Any) -> None:
         request, loads = leg.request, self._rules.loads
-        if outcome is not AGAIN and not loads.turned_down(request, outcome):
+        if outcome is not AGAIN:
             outcome = loads.settle(request, outcome)
             if outcome is not AGAIN:
                 self.outcomes[request.key] = outcome

@@ -45,6 +45,11 @@ class Debts:
         with self._guard.lock:
             return self._journal.next_locked(now)
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is owed."""
+        return bool(self._journal)
+
     def pause(self, settled: int | None = None) -> float | None:
         """Seconds until there is something to do again, `settled` debts after the last time; None when never."""
         if not self._journal:

@@ -50,9 +50,9 @@ class Freshness:
         self._random = random
         self._took = 0.0  # seconds of the last load, whatever its key
 
-    def took(self, policy: CachePolicy, since: float) -> float:
-        """A load that began at `since` has ended; what `early` is for the entry that it gave."""
-        took = self._took = self._guard.monotonic() - since
+    def took(self, policy: CachePolicy, took: float) -> float:
+        """A load has ended after so many seconds; what `early` is for the entry that it gave."""
+        self._took = took
         return SPAN * policy.beta * took if policy.early_refresh else 0.0
 
     def early(self, policy: CachePolicy) -> float:

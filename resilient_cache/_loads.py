@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final, final
 
 from ._degraded import Degraded
@@ -14,7 +13,7 @@ from ._origin import Origin
 from ._request import Candidate, Draft, Failure, Request
 from ._sealing import Sealing
 from .conditional import NOT_MODIFIED
-from .entry import Entry, seconds
+from .entry import Duration, make, parts, seconds
 from .errors import LoadTimeout, MisuseError, NoSafeValue, NotFound
 from .flights import AGAIN, Flight
 from .outcome import Lookup, Reason, Source
@@ -24,6 +23,7 @@ from .ramp import Ramp
 __all__ = ["Loads"]
 
 FOREVER: Final = float("inf")
+_LOADER: Final = Source.LOADER  # see `_rules.py`
 
 
 @final
@@ -31,7 +31,7 @@ class Loads:
     """The loads of one cache."""
 
     __slots__ = (
-        *("_guard", "_local", "_monotonic", "_policy", "_ramp", "_random", "_sealing"),
+        *("_guard", "_local", "_longest", "_monotonic", "_policy", "_ramp", "_random", "_sealing"),
         *("degraded", "freshness", "origin"),
     )
 
@@ -51,6 +51,7 @@ class Loads:
         self._monotonic = guard.monotonic
         self._sealing = sealing
         self._random = random
+        self._longest = float_of(policy.max_ttl)
         self._ramp = ramp
         self.origin = Origin(policy, guard, local, random)
         self.degraded = Degraded(policy, guard, local, random)
@@ -75,15 +76,18 @@ class Loads:
         found: Lookup[Any] | None = flight.found
         if found is not None and not found.stale:  # while the load queued: see `_hedging.py`
             return found
-        return None if flight.forced else self.freshness.instead(request)
+        if flight.forced or not (self._local.stand_ins.entries or self._local.failures.entries):
+            return None
+        return self.freshness.instead(request)
 
     def start(self, request: Request, flight: Flight[Any]) -> Failure | str | None:
         """The same, of a load that is to be made: it is counted from here on, unless the origin is to be spared."""
         shed = self.origin.admit(request, flight)
         if shed is not None:
             return shed
-        request.stamp = self._local.begin_load(flight)
-        request.version = self._local.marks.namespace.version
+        local = self._local
+        request.stamp = local.begin_load(flight)
+        request.version = local.marks.namespace.version
         request.loading_since = self._monotonic()
         if not request.stamp:
             self.origin.left(flight)
@@ -94,34 +98,35 @@ class Loads:
     def loaded(self, request: Request, flight: Flight[Any], given: Any) -> tuple[Lookup[Any] | Failure, Draft | None]:
         """What the loader gave, as the flight's outcome, and what to write for it, if anything."""
         self.origin.answered(request, flight)
-        entry: Entry[Any] = given if isinstance(given, Entry) else Entry(given)  # pyright: ignore[reportUnknownVariableType]
-        if entry.value is NOT_MODIFIED:
+        value, ttl, stale_for, tags = parts(given)
+        if value is NOT_MODIFIED:
             if request.known is None:
                 wrong = "loader must not answer NOT_MODIFIED: it was handed no entry; see `conditional`"
                 return self.failed(request, flight, MisuseError(wrong)), None
             self._guard.reporter.count("not_modified")
-            entry = replace(entry, value=request.known.value, tags=entry.tags or request.known.tags)
-        value, since, policy = entry.value, request.loading_since, request.policy
-        if not request.lets_out(value):
+            value, tags = request.known.value, tags or request.known.tags
+        local, since, stamp, policy = self._local, request.loading_since, request.stamp, request.policy
+        if request.screen is not None and not request.screen(value):
             return self._withhold(request, value), None
         if self._is_negative(policy, value):
             if request.gates.memory:
-                self._local.keep_negative(request, value, since + float_of(policy.negative_ttl), flight)
+                local.keep_negative(request, value, since + float_of(policy.negative_ttl), flight)
             return Lookup(value, Source.NEGATIVE, Reason.NEGATIVE, 0.0), None
-        outcome = flight.ready = Lookup(value, Source.LOADER, request.reason, self._local.age(request.stamp))
-        windows = self.windows(policy, entry)
+        took = self._monotonic() - since
+        outcome: Lookup[Any] = make(Lookup, (value, _LOADER, request.reason, took, False))
+        flight.ready = outcome
+        windows = self.windows(policy, value, ttl, stale_for)
         if windows is None:
             return outcome, None
-        ttl, stale_for = windows
-        tags, stamp = tuple(entry.tags), request.stamp
-        found = Candidate(value, since + ttl, since + ttl + stale_for, stamp, tags, stamp)
-        early = self.freshness.took(policy, since)
-        if request.gates.memory and not self._local.keep(request.key, found, flight, since=since, early=early):
+        fresh, stale = windows
+        found: Candidate = make(Candidate, (value, since + fresh, since + fresh + stale, stamp, tags, stamp))
+        early = self.freshness.took(policy, took)
+        if request.gates.memory and not local.keep(request.key, found, flight, since=since, early=early):
             return outcome, None
-        if since >= self._local.trusted_since:
+        if local.spare.capacity and since >= local.trusted_since:
             self.degraded.keep(request, found, flight)
         writes = (request.answered or flight.forced) and self.may_write(request)
-        return outcome, Draft(value, ttl, stale_for, tags) if writes else None
+        return outcome, Draft(value, fresh, stale, tags) if writes else None
 
     def may_write(self, request: Request) -> bool:
         """Whether the store is to be given a value for the key: its mode and the way back from an outage let it."""
@@ -148,7 +153,14 @@ class Loads:
         return Failure(error, trace, Source.NEGATIVE, None)
 
     def settle(self, request: Request, outcome: Lookup[Any] | Failure) -> Lookup[Any] | Failure | str:
-        """What this request makes of its flight's outcome: a stale entry may stand in for a failure."""
+        """What this request makes of its flight's outcome: a stale entry may stand in for a failure.
+
+        `AGAIN` when it has to ask again, for a load, because the hit that it was to share is none it accepts.
+        """
+        if request.screen is None and type(outcome) is Lookup:
+            return outcome
+        if self._turned_down(request, outcome):
+            return AGAIN
         outcome = self._let_out(request, outcome)
         if isinstance(outcome, Lookup) or outcome.source is Source.NEGATIVE or not isinstance(outcome.error, Exception):
             return outcome
@@ -156,16 +168,6 @@ class Loads:
             if stand_in is not None and self._rest(request, stand_in):
                 return self._stale(request, stand_in)
         return AGAIN if outcome.again else outcome
-
-    def turned_down(self, request: Request, outcome: Lookup[Any] | Failure) -> bool:
-        """Whether the request has to ask again, for a load: the hit that it was to share is none it accepts."""
-        if request.screen is None or request.forced or not isinstance(outcome, Lookup):
-            return False
-        if outcome.source is not Source.STORE or request.lets_out(outcome.value):
-            return False
-        request.force()
-        request.turned_down = True
-        return True
 
     def shared(self, request: Request, outcome: Any) -> Any:
         """What the request makes of the outcome of another's load: what is stale is not for everybody."""
@@ -197,19 +199,24 @@ class Loads:
             request.reason = Reason.NOT_ACCEPTED
         return Lookup(None, Source.NONE, request.reason)
 
-    def windows(self, policy: CachePolicy, entry: Entry[Any]) -> tuple[float, float] | None:
-        """Seconds fresh, jittered, and seconds stale after that; None when the policy's own function fails."""
-        ttl, stale_for = entry.ttl, entry.stale_for
-        longest = float_of(self._policy.max_ttl)  # the cache's own, whatever a call's policy says: see L10
-        try:
-            if ttl is None:
-                ttl = policy.ttl(entry.value) if callable(policy.ttl) else policy.ttl
-            fresh = min(seconds("ttl", ttl), longest)
-        except Exception:  # noqa: BLE001 - around the policy's function, as around a hook
-            self._sealing.cannot_keep(entry.value, "its ttl function failed")
-            return None
-        stale = float_of(policy.stale_for if stale_for is None else stale_for)
-        return fresh * (1.0 - policy.jitter * self._random()), min(stale, longest)
+    def windows(
+        self, policy: CachePolicy, value: object, ttl: Duration | None, stale_for: Duration | None
+    ) -> tuple[float, float] | None:
+        """Seconds fresh, jittered, and seconds stale after that; None when the policy's own function fails.
+
+        `ttl` and `stale_for` are those that came with `value`, None for the policy's.
+        """
+        given: Any = policy.ttl if ttl is None else ttl
+        if callable(given):
+            try:
+                given = seconds("ttl", given(value))
+            except Exception:  # noqa: BLE001 - around the policy's function, as around a hook
+                self._sealing.cannot_keep(value, "its ttl function failed")
+                return None
+        longest = self._longest  # the cache's own, whatever a call's policy says: see L10
+        fresh = given if given < longest else longest
+        stale: Any = policy.stale_for if stale_for is None else stale_for
+        return fresh * (1.0 - policy.jitter * self._random()), stale if stale < longest else longest
 
     def _patience_ends(self, request: Request) -> float:
         given = request.policy.load_timeout
@@ -235,6 +242,15 @@ class Loads:
         withheld = Lookup(value, source, request.reason, self._local.age(request.stamp))
         return Failure(_refusal(), None, Source.NONE, request.stand_in, withheld)
 
+    def _turned_down(self, request: Request, outcome: Lookup[Any] | Failure) -> bool:
+        if request.forced or not isinstance(outcome, Lookup) or outcome.source is not Source.STORE:
+            return False
+        if request.lets_out(outcome.value):
+            return False
+        request.force()
+        request.turned_down = True
+        return True
+
     def _let_out(self, request: Request, outcome: Lookup[Any] | Failure) -> Lookup[Any] | Failure:
         shared = outcome.withheld if isinstance(outcome, Failure) else outcome
         if shared is None:
@@ -245,8 +261,10 @@ class Loads:
         return outcome if isinstance(outcome, Failure) else Failure(_refusal(), None, Source.NONE, None)
 
     def _is_negative(self, policy: CachePolicy, value: object) -> bool:
+        if policy.negative is None:
+            return False
         try:
-            word: object = policy.negative is not None and policy.negative(value)
+            word: object = policy.negative(value)
             if hasattr(word, "__await__"):  # it is true, and says nothing
                 raise TypeError("negative must say at once")
             return bool(word)

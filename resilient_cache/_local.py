@@ -16,7 +16,7 @@ from ._request import Candidate, Request
 from .entry import Slot
 from .errors import MisuseError
 from .flights import LEADING, Flight, Waiter
-from .memory import FRESH, PAST, STAMP, TAGS, Memory
+from .memory import FRESH, PAST, PLACE, STAMP, TAGS, Memory
 from .outcome import Source
 
 __all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local", "candidate_of"]
@@ -40,8 +40,9 @@ class Local(Many):
     def recall(self, request: Request) -> tuple[Source, Any] | None:
         """What may be answered without asking anyone: (source, value), `ABSENT` for the origin's "there is none"."""
         now, key, taken = request.since, request.key, self.stamps.latest  # before the entry: see `learn`
-        entry = self.memory.get(key)
+        entry = self.memory.entries.get(key)
         if entry is not None:
+            self.memory.marks[entry[PLACE]] = 1
             if now < entry[FRESH]:
                 request.stamp = entry[STAMP]
                 if now >= entry[1]:
@@ -52,15 +53,15 @@ class Local(Many):
         if negative is not None and now < negative[1]:
             request.stamp = negative[STAMP]
             return Source.NEGATIVE, negative[0]
-        resting = self.resting(request, now)
+        resting = self.resting(request, now) if self.stand_ins.entries else None
         if resting is not None:
             request.stamp = resting[STAMP]
             return Source.STALE, resting[0]
-        return self._at_once(request, now) if request.loads else None
+        return self._at_once(request, now) if request.loads and (request.stand_in or self.flights.live) else None
 
     def resting(self, request: Request, now: float) -> Slot[Any] | None:
         """What stands in for the key without the loader being asked, if the request may have it."""
-        resting = self.stand_ins.get(request.key) if self.stand_ins.entries else None
+        resting = self.stand_ins.get(request.key)
         if resting is not None and request.allows_stale and now < resting[1] and now < resting[2]:
             return resting
         return None
@@ -97,18 +98,22 @@ class Local(Many):
         `since`: when it began to be read. What may have been invalidated unheard after that is kept as if expired.
         `early`: seconds before the end of its freshness from which on it may be loaded again behind.
         """
+        memory, negatives, stand_ins, failures = self.memory, self.negatives, self.stand_ins, self.failures
+        if flight is None and not (memory.capacity or negatives.entries or stand_ins.entries or failures.entries):
+            return True  # there is nothing to do
         with self._lock:
             if not self._current_locked(key, found, flight):
                 return False
-            for tier in (self.negatives, self.stand_ins):
-                if key in tier.entries:
-                    tier.drop_locked(key)
-            failure = self.failures.entries.get(key)
+            if key in negatives.entries:
+                negatives.drop_locked(key)
+            if key in stand_ins.entries:
+                stand_ins.drop_locked(key)
+            failure = failures.entries.get(key)
             if failure is not None and failure[STAMP] < found.stamp:
-                self.failures.drop_locked(key)
+                failures.drop_locked(key)
             if since < self.trusted_since:
-                return self._put_locked(self.memory, key, found, PAST)
-            return self._put_locked(self.memory, key, found, found.fresh_until, early)
+                return self._put_locked(memory, key, found, PAST)
+            return self._put_locked(memory, key, found, found.fresh_until, early)
 
     def keep_failure(self, request: Request, failure: object, until: float, flight: Flight[Any]) -> None:
         """Remember until `until` what the loader raised."""
@@ -188,7 +193,7 @@ class Local(Many):
     def invalidate(self, key: str) -> int:
         """Fence, drop and detach, in one step; the stamp of it."""
         with self._lock:
-            stamp = self.stamps.next()
+            stamp = self.stamps.next_locked()
             self.fences.raise_locked(key, stamp)
             self._drop_locked(key)
             self.flights.detach_locked(key)
@@ -231,20 +236,21 @@ class Local(Many):
 
         Raises `MisuseError` when waiting would be waiting for oneself.
         """
-        leading = LEADING.get()
+        leading, seat = LEADING.get(), None
         with self._lock:
             flight = self.flights.find_locked(request.key, request.mode, now)
-            if flight is not None and flight.waits_for(leading):
+            if flight is not None and leading and flight.waits_for(leading):
                 raise MisuseError("loader must not ask the cache, directly or in a circle, for the key it loads")
             if flight is not None and self._may_join_locked(request, flight):
-                seat = self._sit_locked(flight, make_waiter)
+                seat = make_waiter()
+                flight.sit(seat)
                 if not request.forced:  # or those who refuse what they shared would end each other's loads
                     request.boarded = flight.stamp
             else:
-                flight = self.flights.take_off_locked(request.key, request.mode, self.stamps.tick(), now)
-                flight.forced, flight.takes_stale = request.forced, request.takes_stale
-                request.boarded = flight.stamp
-                seat = None
+                stamp = request.boarded = self.stamps.tick_locked()
+                flight = self.flights.take_off_locked(request.key, request.mode, stamp, now)
+                if request.forced or request.policy.refresh_behind:
+                    flight.forced, flight.takes_stale = request.forced, request.takes_stale
             if leading:
                 leading[-1].block(flight)
             return flight, seat
@@ -262,7 +268,7 @@ class Local(Many):
             ):
                 return None
             self.pauses.put_locked(key, found.stamp, now + pause, now)
-            flight = self.flights.take_off_locked(key, request.mode, self.stamps.tick(), now)
+            flight = self.flights.take_off_locked(key, request.mode, self.stamps.tick_locked(), now)
             flight.renewing = found
             return flight
 
@@ -273,15 +279,17 @@ class Local(Many):
 
     def sit(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
         """A seat in a flight that is led behind."""
+        waiter = make_waiter()
         with self._lock:
-            return self._sit_locked(flight, make_waiter)
+            flight.sit(waiter)
+        return waiter
 
     def begin_load(self, flight: Flight[Any]) -> int:
         """The stamp of the load that starts now; 0 when the flight was detached, so that it must not start in it."""
         with self._lock:
             if flight.detached:
                 return 0
-            flight.stamp = self.stamps.next()
+            flight.stamp = self.stamps.next_locked()
             return flight.stamp
 
     def land(self, flight: Flight[Any], outcome: object) -> None:
@@ -304,7 +312,7 @@ class Local(Many):
         with self._lock:
             if leading:
                 leading[-1].unblock(flight)
-            woken = self.flights.leave_locked(flight, waiter, self.stamps.next(), now)
+            woken = self.flights.leave_locked(flight, waiter, self.stamps.next_locked(), now)
         for heir in woken:
             if not heir.wake():  # its loop is gone: the next one
                 self.leave(flight, heir, now)
@@ -317,8 +325,8 @@ class Local(Many):
     def _put_locked(
         self, tier: Memory[Any], key: str, found: Candidate, fresh_until: float, early: float = 0.0
     ) -> bool:
-        tier.put_locked(key, found.value, fresh_until, found.stale_until, found.stamp, found.tags, early)
-        if self.admits(key, found):
+        value, _, stale_until, stamp, tags, _ = found
+        if not tier.put_locked(key, value, fresh_until, stale_until, stamp, tags, early) or self.admits(key, found):
             return True
         # What it pushed out had a finalizer, or a signal came, that invalidated the key in this very thread.
         tier.drop_locked(key)
@@ -330,11 +338,6 @@ class Local(Many):
         if request.picky and flight.takes_stale and flight.found is None:  # else its load is on its way
             return False
         return fresh and flight.stamp > self.tagged and self.fences.admits(request.key, flight.stamp)
-
-    def _sit_locked(self, flight: Flight[Any], make_waiter: Callable[[], Waiter]) -> Waiter:
-        waiter = make_waiter()
-        flight.waiters[waiter] = None
-        return waiter
 
     def _current_locked(self, key: str, found: Candidate, flight: Flight[Any] | None) -> bool:
         if flight is not None and flight.detached:

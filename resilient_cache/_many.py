@@ -114,7 +114,7 @@ class Many:
     def invalidate_many(self, name: str) -> int:
         """Fence and drop what has a mark, in one step; the stamp of it. Nobody joins a load in the air that may too."""
         with self._lock:
-            stamp = self.stamps.next()
+            stamp = self.stamps.next_locked()
             self._forget_locked(name, stamp)
             self.owe_locked(MARK + name, stamp)
             self.tell([MARK + name])
@@ -130,7 +130,7 @@ class Many:
             news = not own and self.marks.is_news(name, mark)
             if news:
                 self._drop_older_locked(name, self.marks.bound(mark.invalidated))
-            moment = self.stamps.tick()
+            moment = self.stamps.tick_locked()
             if news and name:
                 self.tagged = moment
             elif news:
@@ -159,11 +159,11 @@ class Many:
                 if name == EVERYTHING:
                     self.distrust()
                 elif name.startswith(MARK):
-                    self._forget_locked(name[len(MARK) :], self.stamps.next())
+                    self._forget_locked(name[len(MARK) :], self.stamps.next_locked())
                     self.marks.distrust_locked(name[len(MARK) :])
                 elif name.startswith((KEY, DROPPED)):
                     if name.startswith(KEY):
-                        self.fences.raise_locked(key, self.stamps.next())
+                        self.fences.raise_locked(key, self.stamps.next_locked())
                     self._drop_locked(key)
                     self.flights.detach_locked(key)
 
@@ -173,7 +173,7 @@ class Many:
             self.marks.distrust_all_locked()  # or entries are written with marks that are soon found to be lost
             self.spare.clear_locked()
             if not trusted:
-                self.outage = self.stamps.next()
+                self.outage = self.stamps.next_locked()
 
     def distrust(self) -> None:
         """Invalidations may have been missed: no copy in memory is fresh any more, but it may stand in."""

@@ -47,12 +47,12 @@ class Sealing:
         """
         key = request.key
         opened = open_envelope(data, self._namespace, key.encode(), self._codec_id)
-        if isinstance(opened, Reason):
+        if not isinstance(opened, Stored):
             return opened
         stamp, fresh_until, stale_until, node, payload, version, marks = opened
-        local, longest = self._local, self._longest
+        local, ends = self._local, stamp + self._longest  # at the latest
         now = local.stamps.now()
-        if not now - 2 * longest <= stamp <= now + local.margin:
+        if stamp > now + local.margin or ends + self._longest < now:
             return Reason.OVERAGE
         trusted = stamp if node == local.node else stamp - local.margin
         tags = tuple([tag for tag, _ in marks]) if marks else ()
@@ -69,11 +69,11 @@ class Sealing:
             value = self._codec.decode(payload)
         except Exception:  # noqa: BLE001 - around a codec
             return Reason.CODEC
-        fresh_for = min(fresh_until, stamp + longest) - now if doubt is None else UNMARKED
-        stale_for = min(stale_until, stamp + 2 * longest) - now
-        found: Candidate = make(
-            Candidate, (value, monotonic + fresh_for / MICROS, monotonic + stale_for / MICROS, trusted, tags, now)
-        )
+        fresh_for = (fresh_until if fresh_until < ends else ends) - now if doubt is None else UNMARKED
+        ends += self._longest
+        stale_for = (stale_until if stale_until < ends else ends) - now
+        windows = monotonic + fresh_for / MICROS, monotonic + stale_for / MICROS
+        found: Candidate = make(Candidate, (value, *windows, trusted, tags, now))
         return found
 
     def seal(self, request: Request, draft: Draft) -> bytes | None:

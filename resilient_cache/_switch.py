@@ -77,6 +77,11 @@ class Switch:
         return not (self.closed or self.bypassed or asked or self._setting is Mode.BYPASS)
 
     @property
+    def fixed(self) -> bool:
+        """Whether the mode stays as it is known until somebody switches it."""
+        return not (self.closed or self.bypassed or callable(self._setting))
+
+    @property
     def watched(self) -> Control | None:
         """What knows by itself when it has to be asked again."""
         return self._setting if isinstance(self._setting, Control) else None

@@ -55,7 +55,19 @@ class Switching:
     """
 
     __slots__ = (
-        *("_gates", "_seen", "guard", "local", "monotonic", "peek", "ramp", "reporter", "screening", "shown"),
+        *(
+            "_gates",
+            "_seen",
+            "_steady",
+            "guard",
+            "local",
+            "monotonic",
+            "peek",
+            "ramp",
+            "reporter",
+            "screening",
+            "shown",
+        ),
         "switch",
     )
 
@@ -69,9 +81,11 @@ class Switching:
     switch: Switch
     _gates: Mapping[Mode, Gates]
     _seen: Mode
+    _steady: Mode | None  # the mode while nobody has to be asked for it: one attribute instead of four calls
 
     def aim(self) -> None:
         """Let hits in memory be answered at once, or not. Under the lock, with what it follows from."""
+        self._steady = self.switch.known if self.switch.fixed and self.switch.known is self._seen else None
         short = self.switch.steady and self.screening.own is None  # accept may change its mind: it is asked every time
         shown = self.local.memory.entries if short else NOTHING
         watched = self.switch.watched
@@ -120,8 +134,8 @@ class Switching:
             if self.switch.bypassed:  # begun since `mode` was asked for: whoever comes after its end must see a change
                 mode = Mode.BYPASS
             before, self._seen = self._seen, mode
-            self.aim()
             if self._gates[mode].write and not self._gates[before].write:
                 self.ramp.begin(self.monotonic())
+            self.aim()
         if before is not mode:
             self.reporter.tell(ModeChanged(self.reporter.name, before, mode))

@@ -128,30 +128,39 @@ class Flow:
                 outcome = self._take_lead(request, flight, None, loader)
             else:
                 outcome = self._follow(request, flight, seat, loader)
-            if self._rules.loads.turned_down(request, outcome):
-                continue
             if outcome is not AGAIN:
                 outcome = self._rules.loads.settle(request, outcome)
-            if outcome is not AGAIN:
-                return outcome
+                if outcome is not AGAIN:
+                    return outcome
 
     def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
+        if request.policy.load_timeout is None:
+            return self._lead(request, flight, seat, loader)
+        return self._lead_behind(request, flight, seat, loader)
+
+    def _lead_behind(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
         local, monotonic = self._rules.local, self._rules.monotonic
-        if request.policy.load_timeout is not None:  # the load is to go on when its callers have lost patience
-            behind = local.sit(flight, Seat)
-            if self._behind.spawn(
-                lambda: self._lead(request, flight, seat, loader, behind=True),
-                lambda: local.leave(flight, seat, monotonic()),
-            ):
-                return self._follow(request, flight, behind, loader)
-            local.leave(flight, behind, monotonic())
+        behind = local.sit(flight, Seat)  # the load is to go on when its callers have lost patience
+        if self._behind.spawn(
+            lambda: self._lead(request, flight, seat, loader, behind=True),
+            lambda: local.leave(flight, seat, monotonic()),
+        ):
+            return self._follow(request, flight, behind, loader)
+        local.leave(flight, behind, monotonic())
         return self._lead(request, flight, seat, loader)
 
     def _lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any, *, behind: bool = False) -> Any:
         local, leading = self._rules.local, LEADING.get()
         try:
             lead(flight)
-            outcome = self._answer(request, flight, loader)
+            outcome: Any = None
+            if request.gates.read and not request.asked and not flight.forced:
+                if request.policy.hedge_after is None or request.renews:
+                    outcome = self._read(request)
+                else:
+                    outcome = self._hedged(request, flight, loader)
+            if outcome is None:
+                outcome = self._load(request, flight, loader)
         except BaseException as error:
             if flight.leader is seat:
                 self._rules.loads.origin.left(flight)
@@ -181,19 +190,9 @@ class Flow:
             return rules.loads.timed_out(request, flight) or AGAIN
         return rules.loads.shared(request, flight.outcome)
 
-    def _answer(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
-        if request.gates.read and not request.asked and not flight.forced:
-            if request.policy.hedge_after is None or request.renews:
-                found = self._read(request)
-            else:
-                found, place = self._hedge.read(
-                    request, flight, self._read, lambda beside: self._load(beside, flight, loader)
-                )
-                if place is not None:
-                    return self._follow(request, flight, place, loader)
-            if found is not None:
-                return found
-        return self._load(request, flight, loader)
+    def _hedged(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
+        found, place = self._hedge.read(request, flight, self._read, lambda beside: self._load(beside, flight, loader))
+        return found if place is None else self._follow(request, flight, place, loader)
 
     def _load(self, request: Request, flight: Flight[Any], loader: Any) -> Any:
         rules = self._rules
@@ -209,7 +208,8 @@ class Flow:
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
             return rules.loads.failed(request, flight, error)
         outcome, draft = rules.loads.loaded(request, flight, value)
-        self.write(request, draft)
+        if draft is not None or request.forced:
+            self.write(request, draft)
         return outcome
 
     def _read(self, request: Request) -> Lookup[Any] | None:

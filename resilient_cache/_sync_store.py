@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 from ._guard import Answer
 from ._request import Request
@@ -12,6 +12,8 @@ from ._threads import Behind, ask, quickest
 from .outcome import Operation
 
 __all__ = ["Store"]
+
+_GET: Final = Operation.GET  # see `_rules.py`
 
 
 @final
@@ -29,7 +31,7 @@ class Store:
 
     def get(self, request: Request) -> Answer:
         """What the store has for the key."""
-        return self._ask(request, Operation.GET, self.fetch)
+        return self._ask(request, _GET, self.fetch)
 
     def set(self, request: Request, data: bytes) -> Answer:
         """Put `data` there for `request.life` seconds."""

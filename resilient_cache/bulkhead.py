@@ -113,10 +113,11 @@ class Bulkhead(Generic[W]):
         return sum(map(len, self._waiting))
 
     def _issue_locked(self, lease: float) -> int:
-        self._issued += 1
-        self._out[self._issued] = lease
-        self._earliest = min(self._earliest, lease)
-        return self._issued
+        self._issued = permit = self._issued + 1
+        self._out[permit] = lease
+        if lease < self._earliest:
+            self._earliest = lease
+        return permit
 
     def _reclaim_locked(self, now: float) -> bool:
         if now < self._earliest:

@@ -43,10 +43,11 @@ renew(_OWN.seed)
 class Stamps:
     """One process's stamps. Invariants: each `next()` is greater than every stamp given before; `now()` never falls."""
 
-    __slots__ = ("_clock", "_lock", "_since", "latest")
+    __slots__ = ("_lock", "_monotonic", "_since", "_time", "latest")
 
     def __init__(self, clock: Clock, lock: RLock) -> None:
-        self._clock = clock
+        self._time = clock.time
+        self._monotonic = clock.monotonic
         self._lock = lock
         self.latest = 0
         self._since: float | None = None
@@ -59,17 +60,26 @@ class Stamps:
     def next(self) -> int:
         """A stamp of its own: later than every one before it."""
         with self._lock:
-            self.latest = self._advance() + 1
-            return self.latest
+            return self.next_locked()
 
-    def tick(self) -> int:
+    def next_locked(self) -> int:
+        """The same, for who has the lock."""
+        self.latest = self._advance() + 1
+        return self.latest
+
+    def tick_locked(self) -> int:
         """Later than every stamp before it and earlier than every one after, but no reading of the time."""
-        with self._lock:
-            self.latest += 1
-            return self.latest
+        self.latest += 1
+        return self.latest
 
     def _advance(self) -> int:
-        wall, monotonic = self._clock.time(), self._clock.monotonic()
-        carried = 0 if self._since is None else self.latest + int((monotonic - self._since) * MICROS)
-        self.latest, self._since = max(self.latest, carried, int(wall * MICROS)), monotonic
-        return self.latest
+        wall, monotonic = self._time(), self._monotonic()
+        latest, now = self.latest, int(wall * MICROS)
+        if self._since is not None:
+            carried = latest + int((monotonic - self._since) * MICROS)
+            if carried > now:
+                now = carried
+        self._since = monotonic
+        if now > latest:
+            self.latest = latest = now
+        return latest

@@ -74,7 +74,7 @@ class Threads:
 
     def seated(self, count: int) -> None:
         tick = threading.Event()
-        flights = self.cache._rules.local.flights._flights
+        flights = self.cache._rules.local.flights.live
         for _ in range(int(PATIENCE * 1000)):
             if any(len(flight.waiters) == count for flight in list(flights.values())):
                 return

@@ -152,7 +152,7 @@ class Play:
         self.requests = 0
 
     def flight(self) -> Any:
-        return next(iter(self.stage.cache._rules.local.flights._flights.values()), None)
+        return next(iter(self.stage.cache._rules.local.flights.live.values()), None)
 
     def waiting(self) -> int:
         flight = self.flight()

@@ -44,7 +44,8 @@ def led(
     async def awaited(_: Any, __: Any, flight: Flight[Any], ___: Any) -> Any:
         return answer(flight)
 
-    monkeypatch.setattr(type(flow), "_answer", answered if there.colour == "sync" else awaited)
+    request.asked = True
+    monkeypatch.setattr(type(flow), "_load", answered if there.colour == "sync" else awaited)
     return flight, there.run(flow._lead, request, flight, None, None, behind=behind)
 
 

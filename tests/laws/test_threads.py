@@ -55,7 +55,7 @@ class Room:
 
     def waiting(self, count: int, key: str = "k") -> None:
         """Return once `count` threads wait in the flight of `key`."""
-        flights = self.cache._rules.local.flights._flights
+        flights = self.cache._rules.local.flights.live
         tick = threading.Event()
         for _ in range(int(PATIENCE * 1_000)):
             if any(len(flight.waiters) == count for flight in list(flights.values()) if flight.key == key):

@@ -68,7 +68,7 @@ class World:
         assert flight.outcome is None
         assert self.now - flight.since < AGE
         seat = Seat()
-        flight.waiters[seat] = None
+        flight.sit(seat)
         self.aboard[who] = flight, seat, False
 
     def go_on(self, who: int) -> None:
@@ -133,9 +133,9 @@ class World:
             else:
                 assert seat not in flight.waiters
             assert seat is None or seat.woken <= 1
-            joinable = self.flights._flights.get(("k", Mode.ON)) is flight
+            joinable = self.flights.live.get(("k", Mode.ON)) is flight
             assert joinable is (not flight.detached and flight.outcome is None)
-        aloft = self.flights._flights.get(("k", Mode.ON))
+        aloft = self.flights.live.get(("k", Mode.ON))
         assert aloft is None or any(flight is aloft for flight, _, _ in places)
         old = aloft is not None and self.now - aloft.since >= AGE
         assert self.flights.stuck(self.now) == old
@@ -183,7 +183,7 @@ def take_off(flights: Flights[Seat], key: str = "k", now: float = 0.0) -> Flight
 
 def seated(flight: Flight[Seat]) -> Seat:
     seat = Seat()
-    flight.waiters[seat] = None
+    flight.sit(seat)
     return seat
 
 

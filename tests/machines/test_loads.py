@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import CachePolicy, Entry, LoadTimeout, Lookup, Mode, NotFound, Reason, ResilientCache, Source
+from resilient_cache import CachePolicy, LoadTimeout, Lookup, Mode, NotFound, Reason, ResilientCache, Source
 from resilient_cache._request import Candidate, Failure, Request
 from resilient_cache.flights import AGAIN, Flight
 from resilient_cache.testing import ManualClock
@@ -76,7 +76,7 @@ def test_a_ttl_is_shortened_at_random_by_up_to_the_jitter() -> None:
     for chance, fresh in ((0.0, 100.0), (0.5, 87.5), (1.0, 75.0)):
         policy = CachePolicy(ttl=100, stale_for=10, jitter=0.25)
         cache = ResilientCache[str, int](None, name="loads", policy=policy, random=partial(float, chance))
-        assert cache._rules.loads.windows(policy, Entry(1)) == (fresh, 10.0)
+        assert cache._rules.loads.windows(policy, 1, None, None) == (fresh, 10.0)
 
 
 def test_nothing_stands_in_for_what_is_no_failure() -> None:
@@ -101,18 +101,19 @@ def test_what_stands_in_does_so_before_the_failed_load_has_landed() -> None:
 
 def test_who_is_to_ask_again_has_been_given_nothing_to_refuse() -> None:
     """L13: the load was detached before it began, so there is no value to ask `accept` about."""
-    loads, _, request, _ = made(accept=lambda *_: False)
+    loads, _, request, flight = made(accept=lambda *_: False)
     assert request.screen is not None
-    assert not loads.turned_down(request, AGAIN)
+    flight.detached = True
+    assert loads.begin(request, flight) is AGAIN
 
 
 def test_who_refuses_what_others_share_asks_again_for_a_load_and_once() -> None:
     """L13: what it is given then is new, and nobody else's hit."""
     loads, _, request, _ = made(accept=lambda *_: False)
     hit = Lookup("v", Source.STORE, Reason.HIT, 0.0)
-    assert loads.turned_down(request, hit)
+    assert loads.settle(request, hit) is AGAIN
     assert (request.forced, request.asked, request.turned_down) == (True, True, True)
-    assert not loads.turned_down(request, hit)
+    assert loads.settle(request, hit).source is Source.NONE
 
 
 def test_what_is_stale_is_not_for_who_does_not_take_it() -> None:

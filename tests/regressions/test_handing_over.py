@@ -200,7 +200,8 @@ def test_leaders_that_leave_one_after_another() -> None:
     flights: Flights[Counting] = Flights(10.0)
     flight: Flight[Counting] = flights.take_off_locked("k", Mode.ON, 1, 0.0)
     waiters = [Counting() for _ in range(10_000)]
-    flight.waiters.update(dict.fromkeys(waiters))
+    for waiter in waiters:
+        flight.sit(waiter)
     leader, led = None, list[Counting]()
     while woken := flights.leave_locked(flight, leader, 2, 0.0):
         assert [waiter.wake() for waiter in woken] == [True]

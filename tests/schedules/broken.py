@@ -43,8 +43,10 @@ def board_unlocked(self: Any, request: Any, make_waiter: Any, now: float) -> Any
     leading = LEADING.get()
     flight = self.flights.find_locked(request.key, request.mode, now)
     if flight is not None and self._may_join_locked(request, flight):
-        return flight, self._sit_locked(flight, make_waiter)
-    flight = self.flights.take_off_locked(request.key, request.mode, self.stamps.tick(), now)
+        waiter = make_waiter()
+        flight.sit(waiter)
+        return flight, waiter
+    flight = self.flights.take_off_locked(request.key, request.mode, self.stamps.tick_locked(), now)
     if leading:
         leading[-1].block(flight)
     return flight, None
