@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
+from ._loads import loaders_trace
 from ._origin import Origin
 from ._request import Draft, Failure, Request
 from ._rules import Rules
@@ -128,8 +129,7 @@ def leave(rules: Rules, legs: Iterable[Leg]) -> None:
 
 def fail(rules: Rules, legs: Iterable[Leg], error: BaseException) -> None:
     """The loader of all `legs` raised `error`: nothing is known of any of them, not even that there is none."""
-    ours = error.__traceback__  # see Loads.failed
-    error.__traceback__ = trace = ours and ours.tb_next and ours.tb_next.tb_next
+    trace = loaders_trace(error)
     for request, flight, _ in legs:
         rules.loads.origin.failed(request, flight, error)
         rules.loads.freshness.put_off(request)

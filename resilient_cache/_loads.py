@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Final, final
 
 from ._degraded import Degraded
@@ -20,7 +21,7 @@ from .outcome import Lookup, Reason, Source
 from .policy import CachePolicy, float_of
 from .ramp import Ramp
 
-__all__ = ["Loads"]
+__all__ = ["Loads", "loaders_trace"]
 
 FOREVER: Final = float("inf")
 _LOADER: Final = Source.LOADER  # see `_rules.py`
@@ -31,7 +32,7 @@ class Loads:
     """The loads of one cache."""
 
     __slots__ = (
-        *("_guard", "_local", "_longest", "_monotonic", "_policy", "_ramp", "_random", "_sealing"),
+        *("_age", "_guard", "_local", "_longest", "_monotonic", "_policy", "_ramp", "_random", "_sealing"),
         *("degraded", "freshness", "origin"),
     )
 
@@ -52,6 +53,7 @@ class Loads:
         self._sealing = sealing
         self._random = random
         self._longest = float_of(policy.max_ttl)
+        self._age = float_of(policy.flight_age)
         self._ramp = ramp
         self.origin = Origin(policy, guard, local, random)
         self.degraded = Degraded(policy, guard, local, random)
@@ -139,8 +141,7 @@ class Loads:
 
     def failed(self, request: Request, flight: Flight[Any], error: BaseException) -> Failure:
         """The loader raised `error`: the flight's outcome."""
-        ours = error.__traceback__  # this frame would keep the error in a circle; a caller needs the loader's only
-        error.__traceback__ = trace = ours and ours.tb_next and ours.tb_next.tb_next
+        trace = loaders_trace(error)
         self.origin.failed(request, flight, error)
         if not isinstance(error, NotFound):
             failure = Failure(error, trace, Source.NONE, request.stand_in)
@@ -181,7 +182,10 @@ class Loads:
     def patience(self, request: Request, flight: Flight[Any]) -> float:
         """Seconds to wait for `flight`: until it counts as stuck, or until the caller's own patience ends."""
         now = self._monotonic()
-        return max(0.0, min(flight.since + float_of(self._policy.flight_age), self._patience_ends(request)) - now)
+        until, own = flight.since + self._age, self._patience_ends(request)
+        if own < until:
+            until = own
+        return until - now if until > now else 0.0
 
     def timed_out(self, request: Request, flight: Flight[Any]) -> Failure | None:
         """The outcome for a caller whose patience with the load has ended, None while it has not."""
@@ -271,6 +275,15 @@ class Loads:
         except Exception:  # noqa: BLE001 - around the policy's function, as around a hook
             self._sealing.cannot_keep(value, "its negative function failed")
             return False
+
+
+def loaders_trace(error: BaseException) -> TracebackType | None:
+    """The traceback of `error` from the loader on: our frames would keep it in a circle, and no caller needs them."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
+        trace = trace.tb_next
+    error.__traceback__ = trace
+    return trace
 
 
 def _refusal() -> NoSafeValue:

@@ -81,41 +81,71 @@ class Failure(NamedTuple):
 class Request:
     """One call of a caller. Lives in one thread or task; nothing here is shared."""
 
-    # Most requests change none of these; without slots, so that they cost a request nothing. What every request is
-    # asked for is in itself: on Python 3.11 it takes 30 ns to find in the class, here 7 to find and 7 to set.
-    answered = False  # the store gave an answer, so a write is worth its time
-    loads: bool  # a loader came with it
-    given: Any  # the key as the caller gave it: what the loader is called with
-    boarded = 0  # the stamp of the last flight it took off in, or joined before it was forced
-    queued: float | None = None  # since when it has waited for a load to start
-    turned_down = False  # forced because it refused what it was to share, not by its caller
-    withheld = False  # what it was to put in place of something was refused
-    early = 0.0  # seconds before its end from which on that is left to chance
-    known: Candidate | None = None  # the entry that a conditional loader was handed
-    picky = False  # it was given what is stale by another's load, and did not take it
-    inline = False  # nothing can run behind
-    stamp = 0
-    version = 0  # of the namespace's mark, as known when the load began
-    lenient = False  # what nobody can judge by its marks may stand in: an entry of a snapshot
-    life: float  # seconds for which the store is to keep what is written
-    loading_since: float
+    # Slots, all of them set: 0.4 us. A default in the class takes 30 ns to find on Python 3.11, here 7; and an instance
+    # without slots gets a dict as soon as it is given what the first thirty of its class were not (1 us, 1 300 bytes).
+    __slots__ = (
+        *(
+            "answered",
+            "asked",
+            "boarded",
+            "due",
+            "early",
+            "forced",
+            "gates",
+            "given",
+            "inline",
+            "key",
+            "known",
+            "lenient",
+        ),
+        *(
+            "life",
+            "loading_since",
+            "loads",
+            "mode",
+            "picky",
+            "policy",
+            "queued",
+            "reason",
+            "refused",
+            "renews",
+            "screen",
+        ),
+        *("since", "stamp", "stand_in", "turned_down", "unsure", "until", "version", "withheld"),
+    )
 
     def __init__(self, key: str, policy: CachePolicy, mode: Mode, gates: Gates, since: float, until: float) -> None:  # noqa: PLR0917
         self.key = key
+        self.given: Any = key  # as the caller gave it: what the loader is called with
         self.policy = policy
         self.mode = mode
         self.gates = gates
         self.since = since
         self.until = until  # the caller's deadline, infinite without one
+        self.loads = False  # a loader came with it
         self.reason: Reason = _OFF  # why the cache had nothing fresh
         self.stand_in: Candidate | None = None
         self.asked = False  # the store is asked once at most
+        self.answered = False  # the store gave an answer, so a write is worth its time
         self.forced = False  # replaces whatever is there: set and refresh
+        self.boarded = 0  # the stamp of the last flight it took off in, or joined before it was forced
+        self.queued: float | None = None  # since when it has waited for a load to start
         self.refused = False  # the store holds something that must go
         self.screen: Callable[[Any], bool] | None = None  # what a value has to pass to get out
+        self.turned_down = False  # forced because it refused what it was to share, not by its caller
+        self.withheld = False  # what it was to put in place of something was refused
         self.renews = 0  # it runs behind, and the stamp of what it is to replace
         self.due: Candidate | None = None  # the entry it is served, which is to be loaded again behind
+        self.early = 0.0  # seconds before its end from which on that is left to chance
+        self.known: Candidate | None = None  # the entry that a conditional loader was handed
+        self.picky = False  # it was given what is stale by another's load, and did not take it
+        self.inline = False  # nothing can run behind
+        self.stamp = 0
+        self.version = 0  # of the namespace's mark, as known when the load began
         self.unsure: tuple[str, ...] | None = None  # the marks that the store is to be asked for, once that is known
+        self.lenient = False  # what nobody can judge by its marks may stand in: an entry of a snapshot
+        self.life = 0.0  # seconds for which the store is to keep what is written
+        self.loading_since = 0.0
 
     def apart(self) -> Request:
         """The same request, for what goes on beside it: each of the two may change without the other."""

@@ -58,15 +58,16 @@ class Flow:
         check_loader(loader)
         rules = self._rules
         request = rules.begin(key, policy, deadline, loads=True, forced=forced)
-        found = rules.recall(request)
-        if found is None:
-            found = self._fly(request, loader)
-        if (
-            request.due is not None
-            and not self._refresh(request, loader)
-            and rules.loads.freshness.inline(request, found)
-        ):
-            found = self._fly(request, loader)
+        found: Any = rules.recall(request)
+        while found is None or (request.due is not None and self._is_inline(request, found, loader)):
+            flight, seat = rules.local.board(request, Seat, rules.monotonic())
+            if seat is None:
+                outcome = self._take_lead(request, flight, None, loader)
+            else:
+                outcome = self._follow(request, flight, seat, loader)
+            if outcome is not AGAIN:
+                outcome = rules.loads.settle(request, outcome)
+            found = None if outcome is AGAIN else outcome
         return rules.finish(found, request.reason)
 
     def write(self, request: Request, draft: Draft | None) -> bool:
@@ -99,6 +100,11 @@ class Flow:
             mistake = Mistake(rules.invalidated(request, self.delete(request)))
         return mistakes.told(mistake)
 
+    def _is_inline(self, request: Request, found: Any, loader: Any) -> bool:
+        """Have what is due loaded behind; whether the request has to wait for the load, as nothing runs there."""
+        started, request.due = self._refresh(request, loader), None
+        return not started and self._rules.loads.freshness.inline(request, found)
+
     def _refresh(self, request: Request, loader: Any) -> bool:
         """Start the load that is due behind, unless one is on its way; False when nothing can run there."""
         local, monotonic = self._rules.local, self._rules.monotonic
@@ -120,18 +126,6 @@ class Flow:
             self._lead(request, flight, None, loader, behind=True)
         finally:
             LEADING.set(leading)
-
-    def _fly(self, request: Request, loader: Any) -> Any:
-        while True:
-            flight, seat = self._rules.local.board(request, Seat, self._rules.monotonic())
-            if seat is None:
-                outcome = self._take_lead(request, flight, None, loader)
-            else:
-                outcome = self._follow(request, flight, seat, loader)
-            if outcome is not AGAIN:
-                outcome = self._rules.loads.settle(request, outcome)
-                if outcome is not AGAIN:
-                    return outcome
 
     def _take_lead(self, request: Request, flight: Flight[Any], seat: Any, loader: Any) -> Any:
         if request.policy.load_timeout is None:
@@ -179,6 +173,7 @@ class Flow:
         try:
             seat.wait(rules.loads.patience(request, flight))
         except BaseException:
+            seat.leave()
             rules.local.leave(flight, seat, rules.monotonic())
             raise
         if seat.verdict == LEAD:

@@ -18,6 +18,7 @@ async def wait_turn(origin: Origin, request: Request, flight: Flight[Any]) -> No
     try:
         await seat.wait(origin.join(request, flight, seat))
     except BaseException:
+        seat.leave()
         origin.leave(seat)
         raise
     origin.take(request, flight, seat)

@@ -18,6 +18,7 @@ def wait_turn(origin: Origin, request: Request, flight: Flight[Any]) -> None:
     try:
         seat.wait(origin.join(request, flight, seat))
     except BaseException:
+        seat.leave()
         origin.leave(seat)
         raise
     origin.take(request, flight, seat)

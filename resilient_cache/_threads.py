@@ -174,6 +174,9 @@ class Seat:
         """Until woken, at most `seconds`."""
         self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
 
+    def leave(self) -> None:
+        """Nobody waits here any more."""
+
 
 @final
 class Behind:

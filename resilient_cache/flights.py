@@ -54,18 +54,10 @@ W = TypeVar("W", bound=Waiter)
 class Flight(Generic[W]):
     """One load in progress. `outcome` is whatever the flow landed, None while in the air."""
 
-    # Most flights end without any of these having changed: see `Request`.
-    ready: Any = None  # the outcome as soon as it is known, before it is written to the store
-    found: Any = None  # what the store gave those aboard while the load went on
-    stand_in: Any = None  # what the leader has found that may stand in for a failed load
-    queued: float | None = None  # since when its load has waited for its start
-    origin: Any = None  # where it has been loaded from
-    permit = 0  # of the origin's; negative: that of the flight whose loader asks for this one
-    ticket = 0  # of the origin's circuit
-    takes_stale = False  # who took off is content with what is stale
-    renewing: Any = None  # the entry that is there while the load goes on behind, and goes on serving
-    blocked_on: list[Flight[W]] | tuple[()] = ()
-    _room = 0  # how long that may get before what has landed is taken out of it
+    __slots__ = (
+        *("_room", "blocked_on", "detached", "forced", "found", "key", "leader", "mode", "origin", "outcome", "permit"),
+        *("queued", "ready", "renewing", "since", "stamp", "stand_in", "takes_stale", "ticket", "waiters"),
+    )
 
     def __init__(self, key: str, mode: Mode, stamp: int, since: float) -> None:
         self.key = key
@@ -73,10 +65,21 @@ class Flight(Generic[W]):
         self.stamp = stamp
         self.since = since
         self.outcome: Any = None
+        self.ready: Any = None  # the outcome as soon as it is known, before it is written to the store
+        self.found: Any = None  # what the store gave those aboard while the load went on
+        self.stand_in: Any = None  # what the leader has found that may stand in for a failed load
         self.detached = False
+        self.queued: float | None = None  # since when its load has waited for its start
+        self.origin: Any = None  # where it has been loaded from
+        self.permit = 0  # of the origin's; negative: that of the flight whose loader asks for this one
+        self.ticket = 0  # of the origin's circuit
         self.forced = False  # a refresh: whoever leads it loads, whatever the store has
+        self.takes_stale = False  # who took off is content with what is stale
+        self.renewing: Any = None  # the entry that is there while the load goes on behind, and goes on serving
         self.leader: W | None = None  # None: the caller that took off
         self.waiters: OrderedDict[W, None] | tuple[()] = ()
+        self.blocked_on: list[Flight[W]] | tuple[()] = ()
+        self._room = 0  # how long that may get before what has landed is taken out of it
 
     def sit(self, waiter: W) -> None:
         """One more waits. Nobody does for most flights: they have no dict of waiters (0.2 us)."""
