@@ -25,7 +25,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
 from . import _colours
 from ._colours import METHODS, is_plain
-from ._guard import DIRECTIONS, Answer, Call, Guard
+from ._guard import DIRECTIONS, NOT_ASKED, Answer, Call, Guard
 from ._reporting import Reporter
 from .conditional import bare
 from .deadline import CURRENT
@@ -124,7 +124,7 @@ def ask(
     """
     call = guard.admit(operation, until, args[0])
     if not isinstance(call, Call):
-        return _not_asked(Answer(call))
+        return _not_asked(NOT_ASKED[call])
     if (
         call.ticket < 0
         and not here

@@ -24,7 +24,7 @@ from .leases import Leases
 from .outcome import Direction, Operation, Reason
 from .policy import BreakerPolicy, float_of
 
-__all__ = ["DIRECTIONS", "Answer", "Call", "Guard"]
+__all__ = ["DIRECTIONS", "NOT_ASKED", "Answer", "Call", "Guard"]
 
 LEAST_TIME: Final = 0.001
 """With less left of the caller's deadline the store is not asked at all: a loopback round trip takes 0.1 ms."""
@@ -55,6 +55,12 @@ class Answer(NamedTuple):
 
     failed: Reason | None
     value: object = None
+
+
+_NO_TIME: Final = Reason.NO_TIME  # see `_rules.py`
+_OPEN: Final = Reason.OPEN
+_BUSY: Final = Reason.BUSY
+NOT_ASKED: Final = {reason: Answer(reason) for reason in (_NO_TIME, _OPEN, _BUSY)}
 
 
 class Call(NamedTuple):
@@ -138,17 +144,17 @@ class Guard:
         now = self.monotonic()
         time_left = until - now
         if time_left <= LEAST_TIME:
-            return Reason.NO_TIME
+            return _NO_TIME
         timeout = self.timeout
         pair = self.pair if self._partition is None else self._partition.pair(key, now)
         circuit = pair.circuits[DIRECTIONS[operation]]
         ticket = circuit.admit(now)
         if ticket == REJECTED:
-            return Reason.OPEN
+            return _OPEN
         lease = self._leases.acquire(now)
         if not lease:
             circuit.neutral(ticket)
-            return Reason.BUSY
+            return _BUSY
         if ticket < 0:  # a probe runs behind, and its verdict counts for everyone
             time_left = timeout
         if time_left >= timeout:

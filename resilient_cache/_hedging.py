@@ -130,7 +130,7 @@ class Race:
                 raise self._error
             finally:
                 self._error = None  # no cycle between the error and this frame
-        vars(request).update(vars(self.reading))
+        request.become(self.reading)
         return self._found
 
     def lacks(self, outcome: Any) -> bool:

@@ -151,6 +151,11 @@ class Request:
         """The same request, for what goes on beside it: each of the two may change without the other."""
         return copy(self)
 
+    def become(self, other: Request) -> None:
+        """Go on as `other` went on, which was this one apart."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
+
     def force(self) -> None:
         """Replace whatever is there, which nobody needs to be asked for."""
         self.forced = self.asked = self.answered = True

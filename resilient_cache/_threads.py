@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
 from . import _colours, locks
 from ._colours import is_async
-from ._guard import Answer, Call, Guard
+from ._guard import NOT_ASKED, Answer, Call, Guard
 from ._reporting import Reporter
 from .conditional import bare
 from .deadline import CURRENT
@@ -111,7 +111,7 @@ def ask(
     """
     call = guard.admit(operation, until, args[0])
     if not isinstance(call, Call):
-        return Answer(call)
+        return NOT_ASKED[call]
     if (
         call.ticket < 0
         and not here

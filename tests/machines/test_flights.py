@@ -190,7 +190,7 @@ def seated(flight: Flight[Seat]) -> Seat:
 def test_a_flight_begins_as_it_was_told() -> None:
     flights: Flights[Seat] = Flights(AGE)
     flight = take_off(flights, now=3.0)
-    assert (flight.key, flight.stamp, flight.since, flight.mode) == ("k", 7, 3.0, MODE)
+    assert (flight.place, flight.stamp, flight.since) == (("k", MODE), 7, 3.0)
     assert (flight.outcome, flight.stand_in, flight.detached, flight.leader) == (None, None, False, None)
     assert (flight.ready, flight.found, flight.queued, flight.origin, flight.renewing) == (None,) * 5
     assert (flight.permit, flight.ticket) == (0, 0)  # it has none yet

@@ -165,7 +165,7 @@ def count_twice(original: Any, self: Any, result: Any, reason: Any) -> Any:
 
 def leave_it_there(original: Any, self: Any, flight: Any, outcome: Any) -> Any:
     woken = original(self, flight, outcome)
-    self.live[flight.key, flight.mode] = flight
+    self.live[flight.place] = flight
     return woken
 
 
