@@ -72,7 +72,8 @@ class Call(NamedTuple):
     began: float
     until: float
     short: bool  # its caller gave it less than the timeout: that it ran out of time says nothing about the store
-    pair: Pair  # the circuits that hear of it
+    pair: Pair  # the circuits around what it goes to
+    circuit: Breaker  # the one of them that hears of it
 
 
 @final
@@ -158,9 +159,9 @@ class Guard:
         if ticket < 0:  # a probe runs behind, and its verdict counts for everyone
             time_left = timeout
         if time_left >= timeout:
-            call: Call = make(Call, (operation, ticket, lease, now, now + timeout, False, pair))
+            call: Call = make(Call, (operation, ticket, lease, now, now + timeout, False, pair, circuit))
             return call
-        return Call(operation, ticket, lease, now, until, time_left < 0.9 * timeout, pair)
+        return Call(operation, ticket, lease, now, until, time_left < 0.9 * timeout, pair, circuit)
 
     def is_down(self, key: str) -> bool:
         """Whether the circuit for reads of `key` is not closed, as of its last call."""
@@ -174,13 +175,11 @@ class Guard:
 
     def answered(self, call: Call, value: object, now: float) -> Answer:
         """The store answered, in time."""
-        operation, ticket, lease, began, _, _, pair = call
+        operation, ticket, lease, began, _, _, _, circuit = call
         self._leases.release(lease)
-        direction = DIRECTIONS[operation]
-        circuit = pair.circuits[direction]
         change = circuit.answered(ticket, now, now - began) if self._timed else circuit.success(ticket, now)
         if change is not None:
-            self._changed(pair, direction, change)
+            self._changed(call, change)
         self.reporter.count(COUNTED[operation])
         if self.reporter.hooks:
             self.reporter.tell(StoreCalled(self.reporter.name, operation, now - began))
@@ -193,13 +192,10 @@ class Guard:
         if not running:
             self._leases.release(call.lease)
         kind = kind_of(error)
-        direction = DIRECTIONS[call.operation]
-        if kind in NOT_HEARD[direction] or (call.short and kind is FailureKind.TIMEOUT):
-            call.pair.circuits[direction].neutral(call.ticket)
+        if kind in NOT_HEARD[DIRECTIONS[call.operation]] or (call.short and kind is FailureKind.TIMEOUT):
+            call.circuit.neutral(call.ticket)
         else:
-            self._changed(
-                call.pair, direction, call.pair.circuits[direction].failure(call.ticket, now, now - call.began)
-            )
+            self._changed(call, call.circuit.failure(call.ticket, now, now - call.began))
         self.reporter.count(COUNTED[call.operation])
         self.reporter.count(f"store_{call.operation}_{kind}")
         if self.reporter.hooks:
@@ -208,14 +204,13 @@ class Guard:
 
     def ended(self, call: Call) -> None:
         """The caller was taken away, or left before the work did: this says nothing about the store."""
-        call.pair.circuits[DIRECTIONS[call.operation]].neutral(call.ticket)
+        call.circuit.neutral(call.ticket)
         self._leases.release(call.lease)
 
     def overdue(self, call: Call) -> None:
         """Work whose caller has left is still running when the whole timeout is over: the store is silent."""
-        direction, now = DIRECTIONS[call.operation], self.monotonic()
-        change = call.pair.circuits[direction].failure(call.ticket, now, now - call.began)
-        self._changed(call.pair, direction, change)
+        now = self.monotonic()
+        self._changed(call, call.circuit.failure(call.ticket, now, now - call.began))
 
     def in_flight(self) -> int:
         """Store calls that hold a permit."""
@@ -235,8 +230,9 @@ class Guard:
         if self.on_fork is not None:
             self.on_fork()
 
-    def _changed(self, pair: Pair, direction: Direction, change: Transition | None) -> None:
+    def _changed(self, call: Call, change: Transition | None) -> None:
         if change is not None:
+            pair, direction = call.pair, DIRECTIONS[call.operation]
             self.reporter.count(f"circuit_{direction}_{change.after}")
             if change.after is CircuitState.OPEN:
                 for waiter in tuple(pair.waiting[direction]):

@@ -51,7 +51,7 @@ class Sealing:
             return opened
         stamp, fresh_until, stale_until, node, payload, version, marks = opened
         local, ends = self._local, stamp + self._longest  # at the latest
-        now = local.stamps.now()
+        now = local.stamps.at(monotonic)
         if stamp > now + local.margin or ends + self._longest < now:
             return Reason.OVERAGE
         trusted = stamp if node == local.node else stamp - local.margin

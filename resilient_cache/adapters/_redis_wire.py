@@ -49,6 +49,9 @@ class Refused(Exception):
 
 def packed(*words: bytes) -> bytes:
     """A command as RESP."""
+    if len(words) == 2:  # 0.4 us less
+        word, key = words
+        return b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(word), word, len(key), key)
     return b"".join([b"*%d\r\n" % len(words), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in words]])
 
 
@@ -69,6 +72,11 @@ class Replies:
 
     def feed(self, data: bytes) -> object:
         """The reply that `data` ends, or `MORE`. Raises `ValueError` for what is no RESP, or more than one reply."""
+        if data[:1] == b"$" and not self._data:  # a value, and mostly it has come as a whole
+            start = data.find(b"\r\n") + 2
+            size = data[1 : start - 2]
+            if size.isdigit() and len(data) == start + int(size) + 2 and data[-2:] == b"\r\n":
+                return data[start:-2]
         whole: bytes | bytearray = data
         if self._data:
             self._data += data
