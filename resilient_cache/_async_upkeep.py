@@ -103,8 +103,9 @@ class Upkeep(Collector):
         """See to it that what is owed is asked for in time, that peers are told, and that somebody listens to them."""
         if self._listener is not None:
             self._listener.wake()
-        if self._listener is not None or self._debts.any:
-            super().soon()
+        elif not self._debts.any:
+            return
+        super().soon()
 
     async def flush(self, timeout: Duration) -> int:
         """Ask for everything that is owed until it is confirmed or the time is over; how many are left."""

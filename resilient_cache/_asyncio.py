@@ -26,6 +26,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, final
 from . import _colours
 from ._colours import METHODS, is_plain
 from ._guard import DIRECTIONS, NOT_ASKED, Answer, Call, Guard
+from ._reply import Reply
 from ._reporting import Reporter
 from .conditional import bare
 from .deadline import CURRENT
@@ -57,7 +58,7 @@ TURNS: Final = 3
 """When the loop was held up past a deadline by more than LATE seconds, the reply may lie in the socket: reading it
 takes TURNS turns. Without them a stall of 0.4 s opened the circuit of a healthy store."""
 
-FUTURES: Final = (asyncio.Future, asyncio.Task)
+FUTURES: Final = (asyncio.Future, asyncio.Task, Reply)
 """What may be waited for as it is. All else may lie, also a subclass, and is awaited by a task."""
 
 ROUNDS: Final = 3
@@ -189,7 +190,10 @@ def _begin(
     begun: Any = function(*args)
     if type(begun) in FUTURES and begun.get_loop() is loop:  # it goes on by itself: a task would cost 12 us more
         future: asyncio.Future[Any] = begun
-        future.add_done_callback(seat.rise)
+        if isinstance(future, Reply) and not future.done():
+            future.at_once = seat.rise
+        else:
+            future.add_done_callback(seat.rise)
         return future
     return loop.create_task(_run(seat, begun))
 

@@ -48,7 +48,7 @@ class Debts:
     @property
     def any(self) -> bool:
         """Whether anything is owed."""
-        return bool(self._journal)
+        return len(self._journal) > 0
 
     def pause(self, settled: int | None = None) -> float | None:
         """Seconds until there is something to do again, `settled` debts after the last time; None when never."""

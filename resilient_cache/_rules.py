@@ -228,15 +228,14 @@ class Rules(Switching):
         if found.stamp <= self.local.outage:
             self._from_before(request, found)
             return None
-        freshness = self.loads.freshness
-        if now < found.fresh_until and not freshness.is_to_go(request, found):
-            self.local.keep(  # no mode reads the store and not memory
-                request.key, found, since=request.since, early=freshness.early(request.policy)
-            )
+        freshness, eager = self.loads.freshness, request.policy.early_refresh
+        if now < found.fresh_until and not ((eager or request.renews) and freshness.is_to_go(request, found)):
+            early = freshness.early(request.policy) if eager else 0.0
+            self.local.keep(request.key, found, since=request.since, early=early)  # who reads it has memory
             if request.due is not None:
                 freshness.consider(request)
             request.offer(found)
-            age = (self.local.stamps.latest - found.stamp) / MICROS
+            age = (found.taken - found.stamp) / MICROS
             hit: Lookup[Any] = make(Lookup, (found.value, _STORE, _HIT, age, False))
             return hit
         request.reason = Reason.UNMARKED if found.fresh_until == UNMARKED else Reason.EXPIRED

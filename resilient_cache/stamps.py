@@ -53,7 +53,7 @@ class Stamps:
         self._monotonic = clock.monotonic
         self._lock = lock
         self.latest = 0
-        self._read: tuple[int, float] | None = None  # the latest as of the last reading, and that of the monotonic clock
+        self._read: tuple[int, float] | None = None  # the latest at the last reading, and the monotonic clock then
 
     def now(self) -> int:
         """The present moment, without claiming it."""

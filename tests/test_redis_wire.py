@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from resilient_cache.adapters._redis_deadline import Deadline, DeadlineSocket
 from resilient_cache.adapters._redis_wire import LONGEST_LINE, MORE, Refused, Replies, Wire, packed
 
 LINES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=30)
@@ -83,7 +84,7 @@ class Connected:
     """As much of a redis-py connection as a wire needs."""
 
     def __init__(self, end: socket.socket) -> None:
-        self._sock = end
+        self._sock = DeadlineSocket(end, Deadline())
 
     def connect(self) -> None:
         pass

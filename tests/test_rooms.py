@@ -16,7 +16,7 @@ PACKAGE = Path(resilient_cache.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
     frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"})
-    | frozenset({"bulk", "conditional"}),
+    | frozenset({"_reply", "bulk", "conditional"}),
     # machines
     frozenset(
         {"stamps", "breaker", "fences", "envelope", "memory", "flights", "leases", "codecs", "journal", "backoff"}

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from threading import RLock
+from time import monotonic
 from typing import Any, Final, final
 
 try:
@@ -39,8 +40,7 @@ __all__ = ["AsyncClient", "Client"]
 SHORTEST_LEASE = 2.0
 OF_PARENTS: Final[list[Any]] = []
 """What a forked child must not touch, nor let go of: a word of its own on a connection is answered to the parent, and
-closing one takes it out of the selector that both share, so that the parent never hears from it again.
-"""
+closing one takes it out of the selector that both share, so that the parent never hears from it again."""
 
 LAST: Final = (-1,)
 FULL: Final = "every permitted connection is in use"
@@ -104,9 +104,14 @@ class Client:
         """Start over in a child: its parent goes on using the connections."""
         self._places = [None] * self.dial.max_connections
 
-    def _run(self, answers: Answers, command: bytes, many: ManyReplies | None = None) -> object:
+    def _until(self) -> float:
         left = remaining()
-        self.deadline.start(self._timeout if left is None or left > self._timeout else left)
+        if left == 0.0:
+            raise TimeoutError("no time left")
+        return monotonic() + (self._timeout if left is None or left > self._timeout else left)
+
+    def _run(self, answers: Answers, command: bytes, many: ManyReplies | None = None) -> object:
+        until = self._until()
         places, wire, keep = self._places, None, False
         taken: list[Wire | None] = []
         try:
@@ -119,8 +124,9 @@ class Client:
                 wire.close()
                 wire = None
             if wire is None:
+                self.deadline.until = until
                 wire = Wire(self.dial())
-            reply = wire.ask(command, answers, many)
+            reply = wire.ask(command, answers, until, many)
             keep = True
         except Refused as error:
             keep = error.is_clean
@@ -306,8 +312,7 @@ class AsyncClient:
 
     def _sweep(self) -> None:
         """Cut what has been busy for longer than its lease; look again when the next lease ends."""
-        self._sweeper = None
-        loop = asyncio.get_running_loop()
+        self._sweeper, loop = None, asyncio.get_running_loop()
         now = loop.time()
         for wire in [wire for wire in list(self._busy) if wire.until <= now]:
             wire.close()

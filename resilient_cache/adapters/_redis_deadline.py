@@ -2,8 +2,8 @@
 
 redis-py's `socket_timeout` starts anew with every receive: a server that sends a byte every 50 ms holds a call with a
 timeout of 0.25 s for as long as it likes. Here the socket is given the time that is left before each send and each
-receive, so connecting, the handshake (TLS, AUTH, SELECT), sending and every byte of the reply share one deadline. Each
-`settimeout` is a call of the kernel, so one that would change less than a millisecond is left out.
+receive, so connecting and the handshake (TLS, AUTH, SELECT) share one deadline, as sending and every byte of the reply
+do in `_redis_wire`.
 
 Resolving a host name cannot be bounded: `getaddrinfo` takes no timeout. Use an address, or a local resolver, where a
 slow name server must not be felt.
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from socket import socket
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import redis.asyncio.connection as aio
 import redis.connection as sync
@@ -25,10 +25,6 @@ __all__ = ["ASYNC", "SYNC", "Address", "Deadline"]
 
 Address: TypeAlias = tuple[str, int]
 """Host and port. `find` gives it anew for every connection, where servers change places."""
-
-
-SLACK: Final = 0.001
-"""Seconds by which an operation may end too early or too late."""
 
 
 class Deadline(threading.local):
@@ -54,39 +50,31 @@ class Deadline(threading.local):
 class DeadlineSocket:
     """A connected socket that sends and receives only until the deadline; in all else the socket itself."""
 
-    __slots__ = ("_deadline", "_given", "_polls", "_socket")
+    __slots__ = ("_deadline", "_polls", "connected")
 
     def __init__(self, connected: socket, deadline: Deadline) -> None:
-        self._socket = connected
+        self.connected = connected
         self._deadline = deadline
-        self._given = -1.0  # the socket's timeout as far as known
         self._polls = False
 
     def settimeout(self, seconds: float | None) -> None:
         """0 makes it poll until it sends, to find stale connections; any other time is the deadline's to say."""
         self._polls = seconds == 0
-        self._given = -1.0
-        self._socket.settimeout(seconds)
+        self.connected.settimeout(seconds)
 
     def sendall(self, data: bytes) -> None:
         # sendall's timeout is a total one already (Python 3.5)
         self._polls = False
-        self._bound()
-        self._socket.sendall(data)
+        self.connected.settimeout(self._deadline.left())
+        self.connected.sendall(data)
 
     def recv(self, size: int) -> bytes:
         if not self._polls:
-            self._bound()
-        return self._socket.recv(size)
-
-    def _bound(self) -> None:
-        left = self._deadline.left()
-        if not -SLACK < left - self._given < SLACK:
-            self._given = left
-            self._socket.settimeout(left)
+            self.connected.settimeout(self._deadline.left())
+        return self.connected.recv(size)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
+        return getattr(self.connected, name)
 
 
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final, TypeAlias, final
 
+from .._reply import Reply
 from ..errors import FailureKind, StoreError
 from ._redis_errors import failure
 
@@ -26,6 +28,9 @@ MORE: Final = object()
 
 ARRAY: Final = object()
 """The head of an array, no reply yet."""
+
+SLACK: Final = 0.001
+"""Seconds by which an operation may end too soon or too late."""
 
 AT_ONCE: Final = 65_536
 LONGEST_PX: Final = 2**53
@@ -183,7 +188,7 @@ def _answer(reply: object, answers: Answers) -> object:
 class Wire:
     """One connection of a thread's, bounded by the deadline that its socket keeps to."""
 
-    __slots__ = ("_connection", "_has_spoken", "_replies", "_socket")
+    __slots__ = ("_connection", "_given", "_has_spoken", "_replies", "_socket")
 
     def __init__(self, connection: Any) -> None:
         connection.connect()
@@ -191,7 +196,8 @@ class Wire:
             connection.disconnect()
             raise ConnectionError(UNASKED)
         self._connection = connection
-        self._socket = connection._sock
+        self._socket = connection._sock.connected
+        self._given = 0.0  # the socket's timeout, as far as known
         self._has_spoken = _poll(self._socket, lambda _: True)
         self._replies = Replies()
 
@@ -200,6 +206,7 @@ class Wire:
         if not self._has_spoken(0):
             return True
         try:
+            self._given = 0.0
             self._socket.settimeout(0)
             self._socket.recv(1)  # the end, something unasked, or of TLS what is not for us to hear
         except BlockingIOError:
@@ -208,17 +215,27 @@ class Wire:
             return type(error).__name__ == "SSLWantReadError"  # by name: Python may be built without ssl
         return False
 
-    def ask(self, command: bytes, answers: Answers, many: ManyReplies | None = None) -> object:
-        """The reply. Raises `Refused` for an error reply; after anything else the wire is of no more use."""
+    def ask(self, command: bytes, answers: Answers, until: float, many: ManyReplies | None = None) -> object:
+        """The reply, by `until`. Raises `Refused` for an error reply; after anything else the wire is no more use."""
         feed = self._replies.feed if many is None else many.feed
-        self._socket.sendall(command)
+        self._bound(until)
+        self._socket.sendall(command)  # its timeout is a total one already (Python 3.5)
         while True:
+            self._bound(until)
             data = self._socket.recv(AT_ONCE)
             if not data:
                 raise ConnectionError("the server closed the connection")
             reply = feed(data)
             if reply is not MORE:
                 return _answer(reply, answers)
+
+    def _bound(self, until: float) -> None:
+        left = until - monotonic()
+        if left <= 0:
+            raise TimeoutError("the operation's deadline has passed")
+        if not -SLACK < left - self._given < SLACK:  # else not worth a call of the kernel
+            self._given = left
+            self._socket.settimeout(left)
 
     def close(self) -> None:
         """Hang up."""
@@ -263,7 +280,7 @@ class AsyncWire(asyncio.Protocol):
         self._replies = Replies()
         self._feed = self._replies.feed
         self._answers: Answers = bool
-        self._waiter: asyncio.Future[Any] | None = None
+        self._waiter: Reply | None = None
         self._writer = connection._writer  # kept, or it would close the transport with its last breath
         connection._writer = connection._reader = None
         transport = self._writer.transport
@@ -284,11 +301,11 @@ class AsyncWire(asyncio.Protocol):
         """Whether nobody waits for the reply any more."""
         return self._waiter is None or self._waiter.done()
 
-    def ask(self, command: bytes, answers: Answers, many: ManyReplies | None = None) -> asyncio.Future[Any]:
+    def ask(self, command: bytes, answers: Answers, many: ManyReplies | None = None) -> Reply:
         """The reply, as a future that gives it or raises `StoreError`. Cancelling it leaves the wire in order."""
         self._answers = answers
         self._feed = self._replies.feed if many is None else many.feed
-        self._waiter = waiter = self.loop.create_future()
+        self._waiter = waiter = Reply(loop=self.loop)
         self._writer.transport.write(command)
         return waiter
 
@@ -324,9 +341,5 @@ class AsyncWire(asyncio.Protocol):
         if waiter is None:
             return
         self._free(self)
-        if waiter.done():  # cancelled: nobody listens
-            return
-        if error is None:
-            waiter.set_result(reply)
-        else:
-            waiter.set_exception(failure(error))
+        if not waiter.done():  # else it was cancelled: nobody listens
+            waiter.give(reply, error and failure(error))
