@@ -64,8 +64,7 @@ class Freshness:
     def consider(self, request: Request) -> None:
         """Let `request.due` be what the request is to have loaded again, or None."""
         due = request.due
-        if due is None:
-            return
+        assert due is not None
         if not (request.loads and request.gates.load):
             request.due = None
             return

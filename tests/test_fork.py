@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from resilient_cache import Invalidation, ResilientCache
+from resilient_cache import Invalidation, ResilientCache, forking
 from resilient_cache.adapters import MappingAdapter
 from resilient_cache.stamps import SYSTEM_RANDOM
 
@@ -80,3 +81,29 @@ def test_the_lock_of_the_cache_is_free_in_the_child() -> None:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_what_has_to_know_of_a_fork_before_it_is_told_under_its_lock() -> None:
+    """Traced here: a tracer must not come along into a child, so the forks of other tests are not."""
+
+    class File:
+        lock = threading.RLock()
+        told = 0
+
+        def forking(self) -> None:
+            self.told += 1
+
+        def forked(self) -> None:
+            """Nothing to do."""
+
+    file = File()
+    forking.protect(file)
+    forking._before()
+    try:
+        assert file.told == 1
+        with ThreadPoolExecutor(1) as pool:
+            assert not pool.submit(file.lock.acquire, blocking=False).result()
+    finally:
+        forking._after_in_parent()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(file.lock.acquire, blocking=False).result()

@@ -108,3 +108,8 @@ def test_an_idle_connection_is_silent_until_something_comes(polls: bool, monkeyp
     with here:
         there.close()
         assert not Wire(Connected(here)).is_silent()
+
+
+def test_an_operation_without_time_does_not_begin() -> None:
+    with pytest.raises(TimeoutError, match="no time left"):
+        Deadline().start(0)

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 from collections.abc import Awaitable, Callable
+from itertools import cycle
 from random import Random
 from time import perf_counter, process_time
 from typing import Any, Final
@@ -27,6 +29,11 @@ __all__ = ["run"]
 
 POLICY: Final = CachePolicy(ttl=3_600, jitter=0.0, timeout=1.0)
 RAW: Final = "raw client"
+RAW_DICTS: Final = "raw client and json.loads"
+BYTES: Final = "get_or_load of bytes"
+DICTS: Final = "get_or_load of a dict"
+PLAIN: Final = json.dumps(VALUE).encode()
+MOST: Final = 50  # callers at once
 CALLS: Final = 400
 TOGETHER: Final = 2_000  # calls, where up to 1 000 callers share them
 RATES: Final = (500, 2_000)
@@ -50,28 +57,33 @@ def _table(title: str, about: str, samples: dict[str, list[float]]) -> Section:
         for name, each in sorted(found.items(), key=lambda item: item[1].median)
     ]
     section = Section(title, about, ("case", "CPU us", "quartiles", f"x {RAW}"), lines)
-    for name in ("get_or_load", "get_or_load, no marks"):
-        ratios = [ours / raw for ours, raw in zip(samples[name], samples[RAW], strict=True)]
-        check = Check("remote hit: wrapper over the raw client", f"{title}: {name}", statistics.median(ratios), 1.05)
-        section.checks.append(check)
+    for name, base in ((BYTES, RAW), (DICTS, RAW_DICTS)):  # like with like: what the caller has in hand then
+        ratio = statistics.median([ours / raw for ours, raw in zip(samples[name], samples[base], strict=True)])
+        section.checks.append(Check(f"remote hit: wrapper over {base}", f"{title}: {name}", ratio, 1.05))
     return section
 
 
 def _sync(url: str, random: Random, rounds: int) -> Section:
     raw = redis.Redis.from_url(url, protocol=2, socket_timeout=1.0)
-    cache: ResilientCache[str, Any] = ResilientCache(RedisAdapter.from_url(url), name="remote", policy=POLICY)
-    bare = ResilientCache[str, Any](RedisAdapter.from_url(url), name="bare", policy=_unmarked())
     adapter = RedisAdapter.from_url(url)
     guarded = fallback(RedisAdapter.from_url(url), timeout=1.0)
-    cache.set(KEY, VALUE)
-    bare.set(KEY, VALUE)
-    key = f"remote:{KEY}"
+    options: dict[str, Any] = {"bytes": {"type": bytes}, "dicts": {}, "bare": {"type": bytes, "policy": _unmarked()}}
+    caches: dict[str, ResilientCache[str, Any]] = {
+        name: ResilientCache(RedisAdapter.from_url(url), name=name, **{"policy": POLICY, **given})
+        for name, given in options.items()
+    }
+    for name, cache in caches.items():
+        cache.set(KEY, VALUE if name == "dicts" else PLAIN)
+    raw.set(KEY, PLAIN)
     calls: Calls = {
-        RAW: lambda: raw.get(key),
-        "RedisAdapter.get": lambda: adapter.get(key),
-        "fallback(RedisAdapter).get": lambda: guarded.get(key),
-        "get_or_load": lambda: cache.get_or_load(KEY, loader),
-        "get_or_load, no marks": lambda: bare.get_or_load(KEY, loader),
+        RAW: lambda: raw.get(KEY),
+        RAW_DICTS: lambda: json.loads(raw.get(KEY) or b""),
+        "RedisAdapter.get": lambda: adapter.get(KEY),
+        "fallback(RedisAdapter).get": lambda: guarded.get(KEY),
+        "get": lambda: caches["bytes"].get(KEY),
+        BYTES: lambda: caches["bytes"].get_or_load(KEY, loader),
+        DICTS: lambda: caches["dicts"].get_or_load(KEY, loader),
+        "get_or_load, no marks": lambda: caches["bare"].get_or_load(KEY, loader),
     }
     samples: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
@@ -83,8 +95,10 @@ def _sync(url: str, random: Random, rounds: int) -> Section:
             for _ in range(CALLS):
                 call()
             samples[name].append((process_time() - began) / CALLS * 1e6)
-    for closing in (raw, cache, bare, adapter):
-        closing.close()
+    raw.close()
+    adapter.close()
+    for cache in caches.values():
+        cache.close()
     return _table("Remote hit, sync", "One caller, one request after another, RESP2.", samples)
 
 
@@ -94,55 +108,50 @@ def _unmarked() -> CachePolicy:
 
 async def _async(url: str, random: Random, rounds: int) -> list[Section]:
     raw = redis.asyncio.Redis.from_url(url, protocol=2)
-    cache: AsyncResilientCache[str, Any] = AsyncResilientCache(
-        AsyncRedisAdapter.from_url(url), name="remote", policy=POLICY
-    )
-    bare = AsyncResilientCache[str, Any](AsyncRedisAdapter.from_url(url), name="bare", policy=_unmarked())
     adapter = AsyncRedisAdapter.from_url(url)
     guarded = fallback(AsyncRedisAdapter.from_url(url), timeout=1.0)
-    await cache.set(KEY, VALUE)
-    await bare.set(KEY, VALUE)
-    key = f"remote:{KEY}"
+    options: dict[str, Any] = {"abytes": {"type": bytes}, "adicts": {}, "abare": {"type": bytes, "policy": _unmarked()}}
+    caches: dict[str, AsyncResilientCache[str, Any]] = {
+        name: AsyncResilientCache(AsyncRedisAdapter.from_url(url), name=name, **{"policy": POLICY, **given})
+        for name, given in options.items()
+    }
+    keys = [f"{KEY}-{number}" for number in range(MOST)]
+    for name, cache in caches.items():
+        for key in keys:
+            await cache.set(key, VALUE if name == "adicts" else PLAIN)
+    for key in keys:
+        await raw.set(key, PLAIN)
+    turns = cycle(keys)  # one key has one flight: what its followers cost is another table's
+
+    async def loads() -> Any:
+        return json.loads(await raw.get(next(turns)) or b"")
+
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
-        RAW: lambda: raw.get(key),
-        "AsyncRedisAdapter.get": lambda: adapter.get(key),
-        "fallback(AsyncRedisAdapter).get": lambda: guarded.get(key),
-        "get_or_load": lambda: cache.get_or_load(KEY, aloader),
-        "get_or_load, no marks": lambda: bare.get_or_load(KEY, aloader),
+        RAW: lambda: raw.get(next(turns)),
+        RAW_DICTS: loads,
+        "AsyncRedisAdapter.get": lambda: adapter.get(next(turns)),
+        "fallback(AsyncRedisAdapter).get": lambda: guarded.get(next(turns)),
+        "get": lambda: caches["abytes"].get(next(turns)),
+        BYTES: lambda: caches["abytes"].get_or_load(next(turns), aloader),
+        DICTS: lambda: caches["adicts"].get_or_load(next(turns), aloader),
+        "get_or_load, no marks": lambda: caches["abare"].get_or_load(next(turns), aloader),
     }
     sections = []
-    for callers in (1, 50):
+    for callers in (1, MOST):
         samples: dict[str, list[float]] = {name: [] for name in calls}
         order = list(calls)
         for _ in range(rounds):
             random.shuffle(order)
             for name in order:
                 samples[name].append(await _cpu(calls[name], callers))
-        about = f"{callers} callers at once of keys that are not the same flight's, RESP2."
-        if callers > 1:  # one key has one flight: what its followers cost is another table's
-            samples |= await _many_keys(url, rounds, callers)
+        about = f"{callers} at once, of keys of their own, RESP2."
         sections.append(_table(f"Remote hit, async, {callers} at once", about, samples))
-    sections.append(await _latency({RAW: calls[RAW], "get_or_load": calls["get_or_load"]}, random))
-    for closing in (cache, bare, adapter, raw):
-        await closing.aclose()
+    sections.append(await _latency({RAW: calls[RAW], BYTES: calls[BYTES]}, random))
+    await raw.aclose()
+    await adapter.aclose()
+    for cache in caches.values():
+        await cache.aclose()
     return sections
-
-
-async def _many_keys(url: str, rounds: int, callers: int) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {}
-    for name, policy in (("get_or_load", POLICY), ("get_or_load, no marks", _unmarked())):
-        async with AsyncResilientCache[str, Any](
-            AsyncRedisAdapter.from_url(url), name=f"many{len(samples)}", policy=policy
-        ) as cache:
-            for number in range(callers):
-                await cache.set(f"{KEY}-{number}", VALUE)
-            numbers = iter(range(10**9))
-
-            def call(cache: AsyncResilientCache[str, Any] = cache, numbers: Any = numbers) -> Awaitable[Any]:
-                return cache.get_or_load(f"{KEY}-{next(numbers) % callers}", aloader)
-
-            samples[name] = [await _cpu(call, callers) for _ in range(rounds)]
-    return samples
 
 
 async def _cpu(call: Callable[[], Awaitable[Any]], callers: int, calls: int = CALLS) -> float:
