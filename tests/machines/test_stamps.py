@@ -132,3 +132,52 @@ def test_the_clocks_of_the_system_are_those_of_the_operating_system() -> None:
 def test_the_first_reading_does_not_fall_below_the_ticks_before_it() -> None:
     stamps = Stamps(Clocks(wall=0.0), RLock())
     assert [stamps.tick_locked(), stamps.tick_locked(), stamps.now(), stamps.next()] == [1, 2, 2, 3]
+
+
+class _Hands:
+    """Two clocks that are set by hand, and count how often the wall's is looked at."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady, self.looks = 1_000.0, 0.0, 0
+
+    def time(self) -> float:
+        self.looks += 1
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+
+def test_a_reading_in_hand_is_a_moment_without_a_look_at_the_wall() -> None:
+    """For a tenth of a second after one; then a step of the wall clock is noticed, and before the first as well."""
+    clock = _Hands()
+    stamps = Stamps(clock, RLock())
+    assert stamps.at(clock.steady) == 1_000_000_000
+    assert clock.looks == 1
+    clock.wall = 2_000.0
+    assert stamps.at(0.0625) == 1_000_062_500
+    assert stamps.at(0.0) == 1_000_000_000
+    assert clock.looks == 1
+    clock.steady = 0.1
+    assert stamps.at(0.1) == 2_000_000_000
+    assert clock.looks == 2
+
+
+def test_a_reading_in_hand_gives_no_moment_before_a_stamp_that_was_given() -> None:
+    clock = _Hands()
+    clock.steady = 50.0
+    stamps = Stamps(clock, RLock())
+    stamps.now()
+    ticks = [stamps.tick_locked() for _ in range(3)]
+    assert stamps.at(clock.steady) == ticks[-1]
+    clock.steady += 0.0625
+    assert stamps.at(clock.steady) == 1_000_062_500
+    assert clock.looks == 1
+
+
+def test_a_reading_from_before_the_last_look_is_no_reading() -> None:
+    clock = _Hands()
+    stamps = Stamps(clock, RLock())
+    stamps.now()
+    assert stamps.at(-1.0) == stamps.latest
+    assert clock.looks == 2
