@@ -50,7 +50,7 @@ __all__ = [
 K = TypeVar("K")
 V = TypeVar("V")
 
-PROBING: Final = Answer(Reason.OPEN)
+PROBING: Final = NOT_ASKED[Reason.OPEN]
 """For the caller whose call became the probe: a miss at once, while the probe runs behind."""
 
 LATE: Final = 0.005

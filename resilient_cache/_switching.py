@@ -55,20 +55,8 @@ class Switching:
     """
 
     __slots__ = (
-        *(
-            "_gates",
-            "_seen",
-            "_steady",
-            "guard",
-            "local",
-            "monotonic",
-            "peek",
-            "ramp",
-            "reporter",
-            "screening",
-            "shown",
-        ),
-        "switch",
+        *("_gates", "_seen", "_steady", "guard", "local", "monotonic"),
+        *("peek", "ramp", "reporter", "screening", "shown", "switch"),
     )
 
     guard: Guard

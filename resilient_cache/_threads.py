@@ -49,7 +49,7 @@ V = TypeVar("V")
 PLAIN: Final = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
 """What is not to be awaited, without looking: `hasattr` takes 0.16 us where there is nothing."""
 
-PROBING: Final = Answer(Reason.OPEN)
+PROBING: Final = NOT_ASKED[Reason.OPEN]
 """For the caller whose call became the probe: a miss at once, while the probe runs behind."""
 
 Spawn: TypeAlias = Callable[[Callable[[], object]], object]
@@ -80,7 +80,7 @@ def check_loader(loader: object, name: str = "loader") -> None:
 def load(loader: Callable[[K], V], key: K) -> V:
     """What the loader gives; its exceptions are its own. Raises `MisuseError` when that is yet to be awaited."""
     value = loader(key)
-    if type(value) not in PLAIN and _to_be_awaited(value):
+    if _to_be_awaited(value):
         raise MisuseError(f"loader must give its value, not something to await; use AsyncResilientCache: {loader!r}")
     return value
 
@@ -134,7 +134,7 @@ def _perform(guard: Guard, _: Behind, call: Call, function: Callable[..., Any], 
         raise
     finally:
         CURRENT.reset(token)
-    if type(value) not in PLAIN and _to_be_awaited(value):  # nothing has been done yet, and nobody here can wait for it
+    if _to_be_awaited(value):  # nothing has been done yet, and nobody here can wait for it
         return guard.failed(call, TypeError("the store's methods are asynchronous; use AsyncResilientCache"))
     now = guard.monotonic()
     if now > call.until:  # a timeout, as it is where the call is cut off
@@ -148,7 +148,7 @@ def quickest(adapter: Any) -> Any:
 
 
 def _to_be_awaited(value: object) -> bool:
-    if not hasattr(cast("object", type(value)), "__await__"):
+    if type(value) in PLAIN or not hasattr(cast("object", type(value)), "__await__"):
         return False
     _colours.forget(value)
     return True
