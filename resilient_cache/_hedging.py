@@ -114,11 +114,12 @@ class Race:
     def _pass_on_locked(self, running: Any) -> None:
         read = self.reading
         running.reason, running.answered = read.reason, read.answered
-        if self._found is not None:
-            self._flight.renewing = read.stand_in  # for who comes from now on, where there is no memory
-        if read.stand_in is not None:
-            running.offer(read.stand_in)
-            self._flight.stand_in = running.stand_in
+        if read.stand_in is None:
+            return
+        running.offer(read.stand_in)
+        self._flight.stand_in = running.stand_in
+        if self._found is not None:  # it serves those who come from now on, where there is no memory
+            self._flight.renewing = read.stand_in, read.since
 
     def take(self, request: Request) -> Lookup[Any] | None:
         """What the store had, now that the read has ended before any load began; `request` is as if it had read.

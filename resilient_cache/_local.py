@@ -70,9 +70,9 @@ class Local(Many):
         """What is past its ttl, for those who take it at once, or any entry while it is loaded again behind."""
         found, key = request.stand_in, request.key
         flight = self.flights.find(key, request.mode)
-        renewing: Candidate | None = flight.renewing if flight is not None else None
-        if flight is not None and renewing is not None and flight.since >= self.trusted_since:
-            found = renewing if self.admits(key, renewing) else found
+        renewing: tuple[Candidate, float] | None = flight.renewing if flight is not None else None
+        if renewing is not None and renewing[1] >= self.trusted_since and self.admits(key, renewing[0]):
+            found = renewing[0]
         if found is None or not self.serves_at_once(request, found, now):
             return None
         request.due, request.early, request.stamp = found, FOREVER, found.stamp
@@ -269,7 +269,7 @@ class Local(Many):
                 return None
             self.pauses.put_locked(key, found.stamp, now + pause, now)
             flight = self.flights.take_off_locked(key, request.mode, self.stamps.tick_locked(), now)
-            flight.renewing = found
+            flight.renewing = found, request.since
             return flight
 
     def pause(self, key: str, stamp: int, until: float) -> None:

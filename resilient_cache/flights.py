@@ -87,7 +87,7 @@ class Flight(Generic[W]):
         self.ticket = 0  # of the origin's circuit
         self.forced = False  # a refresh: whoever leads it loads, whatever the store has
         self.takes_stale = False  # who took off is content with what is stale
-        self.renewing: Any = None  # the entry that is there while the load goes on behind, and goes on serving
+        self.renewing: Any = None  # what serves while the load goes on behind: the entry, since when it was read
         self.leader: W | None = None  # None: the caller that took off
         self.waiters: OrderedDict[W, None] | tuple[()] = ()
         self.blocked_on: list[Flight[W]] | tuple[()] = ()

@@ -8,7 +8,7 @@ from typing import Any
 from resilient_cache import CachePolicy, Lookup, Mode, Reason, Source
 from resilient_cache._hedging import Race
 from resilient_cache._local import Local
-from resilient_cache._request import GATES, Request
+from resilient_cache._request import GATES, Candidate, Request
 from resilient_cache.flights import FOUND, LEAD
 from resilient_cache.testing import ManualClock
 
@@ -60,6 +60,24 @@ def test_a_seat_that_was_left_is_woken_by_nobody() -> None:
     assert race.overtake(request, Seat) is not None
     race.end()
     assert seat.woken == 0
+
+
+def test_what_a_read_found_that_began_before_a_gap_serves_nobody_who_comes_later() -> None:
+    """Nor does it when it found nothing that could: of what a degraded answer was made nobody else is told."""
+    for gap, found in ((-0.125, True), (0.0, True), (0.125, False)):
+        race, request, flight, local = made()
+        local.trusted_since = request.since + gap
+        race.overtake(request, Seat)
+        race.reading.offer(Candidate("old", 9e9, 9e9, local.stamps.next()))
+        race.end(HIT)
+        later = Request("k", request.policy, Mode.ON, request.gates, since=1_000.5, until=2_000.0)
+        later.loads = True
+        assert (local.recall(later) == (Source.MEMORY, "old")) is found
+        assert flight.outcome is None
+    race, request, flight, _ = made()
+    race.overtake(request, Seat)
+    race.end(HIT)
+    assert flight.renewing is None
 
 
 def test_a_race_that_leads_is_handed_nothing() -> None:

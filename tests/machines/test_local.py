@@ -25,6 +25,15 @@ def make(**policy: Any) -> Local:
     return Local(10, CachePolicy(**policy), ManualClock(), RLock())
 
 
+class Passenger:
+    """Somebody who waits."""
+
+    verdict: str | None = None
+
+    def wake(self) -> bool:
+        return True
+
+
 def test_the_side_rooms_have_rooms_of_their_own() -> None:
     """A thousand keys that do not exist and ten thousand stand-ins are remembered, apart from the entries."""
     local = make()
@@ -192,13 +201,27 @@ def test_an_entry_that_is_loaded_again_behind_serves_meanwhile(now: float, sourc
     local.distrust()
     found = Candidate("old", 9.0, 19.0, local.stamps.next())
     assert local.recall(asking(now, policy=policy)) is None
-    assert local.depart(asking(8.0), found, local.trusted_since, 1.0)
+    assert local.depart(asking(local.trusted_since), found, 8.0, 1.0)
     request = asking(now, policy=policy)
     assert local.recall(request) == (None if source is None else (source, "old"))
     assert (request.due, request.stamp) == ((None, 0) if source is None else (found, found.stamp))
     assert local.recall(asking(now)) == ((source, "old") if source is Source.MEMORY else None)
     request.loads = False
     assert local.recall(request) is None
+
+
+@pytest.mark.parametrize("asked", [-0.125, 0.0])
+def test_what_was_read_before_something_was_missed_is_served_by_no_load_behind(asked: float) -> None:
+    """Seed 56735: the load began after the gap, and the read that had found the entry before. So may an heir of it."""
+    local = make()
+    local.distrust()
+    gap = local.trusted_since
+    flight = local.depart(asking(gap + asked), Candidate("old", 1e9, 1e9, local.stamps.next()), gap, 1.0)
+    assert flight is not None
+    _, heir = local.board(asking(gap), Passenger, gap)
+    local.leave(flight, None, gap + 1.0)
+    assert flight.leader is heir
+    assert local.recall(asking(gap + 2.0)) == ((Source.MEMORY, "old") if asked == 0.0 else None)
 
 
 def test_what_began_to_be_read_before_something_was_missed_is_kept_as_if_expired() -> None:
