@@ -64,20 +64,14 @@ def build(
     if not is_a(policy, CachePolicy):
         raise MisuseError(f"policy must be a CachePolicy, not {policy!r}")
     reporter = Reporter(name, hooks, clock.monotonic)
-    guard = build_guard(
-        policy=policy,
-        breaker=breaker,
-        reporter=reporter,
-        clock=clock,
-        random=random,
-        shard=shard,
-    )
+    guard = build_guard(policy=policy, breaker=breaker, reporter=reporter, clock=clock, random=random, shard=shard)
     timeout, pause = guard.timeout, backoff(random)
     journal = Journal(float_of(policy.inflight_max), lambda tries: timeout + pause(tries))
     local = Local(memory, policy, clock, guard.lock, journal if has_store else None)
-    guard.on_fork = local.forked
     ramp = Ramp(policy.ramp if policy.ramp is None else float_of(policy.ramp))
     guard.on_recovery = partial(_recovered, local, ramp, clock.monotonic, policy.after_outage)
+    plane = Plane(guard, local, reporter, backoff(random, longest=SOON)) if has_peers else None
+    guard.on_fork = partial(_forked, local, plane)
     switch = Switch(mode, reporter, clock.monotonic)
     return Rules(
         policy=policy,
@@ -87,7 +81,7 @@ def build(
         switch=switch,
         guard=guard,
         local=local,
-        plane=Plane(guard, local, reporter, backoff(random, longest=SOON)) if has_peers else None,
+        plane=plane,
         debts=Debts(journal, guard, local, reporter, switch),
         ramp=ramp,
         has_store=has_store,
@@ -126,6 +120,12 @@ def build_guard(
 def _recovered(local: Local, ramp: Ramp, monotonic: Callable[[], float], after_outage: object) -> None:
     local.recovered(trusted=after_outage is AfterOutage.TRUST)
     ramp.begin(monotonic())
+
+
+def _forked(local: Local, plane: Plane | None) -> None:
+    local.forked()
+    if plane is not None:
+        plane.forked()
 
 
 def is_a(value: object, kind: type) -> bool:

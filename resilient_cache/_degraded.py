@@ -46,7 +46,8 @@ class Degraded:
         ):
             return
         short = self._guard.monotonic() + self._ttl * (1.0 - request.policy.jitter * self._random())
-        self._local.keep_spare(request.key, found, min(found.fresh_until, short), flight)
+        since = request.since if flight is None else request.loading_since
+        self._local.keep_spare(request.key, found, min(found.fresh_until, short), flight, since)
 
     def find(self, request: Request) -> Lookup[Any] | None:
         """What is remembered for a request that the store has not answered; past its time it may yet stand in."""

@@ -125,7 +125,7 @@ class Loads:
         early = self.freshness.took(policy, took)
         if request.gates.memory and not local.keep(request.key, found, flight, since=since, early=early):
             return outcome, None
-        if local.spare.capacity and since >= local.trusted_since:
+        if local.spare.capacity:
             self.degraded.keep(request, found, flight)
         writes = (request.answered or flight.forced) and self.may_write(request)
         return outcome, Draft(value, fresh, stale, tags) if writes else None

@@ -123,10 +123,10 @@ class Local(Many):
             if self._current_locked(request.key, found, flight):
                 self._put_locked(self.failures, request.key, found, until)
 
-    def keep_spare(self, key: str, found: Candidate, until: float, flight: Flight[Any] | None) -> None:
-        """Remember `found` until `until`, for while the store cannot be read."""
+    def keep_spare(self, key: str, found: Candidate, until: float, flight: Flight[Any] | None, since: float) -> None:
+        """Remember `found`, loaded since `since`, until `until`, for while the store cannot be read."""
         with self._lock:
-            if self._current_locked(key, found, flight):
+            if since >= self.trusted_since and self._current_locked(key, found, flight):
                 self._put_locked(self.spare, key, found, until)
 
     def failure(self, key: str, now: float) -> Any:
@@ -312,15 +312,12 @@ class Local(Many):
         with self._lock:
             if leading:
                 leading[-1].unblock(flight)
+            if flight.since < self.trusted_since:
+                self.flights.close_locked(flight)  # nobody inherits it, as an heir's would seem to be of now
             woken = self.flights.leave_locked(flight, waiter, self.stamps.next_locked(), now)
         for heir in woken:
             if not heir.wake():  # its loop is gone: the next one
                 self.leave(flight, heir, now)
-
-    def forked(self) -> None:
-        """Start over in a child process: no flight of the parent lands here, and its entries are another's."""
-        self.flights.clear_locked()
-        self._node = 0
 
     def _put_locked(
         self, tier: Memory[Any], key: str, found: Candidate, fresh_until: float, early: float = 0.0
@@ -336,6 +333,8 @@ class Local(Many):
         # A refresh whose flight another ended joins the refresh that took off since, or two end each other for ever.
         fresh = not request.forced or (flight.forced and 0 < request.boarded < flight.stamp)
         if request.picky and flight.takes_stale and flight.found is None:  # else its load is on its way
+            return False
+        if flight.since < self.trusted_since:  # what was missed may have been about its key
             return False
         return fresh and flight.stamp > self.tagged and self.fences.admits(request.key, flight.stamp)
 

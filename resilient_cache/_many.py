@@ -176,13 +176,21 @@ class Many:
                 self.outage = self.stamps.next_locked()
 
     def distrust(self) -> None:
-        """Invalidations may have been missed: no copy in memory is fresh any more, but it may stand in."""
+        """Invalidations may have been missed: no copy in memory is fresh any more, but it may stand in.
+
+        Nobody joins a flight of before. The moment is taken when all is expired: readers take no lock, and what they
+        found until then is from before it.
+        """
         with self._lock:
-            self.trusted_since = self._clock.monotonic()
             self.memory.expire_locked()
             self.spare.clear_locked()
-            for key in list(self.negatives.entries):
-                self.negatives.drop_locked(key)
+            self.negatives.clear_locked()
+            self.trusted_since = self._clock.monotonic()
+
+    def forked(self) -> None:
+        """Start over in a child process: no flight of the parent lands here, and its entries are another's."""
+        self.flights.clear_locked()
+        self._node = 0
 
     def admits(self, key: str, found: Candidate) -> bool:
         """Whether no invalidation refuses `found`: one of its key, of a tag or of everything, here or learned of."""

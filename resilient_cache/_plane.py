@@ -40,7 +40,7 @@ BREATH: Final = 0.01
 class Plane:
     """What one cache tells its peers and hears from them."""
 
-    __slots__ = ("_again", "_guard", "_local", "_reporter", "_tries", "channel", "listening", "pause_after")
+    __slots__ = ("_again", "_guard", "_local", "_reporter", "_tries", "channel", "forks", "listening", "pause_after")
 
     def __init__(self, guard: Guard, local: Local, reporter: Reporter, pause_after: Callable[[int], float]) -> None:
         self._guard = guard
@@ -52,6 +52,7 @@ class Plane:
         local.tells = True
         self.channel = f"resilient_cache:{reporter.name}"
         self.listening = False
+        self.forks = 0  # from the first process that had this cache to this one
 
     def pause(self) -> float | None:
         """Seconds until there is something to tell, None when there is nothing."""
@@ -105,6 +106,12 @@ class Plane:
     def lost(self) -> None:
         """From now on messages are missed, and some may have been already."""
         self._turn(listening=False)
+
+    def forked(self) -> None:
+        """In a child process nobody listens: who did so does in the parent."""
+        self.forks += 1
+        self.listening = False
+        self._local.distrust()
 
     def health(self) -> dict[str, object]:
         """The backplane as plain data."""

@@ -47,7 +47,9 @@ class Listener:
     def _listen(self) -> None:
         plane, tries = self._plane, 0
         while not self._closing.is_set():
-            attempt(self._backplane.listen, plane.channel, plane.ready, plane.receive)
-            tries = 0 if plane.listening else tries + 1
-            plane.lost()
+            try:
+                attempt(self._backplane.listen, plane.channel, plane.ready, plane.receive)
+            finally:  # also when it is taken away
+                tries = 0 if plane.listening else tries + 1
+                plane.lost()
             self._closing.wait(plane.pause_after(tries))

@@ -177,6 +177,12 @@ class Flights(Generic[W]):
                 flight.detached = detached = True
         return detached
 
+    def close_locked(self, flight: Flight[W]) -> None:
+        """Let no one else join `flight`."""
+        if not flight.detached:
+            self.live.pop(flight.place, None)
+            flight.detached = True
+
     def detach_all_locked(self) -> None:
         """Let no one else join any flight."""
         for flight in self.live.values():
@@ -186,7 +192,7 @@ class Flights(Generic[W]):
     def land_locked(self, flight: Flight[W], outcome: object) -> list[W]:
         """End `flight` with `outcome`; gives the waiters to wake."""
         flight.outcome = outcome
-        self._remove(flight)
+        self.close_locked(flight)
         return self._all_aboard(flight) if flight.waiters else []
 
     def hand_out_locked(self, flight: Flight[W], found: object) -> list[W]:
@@ -205,7 +211,7 @@ class Flights(Generic[W]):
         if flight.ready is not None:  # taken away while it wrote to the store: the load is done
             return self.land_locked(flight, flight.ready)
         if flight.detached or not flight.waiters:
-            self._remove(flight)
+            self.close_locked(flight)
             flight.outcome = AGAIN
             return self._all_aboard(flight, AGAIN)
         heir, _ = flight.waiters.popitem(last=False)
@@ -228,11 +234,6 @@ class Flights(Generic[W]):
     def _is_stuck(self, flight: Flight[W], now: float) -> bool:
         """In the very sum that waiters reckon their patience with: `now - since >= age` may round otherwise."""
         return flight.since + self._age <= now
-
-    def _remove(self, flight: Flight[W]) -> None:
-        if not flight.detached:
-            self.live.pop(flight.place, None)
-            flight.detached = True
 
     def _all_aboard(self, flight: Flight[W], verdict: str | None = None) -> list[W]:
         woken, flight.waiters = list(flight.waiters), ()

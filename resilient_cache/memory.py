@@ -134,8 +134,12 @@ class Memory(Generic[V]):
 
     def expire_locked(self) -> None:
         """Let no entry be fresh any more. About 0.2 us for each."""
-        for key, entry in self.entries.items():
-            self.entries[key] = (entry[0], PAST, *entry[2:FRESH], PAST)
+        for key in tuple(self.entries):
+            entry = self.entries.get(key)
+            if entry is not None:
+                expired = (entry[0], PAST, *entry[2:FRESH], PAST)  # a collection begins here, if at all
+                if self.entries.get(key) is entry:
+                    self.entries[key] = expired
 
     def __len__(self) -> int:
         """How many entries are kept, expired ones included."""

@@ -38,6 +38,15 @@ def listens(cache: Any) -> bool:
     return bool(health["listening"])
 
 
+async def begun(cache: Any) -> None:
+    """Wait until `cache` listens."""
+    for _ in range(5_000):
+        if listens(cache):
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came")
+
+
 def mine() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name == "resilient_cache listens"}
 
@@ -98,6 +107,61 @@ def test_a_forked_child_listens_itself(pair: Pair) -> None:
         return heard and until(lambda: mine()) < 5
 
     assert in_child(child)
+
+
+def test_a_forked_child_trusts_no_copy_of_its_parent(pair: Pair) -> None:
+    """Nobody listens there until its first call that touches the store."""
+    assert pair.here.get_or_load("k", lambda _: "old") == pair.there.get("k") == "old"
+    pair.shared.clear()
+    assert in_child(lambda: pair.there.get("k") is None)
+    assert pair.there.get("k") == "old"
+
+
+def test_a_child_that_is_forked_out_of_a_loop_listens_in_its_own() -> None:
+    """The task that listens in the loop of its parent is neither done, nor is that loop closed."""
+    hub, shared = BackplaneHub(), dict[str, Any]()
+    there = AsyncResilientCache[str, str](
+        AsyncMappingAdapter(shared), name="pair", memory=9, policy=POLICY, backplane=AsyncLocalBackplane(hub)
+    )
+
+    async def in_its_own() -> bool:
+        heard = await there.get("k") is None
+        await begun(there)
+        return heard
+
+    async def main() -> None:
+        await there.set("k", "old")
+        await begun(there)
+        await there.set("k", "old")
+        shared.clear()
+        assert in_child(lambda: asyncio.run(asyncio.wait_for(in_its_own(), 5)))
+        assert await there.get("k") == "old"
+        await there.aclose()
+
+    asyncio.run(main())
+
+
+def test_what_a_loop_leaves_behind_the_next_one_does_not_trust() -> None:
+    """The task that listened was cancelled with its loop; a hit in memory begins no other."""
+    hub, shared = BackplaneHub(), dict[str, Any]()
+    cache = AsyncResilientCache[str, str](
+        AsyncMappingAdapter(shared), name="pair", memory=9, policy=POLICY, backplane=AsyncLocalBackplane(hub)
+    )
+
+    async def first() -> None:
+        await cache.set("k", "old")
+        await begun(cache)
+        await cache.set("k", "old")
+        shared.clear()
+        assert await cache.get("k") == "old"
+
+    async def second() -> None:
+        assert not listens(cache)
+        assert await cache.get("k") is None
+        await cache.aclose()
+
+    asyncio.run(first())
+    asyncio.run(second())
 
 
 def test_where_no_thread_can_be_started_the_cache_does_without(monkeypatch: pytest.MonkeyPatch) -> None:

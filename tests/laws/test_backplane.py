@@ -104,6 +104,27 @@ def test_what_is_invalidated_here_is_not_served_from_memory_there(two: Two) -> N
     two.run(main)
 
 
+def test_a_child_process_trusts_no_copy_and_listens_itself(two: Two) -> None:
+    """By hand, as no tracer follows a fork: what the child is told of it. Its parent goes on listening for itself."""
+
+    async def main() -> None:
+        assert await two.load(two.here) == await two.load(two.there) == 1
+        two.store.inner.entries.clear()
+        assert await two.there.get("k") == 1
+        parents = asyncio.all_tasks() - {asyncio.current_task()}
+        two.there._rules.guard.forked()
+        two.here._rules.guard.forked()
+        assert two.there.health()["backplane"] == {"listening": False, "untold": 0}
+        assert await two.there.get("k") is None
+        await pass_time(0.01)
+        assert two.there.health()["backplane"] == {"listening": True, "untold": 0}
+        for task in parents:
+            task.cancel()
+        await pass_time(0)
+
+    two.run(main)
+
+
 def test_what_the_store_brings_back_is_refused_there_as_well(two: Two) -> None:
     """Who heard of the invalidation has a fence: a store that comes back with the old entry changes nothing."""
 

@@ -159,7 +159,7 @@ def test_a_load_that_was_overtaken_is_not_kept(stage: Make) -> None:
     local = there.cache._rules.local
     old = Candidate("old", 9e9, 9e9, local.stamps.next())
     local.invalidate("k")
-    local.keep_spare("k", old, 9e9, None)
+    local.keep_spare("k", old, 9e9, None, 9e9)
     assert len(local.spare) == 0, "also when it was kept, had there been a memory, just before"
 
 

@@ -12,7 +12,7 @@ from resilient_cache import Mode, Source
 from resilient_cache._local import KEY, MARK, Local
 from resilient_cache._request import GATES, Candidate, Request
 from resilient_cache.entry import MICROS
-from resilient_cache.flights import Flight, lead
+from resilient_cache.flights import AGAIN, LEAD, Flight, lead
 from resilient_cache.journal import Journal
 from resilient_cache.memory import FRESH, PAST, Memory
 from resilient_cache.policy import CachePolicy
@@ -224,6 +224,61 @@ def test_what_was_read_before_something_was_missed_is_served_by_no_load_behind(a
     assert local.recall(asking(gap + 2.0)) == ((Source.MEMORY, "old") if asked == 0.0 else None)
 
 
+@pytest.mark.parametrize("began", [-0.125, 0.0])
+def test_nobody_joins_a_flight_of_before_something_was_missed(began: float) -> None:
+    """Nor inherits it: an heir's would seem to have begun after the gap. Those aboard ask again."""
+    local = make()
+    local.distrust()
+    now = local.trusted_since + began
+    flight, _ = local.board(asking(now), Passenger, now)
+    flight.sit(aboard := Passenger())
+    joined, seat = local.board(asking(now), Passenger, now)
+    assert ((joined, seat is None) == (flight, False)) is (began == 0.0)
+    assert flight.detached is (began < 0.0)
+    local.leave(flight, None, now)
+    assert aboard.verdict == (LEAD if began == 0.0 else AGAIN)
+
+
+def test_nobody_inherits_a_flight_of_before_something_was_missed() -> None:
+    """Whether or not anybody has asked since."""
+    local = make()
+    now = local.now()
+    flight, _ = local.board(asking(now), Passenger, now)
+    _, seat = local.board(asking(now), Passenger, now)
+    local.trusted_since = now + 0.125
+    local.leave(flight, None, now + 1.0)
+    assert seat is not None
+    assert seat.verdict == AGAIN
+    assert local.flights.find("k", Mode.ON) is None
+
+
+@pytest.mark.parametrize("began", [-0.125, 0.0])
+def test_what_was_loaded_before_something_was_missed_is_not_kept_for_when_the_store_is_gone(began: float) -> None:
+    """Asked in the step that keeps it: a gap may have come since."""
+    local = make()
+    local.spare = Memory[Any](10)
+    local.distrust()
+    local.keep_spare("k", Candidate("new", 9e9, 9e9, local.stamps.next()), 9e9, None, local.trusted_since + began)
+    assert ("k" in local.spare.entries) is (began == 0.0)
+
+
+def test_the_moment_of_a_gap_is_taken_when_all_is_expired() -> None:
+    """Readers take no lock: who finds an entry while the others expire has begun before that moment."""
+
+    class Watching:
+        time = staticmethod(float)
+
+        def monotonic(self) -> float:
+            seen.append(local.memory.entries["k"][FRESH] == PAST)
+            return 1.0
+
+    seen: list[bool] = []
+    local = Local(10, CachePolicy(), Watching(), RLock())
+    local.memory.put_locked("k", "old", 9e9, 9e9, 1)
+    local.distrust()
+    assert seen == [True]
+
+
 def test_what_began_to_be_read_before_something_was_missed_is_kept_as_if_expired() -> None:
     """And what began at that very moment is not."""
     local = make()
@@ -242,7 +297,7 @@ def test_of_a_load_that_was_replaced_nothing_is_remembered() -> None:
     for detached in (True, False):
         flight.detached = detached
         local.keep_failure(request, "down", 5.0, flight)
-        local.keep_spare("k", Candidate("new", 9.0, 9.0, request.stamp), 5.0, flight)
+        local.keep_spare("k", Candidate("new", 9.0, 9.0, request.stamp), 5.0, flight, 0.0)
         assert local.failure("k", 4.0) == (None if detached else "down")
         assert ("k" in local.spare.entries) is not detached
 

@@ -120,6 +120,32 @@ def test_the_longer_way_begins_early_and_the_freshness_ends_when_it_did() -> Non
     assert memory.entries["k"][FRESH] == 10.0
 
 
+def test_who_writes_while_all_expires_is_not_overwritten() -> None:
+    """In the same thread, as a finalizer: an entry that is new stays as it is, and what was dropped stays away."""
+
+    class Sly(dict[str, Any]):
+        asked = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            found = super().get(key, default)
+            Sly.asked += 1
+            if Sly.asked == 1:
+                memory.put_locked("a", "new", 10.0, 20.0, 5)
+                memory.put_locked("c", "more", 10.0, 20.0, 6)
+                del self["b"]
+            return found
+
+    memory = Memory[object](4)
+    for stamp, key in enumerate("ab"):
+        memory.put_locked(key, "old", 10.0, 20.0, stamp)
+    memory.entries = Sly(memory.entries)
+    memory.expire_locked()
+    assert {key: (entry[0], entry[FRESH]) for key, entry in memory.entries.items()} == {
+        "a": ("new", 10.0),
+        "c": ("more", 10.0),
+    }
+
+
 def test_what_is_expired_is_past_in_both_and_else_what_it_was() -> None:
     memory = Memory[object](4)
     memory.put_locked("a", "v", 10.0, 20.0, 3, ("t", "u"), 2.5)

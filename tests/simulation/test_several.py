@@ -182,6 +182,17 @@ def gap(tale: Several, wrong: bool) -> tuple[str, Limits]:
     return "trusted across a gap", Limits()
 
 
+def gap_in_the_air(tale: Several, wrong: bool) -> tuple[str, Limits]:
+    call = tale.call()
+    load = tale.load(fresh=100.0)
+    tale.at = 1.0
+    tale.history.word(0, "lost")
+    tale.answer(call, value_of("k", load.number))
+    if wrong:
+        tale.read(load, Source.LOADER)
+    return "trusted across a gap", Limits()
+
+
 def memory_in_the_end(tale: Several, wrong: bool) -> tuple[str, Limits]:
     load = tale.load(fresh=100.0, process=1)
     tale.invalidate()
@@ -298,7 +309,7 @@ def still_owed(tale: Several, wrong: bool) -> tuple[str, Limits]:
     "telling",
     [
         own_mark, unasked, asked_too_long_ago, unheeded, forgotten, untold, told_before, refused,
-        refused_another, refused_after_success, gap, memory_in_the_end,
+        refused_another, refused_after_success, gap, gap_in_the_air, memory_in_the_end,
         long_lived, unconfirmed, owing, owing_what_another_was_given, replaced, replaced_in_the_air, another_wrote_it,
         written_after, overflowing, unmarked, not_back, still_owed,
     ],

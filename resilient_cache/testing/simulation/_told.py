@@ -16,6 +16,7 @@ from .swarm import LONGEST_PAUSE, MANY
 __all__ = ["check_gaps", "check_retold", "check_told"]
 
 INVALIDATING = ("invalidate", *MANY)
+ASKED: Final = (Source.MEMORY, Source.STORE, Source.LOADER)
 TOLD: Final = "told"
 FAILED: Final = ("untold", "unheard")
 FIRST_PAUSE: Final = 0.05
@@ -76,7 +77,10 @@ def _told_by(later: Word, word: Word) -> tuple[str, ...]:
 
 
 def check_gaps(history: History, _limits: Limits) -> Violations:
-    """G2: what is in memory when messages may have been missed is asked for again before it is served as fresh."""
+    """G2: what is in memory when messages may have been missed is asked for again before it is served as fresh.
+
+    So is what was being read or loaded then, for all but those who had asked for it by that time.
+    """
     gaps: defaultdict[int, list[Word]] = defaultdict(list)
     for word in history.words:
         if word.what in ("ready", "lost"):
@@ -88,11 +92,11 @@ def check_gaps(history: History, _limits: Limits) -> Violations:
         if command.operation is Operation.GET and command.gave and not is_mark(command.key):
             reads[command.process, command.gave].append(command)
     for call in history.calls:
-        found = read_value(call.value) if call.source is Source.MEMORY and call.ending is Ending.VALUE else None
+        found = read_value(call.value) if call.source in ASKED and call.ending is Ending.VALUE else None
         birth = history.born.get(found[1]) if found is not None else None
         before = [gap for gap in gaps[call.process] if gap.number < call.number]
         if birth is not None and before and not _is_since(birth, call.process, before[-1], reads):
-            what = f"{call.value} from memory in p{call.process}, unasked since #{before[-1].number}"
+            what = f"{call.value} from {call.source} in p{call.process}, unasked since #{before[-1].number}"
             yield Violation("trusted across a gap", what, (call.number, birth.number, before[-1].number))
 
 
