@@ -9,9 +9,8 @@ accepted cancellation in 300 of 300 tries; `asyncio.timeout` costs 2-3 us and sw
 Every waiter makes its own future, in its own loop, when it waits, and is woken through that loop: nothing of asyncio
 lives on the cache, so one cache serves loops in several threads and runtimes that forbid sharing between requests.
 
-Invariants: an admitted call is settled exactly once, whatever ends it; a caller's cancellation always gets out.
-
-Twin of `_threads.py`.
+Invariants: an admitted call is settled exactly once, whatever ends it; a caller's cancellation always gets out. Twin of
+`_threads.py`.
 """
 
 from __future__ import annotations
@@ -91,12 +90,11 @@ def check_loader(loader: object, name: str = "loader") -> None:
 
 def load(loader: Callable[[K], Awaitable[V]], key: K) -> Awaitable[V]:
     """What the loader gives; its exceptions are its own. Raises `MisuseError` when it gives nothing to await."""
-    loading: Any = loader(key)
-    known = type(cast("object", loading)) is CoroutineType  # saves 0.2 us
-    if not known and not inspect.isawaitable(loading):
-        raise MisuseError(f"loader must be a coroutine function here; {loader!r} gave a {type(loading).__name__}")
-    given: Awaitable[V] = loading
-    return given
+    loading = loader(key)
+    kind = type(loading)
+    if kind is not CoroutineType and not inspect.isawaitable(loading):  # the first saves 0.2 us
+        raise MisuseError(f"loader must be a coroutine function here; {loader!r} gave a {kind.__name__}")
+    return loading
 
 
 async def close(adapter: Any, reporter: Reporter) -> None:
@@ -231,7 +229,9 @@ class Seat:
         """Let the waiting task go on; it may wait in another thread's loop, or that loop may be gone."""
         loop = self._future.get_loop()
         if loop is asyncio._get_running_loop():  # None where none runs
-            self.rise()
+            if not self._future.done():
+                self._future.set_result(None)
+            self.leave()
             return True
         try:
             loop.call_soon_threadsafe(self.rise)
@@ -241,15 +241,15 @@ class Seat:
 
     def rise(self, _: object = None) -> None:
         """Let the waiting task go on; to be called in its loop, or after it."""
-        future = self._future
-        if not future.done() and not future.get_loop().is_closed():
-            future.set_result(None)
+        if not self._future.done() and not self._future.get_loop().is_closed():
+            self._future.set_result(None)
         self.leave()
 
     def wait(self, seconds: float) -> Awaitable[None]:
         """Until woken, at most `seconds`. Whoever is taken away meanwhile is to `leave`."""
         if not self._future.done():
-            self._timer = self._future.get_loop().call_later(seconds, self.rise)
+            loop = self._future.get_loop()  # its `call_later` takes 0.2 us more
+            self._timer = loop.call_at(loop.time() + seconds, self.rise)
         return self._future  # and no coroutine of our own, which takes 0.5 us
 
     def leave(self) -> None:

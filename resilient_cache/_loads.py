@@ -182,9 +182,9 @@ class Loads:
     def patience(self, request: Request, flight: Flight[Any]) -> float:
         """Seconds to wait for `flight`: until it counts as stuck, or until the caller's own patience ends."""
         now = self._monotonic()
-        until, own = flight.since + self._age, self._patience_ends(request)
-        if own < until:
-            until = own
+        until = flight.since + self._age
+        if request.policy.load_timeout is not None:
+            until = min(until, self._patience_ends(request))
         return until - now if until > now else 0.0
 
     def timed_out(self, request: Request, flight: Flight[Any]) -> Failure | None:
