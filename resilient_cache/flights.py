@@ -61,7 +61,6 @@ class Flight(Generic[W]):
             "detached",
             "forced",
             "found",
-            "key",
             "leader",
             "origin",
             "outcome",
@@ -72,7 +71,6 @@ class Flight(Generic[W]):
     )
 
     def __init__(self, key: str, mode: Mode, stamp: int, since: float) -> None:
-        self.key = key
         self.place = key, mode
         self.stamp = stamp
         self.since = since

@@ -597,7 +597,7 @@ def test_an_invalidation_before_they_load_has_the_key_loaded_anew(stage: Make) -
     begin, left = local.begin_load, ["a"]
 
     def before(flight: Any) -> int:
-        if left and flight.key == left[0]:
+        if left and flight.place[0] == left[0]:
             local.invalidate(left.pop())
         stamp: int = begin(flight)
         return stamp

@@ -58,7 +58,7 @@ class Room:
         flights = self.cache._rules.local.flights.live
         tick = threading.Event()
         for _ in range(int(PATIENCE * 1_000)):
-            if any(len(flight.waiters) == count for flight in list(flights.values()) if flight.key == key):
+            if any(len(flight.waiters) == count for flight in list(flights.values()) if flight.place[0] == key):
                 return
             tick.wait(0.001)
         raise AssertionError("they never came")
