@@ -107,12 +107,14 @@ class Race:
                 self._pass_on_locked(self.running)
         if waiter is not None:
             waiter.wake()
-        if found is not None and not told:
-            self._local.hand_out(self._flight, found)
+        if self._found is not None and not told:
+            self._local.hand_out(self._flight, self._found)
         return told
 
     def _pass_on_locked(self, running: Any) -> None:
         read = self.reading
+        if read.since < self._local.trusted_since:  # others may be aboard by now, whose load has begun since
+            self._found = None
         running.reason, running.answered = read.reason, read.answered
         if read.stand_in is None:
             return

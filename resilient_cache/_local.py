@@ -312,8 +312,8 @@ class Local(Many):
         with self._lock:
             if leading:
                 leading[-1].unblock(flight)
-            if flight.since < self.trusted_since:
-                self.flights.close_locked(flight)  # nobody inherits it, as an heir's would seem to be of now
+            if flight.stamp <= self.barred:  # what it has found is not for who comes later, and an heir has a new stamp
+                self.flights.close_locked(flight)
             woken = self.flights.leave_locked(flight, waiter, self.stamps.next_locked(), now)
         for heir in woken:
             if not heir.wake():  # its loop is gone: the next one
@@ -334,9 +334,7 @@ class Local(Many):
         fresh = not request.forced or (flight.forced and 0 < request.boarded < flight.stamp)
         if request.picky and flight.takes_stale and flight.found is None:  # else its load is on its way
             return False
-        if flight.since < self.trusted_since:  # what was missed may have been about its key
-            return False
-        return fresh and flight.stamp > self.tagged and self.fences.admits(request.key, flight.stamp)
+        return fresh and flight.stamp > self.barred and self.fences.admits(request.key, flight.stamp)
 
     def _current_locked(self, key: str, found: Candidate, flight: Flight[Any] | None) -> bool:
         if flight is not None and flight.detached:

@@ -53,6 +53,7 @@ class Many:
         "_marked",
         "_node",
         "_timeout",
+        "barred",
         "failures",
         "fences",
         "flights",
@@ -67,7 +68,6 @@ class Many:
         "stamps",
         "stand_ins",
         "tag_fences",
-        "tagged",
         "tells",
         "tiers",
         "trusted_since",
@@ -101,7 +101,7 @@ class Many:
         self.fences = Fences(life)
         self.tag_fences = Fences(life)
         self._marked = policy.epoch_ttl is not None
-        self.tagged = 0  # the stamp of the latest invalidation of a tag, whichever
+        self.barred = 0  # no flight stamped by then is joined: a tag was invalidated, whichever, or something missed
         self.marks = Marks(float_of(policy.epoch_ttl) if policy.epoch_ttl is not None else 0.0, self.margin)
 
     @property
@@ -132,7 +132,7 @@ class Many:
                 self._drop_older_locked(name, self.marks.bound(mark.invalidated))
             moment = self.stamps.tick_locked()
             if news and name:
-                self.tagged = moment
+                self.barred = moment
             elif news:
                 self.flights.detach_all_locked()
             self.marks.learn_locked(name, mark, asked, moment, own=own)
@@ -178,14 +178,14 @@ class Many:
     def distrust(self) -> None:
         """Invalidations may have been missed: no copy in memory is fresh any more, but it may stand in.
 
-        Nobody joins a flight of before. The moment is taken when all is expired: readers take no lock, and what they
-        found until then is from before it.
+        Nobody joins a flight of before, until its load begins. The moment is taken when all is expired: readers take no
+        lock, and what they found until then is from before it.
         """
         with self._lock:
             self.memory.expire_locked()
             self.spare.clear_locked()
             self.negatives.clear_locked()
-            self.trusted_since = self._clock.monotonic()
+            self.trusted_since, self.barred = self._clock.monotonic(), self.stamps.tick_locked()
 
     def forked(self) -> None:
         """Start over in a child process: no flight of the parent lands here, and its entries are another's."""
@@ -225,7 +225,7 @@ class Many:
 
     def _forget_locked(self, name: str, stamp: int) -> None:
         if name:
-            self.tagged = stamp
+            self.barred = stamp
             self.tag_fences.raise_locked(name, stamp)
         else:
             self.fences.raise_floor_locked(stamp)

@@ -8,7 +8,7 @@ from typing import Any
 from resilient_cache import CachePolicy, Lookup, Mode, Reason, Source
 from resilient_cache._hedging import Race
 from resilient_cache._local import Local
-from resilient_cache._request import GATES, Candidate, Request
+from resilient_cache._request import GATES, Candidate, Failure, Request
 from resilient_cache.flights import FOUND, LEAD
 from resilient_cache.testing import ManualClock
 
@@ -62,8 +62,8 @@ def test_a_seat_that_was_left_is_woken_by_nobody() -> None:
     assert seat.woken == 0
 
 
-def test_what_a_read_found_that_began_before_a_gap_serves_nobody_who_comes_later() -> None:
-    """Nor does it when it found nothing that could: of what a degraded answer was made nobody else is told."""
+def test_what_a_read_found_that_began_before_a_gap_serves_nobody_but_as_a_stand_in() -> None:
+    """Nor is it told how a degraded answer was made, which leaves nothing to serve."""
     for gap, found in ((-0.125, True), (0.0, True), (0.125, False)):
         race, request, flight, local = made()
         local.trusted_since = request.since + gap
@@ -74,6 +74,9 @@ def test_what_a_read_found_that_began_before_a_gap_serves_nobody_who_comes_later
         later.loads = True
         assert (local.recall(later) == (Source.MEMORY, "old")) is found
         assert flight.outcome is None
+        assert flight.found is (HIT if found else None)
+        failure = Failure(OSError(), None, Source.NONE, None)
+        assert race.best(failure) == (HIT if found else failure._replace(stand_in=race.running.stand_in))
     race, request, flight, _ = made()
     race.overtake(request, Seat)
     race.end(HIT)

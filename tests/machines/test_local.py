@@ -224,32 +224,44 @@ def test_what_was_read_before_something_was_missed_is_served_by_no_load_behind(a
     assert local.recall(asking(gap + 2.0)) == ((Source.MEMORY, "old") if asked == 0.0 else None)
 
 
-@pytest.mark.parametrize("began", [-0.125, 0.0])
-def test_nobody_joins_a_flight_of_before_something_was_missed(began: float) -> None:
-    """Nor inherits it: an heir's would seem to have begun after the gap. Those aboard ask again."""
+@pytest.mark.parametrize("gap", ["none", "before", "after"])
+def test_nobody_joins_a_flight_of_before_something_was_missed(gap: str) -> None:
+    """Nor inherits it: those aboard ask again. Once its load has begun it is of after that."""
     local = make()
-    local.distrust()
-    now = local.trusted_since + began
-    flight, _ = local.board(asking(now), Passenger, now)
+    if gap == "before":
+        local.distrust()
+    flight, _ = local.board(asking(), Passenger, 0.0)
     flight.sit(aboard := Passenger())
-    joined, seat = local.board(asking(now), Passenger, now)
-    assert ((joined, seat is None) == (flight, False)) is (began == 0.0)
-    assert flight.detached is (began < 0.0)
-    local.leave(flight, None, now)
-    assert aboard.verdict == (LEAD if began == 0.0 else AGAIN)
+    if gap == "after":
+        local.distrust()
+    joined, seat = local.board(asking(), Passenger, 0.0)
+    assert ((joined, seat is None) == (flight, False)) is (gap != "after")
+    assert flight.detached is (gap == "after")
+    local.leave(flight, None, 1.0)
+    assert aboard.verdict == (AGAIN if gap == "after" else LEAD)
 
 
 def test_nobody_inherits_a_flight_of_before_something_was_missed() -> None:
     """Whether or not anybody has asked since."""
     local = make()
-    now = local.now()
-    flight, _ = local.board(asking(now), Passenger, now)
-    _, seat = local.board(asking(now), Passenger, now)
-    local.trusted_since = now + 0.125
-    local.leave(flight, None, now + 1.0)
+    flight, _ = local.board(asking(), Passenger, 0.0)
+    _, seat = local.board(asking(), Passenger, 0.0)
+    local.distrust()
+    local.leave(flight, None, 1.0)
     assert seat is not None
     assert seat.verdict == AGAIN
     assert local.flights.find("k", Mode.ON) is None
+
+
+def test_a_load_that_begins_when_something_has_been_missed_is_joined() -> None:
+    """L14: what its flight had read before that was nothing."""
+    local = make()
+    flight, _ = local.board(asking(), Passenger, 0.0)
+    local.distrust()
+    assert local.begin_load(flight)
+    joined, seat = local.board(asking(), Passenger, 0.0)
+    assert joined is flight
+    assert seat is not None
 
 
 @pytest.mark.parametrize("began", [-0.125, 0.0])
@@ -361,7 +373,7 @@ def test_what_an_earlier_process_owed_was_before_whatever_happens_now() -> None:
     local.remember("zt", ahead + 1)
     assert local.stamps.next() > ahead
     assert (KEY + "k" in journal, MARK + "t" in journal, "zt" in journal) == (True, True, False)
-    assert local.tagged == ahead - 1
+    assert local.barred == ahead - 1
 
 
 def test_without_a_store_nothing_is_owed() -> None:
@@ -418,5 +430,5 @@ def test_nobody_joins_a_load_from_before_an_invalidation(what: str) -> None:
     if what == "key":
         local.fences.raise_locked("k", flight.stamp)
     else:
-        local.tagged = flight.stamp
+        local.barred = flight.stamp
     assert local.board(asking(), Seat, 0.0)[0] is not flight

@@ -106,13 +106,13 @@ def test_only_news_of_others_ends_something(name: str, known: bool, own: bool) -
     mark = Mark(stamp << NODE_BITS, stamp << NODE_BITS)
     if known:
         local.learn(name, mark, 1.0)
-    local.tagged = 0
+    local.barred = 0
     assert local.keep("k", Candidate("v", 9.0, 9.0, local.stamps.next() - MICROS, ("t",), local.stamps.next()))
     flight = aloft(local)
     local.learn(name, mark, 2.0, own=own)
     news = not known and not own
     assert flight.detached is (news and name == NAMESPACE)
-    assert (local.tagged > flight.stamp) is (news and name != NAMESPACE)
+    assert (local.barred > flight.stamp) is (news and name != NAMESPACE)
     assert ("k" not in local.memory.entries) is news
 
 

@@ -32,7 +32,6 @@ from resilient_cache.fences import Fences
 from resilient_cache.flights import Flights
 from resilient_cache.journal import Journal
 from resilient_cache.marks import Mark, Marks
-from resilient_cache.memory import PAST
 from resilient_cache.testing.simulation import Run, Setup, shorten, simulate
 
 __all__ = ["BROKEN", "breaking", "real", "run", "short"]
@@ -132,12 +131,10 @@ def open_any_key(data: Any, namespace: bytes, key: bytes, codec: bytes) -> Any:
     return open_envelope(data, namespace, key, codec)
 
 
-def join_whatever_was_missed(original: Any, self: Any, request: Any, flight: Any) -> Any:
-    missed, self.trusted_since = self.trusted_since, PAST
-    try:
-        return original(self, request, flight)
-    finally:
-        self.trusted_since = missed
+def distrust_nothing_in_the_air(original: Any, self: Any) -> None:
+    barred = self.barred
+    original(self)
+    self.barred = barred
 
 
 def fail_with_another(original: Any, self: Any, request: Any, flight: Any, error: Exception) -> Any:
@@ -219,10 +216,10 @@ def mark_and_stay(_original: Any, self: Any, name: str) -> int:
 
 
 def mark_and_fly_on(original: Any, self: Any, name: str) -> int:
-    tagged, flights = self.tagged, self.flights
+    barred, flights = self.barred, self.flights
     with patch.object(type(flights), "detach_all_locked", lambda _: None):
         stamp: int = original(self, name)
-    self.tagged = tagged
+    self.barred = barred
     return stamp
 
 
@@ -324,7 +321,7 @@ BROKEN: dict[str, tuple[Change, ...]] = {
     "peer's message drops and does not fence": (around(Local, "heard", drop_what_was_told),),
     "gap not distrusted": (around(Local, "distrust", lambda *_: None),),
     "gap distrusted but for reads in the air": (around(Local, "keep", keep_since_ever),),
-    "flight of before a gap joined": (around(Local, "_may_join_locked", join_whatever_was_missed),),
+    "flight of before a gap joined": (around(Local, "distrust", distrust_nothing_in_the_air),),
     "lost message not told again": (around(Plane, "published", tell_no_more),),
     "peers not told": (around(Local, "tell", lambda *_: None),),
     # several vendors

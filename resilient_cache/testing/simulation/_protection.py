@@ -77,7 +77,7 @@ def _between(earlier: Load, news: tuple[int, float], later: Load) -> bool:
 
 
 def _news(history: History) -> defaultdict[int, list[tuple[int, float]]]:
-    """When each process may have heard of an invalidation elsewhere, which ends flights: from a mark, or a peer."""
+    """When each process may have heard of an invalidation elsewhere, or missed one: nobody joins a flight of before."""
     news: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
     for call in history.calls:
         if call.operation in MANY:
@@ -86,7 +86,7 @@ def _news(history: History) -> defaultdict[int, list[tuple[int, float]]]:
         if command.ending is Ending.DONE and is_mark(command.key):
             news[command.process].append((command.last, command.ended))
     for word in history.words:
-        if word.what == "heard":
+        if word.what in ("heard", "ready", "lost"):
             news[word.process].append((word.number, word.at))
     return news
 
