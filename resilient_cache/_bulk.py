@@ -160,8 +160,9 @@ def begin_many(
     if not rules.screening.may_peek(policy or rules.policy):
         peek = NOTHING.get
     begun: Begun = {}
+    keys = tuple(cast("Iterable[object]", keys))  # they may take their time to come
     now = rules.monotonic()
-    for key in cast("Iterable[object]", keys):
+    for key in keys:
         entry = peek(key) if type(key) is str else None
         if entry is not None and now < entry[1]:
             begun[cast("str", key)] = entry

@@ -7,10 +7,9 @@ stale to make do with are asked for first, and the others go along.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from ._loads import loaders_trace
-from ._origin import Origin
 from ._request import Draft, Failure, Request
 from ._rules import Rules
 from .conditional import Conditional
@@ -22,6 +21,7 @@ __all__ = [
     "Leg",
     "abandon",
     "answered",
+    "ask",
     "begin_loads",
     "by_key",
     "check_plain",
@@ -33,6 +33,9 @@ __all__ = [
     "loaded",
     "queue",
 ]
+
+
+FOREVER: Final = float("inf")
 
 
 class Leg(NamedTuple):
@@ -62,11 +65,25 @@ def lead_together(legs: list[Leg]) -> None:
     LEADING.set((*(led for led in LEADING.get() if led.outcome is None and id(led) not in these), flights[-1]))
 
 
-def queue(origin: Origin, legs: list[Leg]) -> Leg | None:
+def ask(legs: list[Leg]) -> None:
+    """The store is to be asked for them, in as many calls as that takes: it is not the load that lasts."""
+    for leg in legs:
+        leg.flight.reading = FOREVER
+
+
+def queue(rules: Rules, legs: list[Leg]) -> Leg | None:
     """Who is to wait for a permit, for all of them: they are one call of the origin. None when they have one."""
+    now = rules.monotonic()
+    for leg in legs:
+        leg.flight.reading = now
     legs.sort(key=lambda leg: leg.request.stand_in is not None)  # those first that have nothing to make do with
     first = legs[0]
-    return first if origin.is_full(first.request, first.flight) else None
+    if not rules.loads.origin.is_full(first.request, first.flight):
+        return None
+    since = first.request.queued if first.flight.queued is None else first.flight.queued
+    for request, flight, _ in legs[1:]:  # that they wait is told of the first
+        request.queued = flight.queued = now if since is None else since
+    return first
 
 
 def depart(rules: Rules, due: list[Request]) -> list[Leg]:
@@ -80,7 +97,7 @@ def begin_loads(rules: Rules, legs: list[Leg]) -> tuple[list[Leg], list[tuple[Le
     origin, loads = rules.loads.origin, rules.loads
     started: list[Leg] = []
     spared: list[tuple[Leg, Any]] = []
-    bearer, queued = legs[0].flight, legs[0].request.queued
+    bearer = legs[0].flight
     for leg in legs:
         instead: Any = loads.instead(leg.request, leg.flight)
         if instead is not None:  # and the next has the permit, if this one had it
@@ -93,17 +110,21 @@ def begin_loads(rules: Rules, legs: list[Leg]) -> tuple[list[Leg], list[tuple[Le
             bearer = leg.flight
             if not bearer.permit and leg is not legs[0]:
                 origin.is_full(leg.request, bearer)
-        leg.request.queued = queued  # who cannot go with another has waited as long as that one
         instead = loads.start(leg.request, leg.flight)
         if instead is None:
             started.append(leg)
-        elif isinstance(instead, Failure) and isinstance(instead.error, OriginOverloaded):
-            spared.append((leg, instead._replace(whole=True)))  # no load was started, of any
         else:
             spared.append((leg, instead))
-    if not started:
-        origin.left(bearer)
-    return started, spared
+    if started:
+        return started, spared
+    origin.left(bearer)
+    return started, [(leg, _of_all(instead)) for leg, instead in spared]
+
+
+def _of_all(instead: Any) -> Any:
+    """What is landed in place of a load where none was started of any: to have been shed is an error of the call."""
+    shed = isinstance(instead, Failure) and isinstance(instead.error, OriginOverloaded)
+    return instead._replace(whole=True) if shed else instead
 
 
 def answered(rules: Rules, legs: list[Leg]) -> None:

@@ -105,7 +105,7 @@ class Freshness:
             return None
         renewal = Request(request.key, policy, request.mode, request.gates, since=now, until=FOREVER)
         renewal.given, renewal.loads, renewal.renews = request.given, True, due.stamp
-        renewal.reason = Reason.EXPIRED
+        renewal.reason, renewal.screen = Reason.EXPIRED, request.screen
         renewal.offer(due)
         self._guard.reporter.count("refreshes_behind")
         return renewal, flight

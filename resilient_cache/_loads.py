@@ -184,12 +184,12 @@ class Loads:
         now = self._monotonic()
         until = flight.since + self._age
         if request.policy.load_timeout is not None:
-            until = min(until, self._patience_ends(request))
+            until = min(until, self._patience_ends(request, flight))
         return until - now if until > now else 0.0
 
     def timed_out(self, request: Request, flight: Flight[Any]) -> Failure | None:
         """The outcome for a caller whose patience with the load has ended, None while it has not."""
-        if self._monotonic() < self._patience_ends(request):
+        if self._monotonic() < self._patience_ends(request, flight):
             return None
         late = LoadTimeout(f"the load took longer than load_timeout, {request.policy.load_timeout} s")
         return Failure(late, None, Source.NONE, flight.stand_in)
@@ -222,9 +222,12 @@ class Loads:
         stale: Any = policy.stale_for if stale_for is None else stale_for
         return fresh * (1.0 - policy.jitter * self._random()), stale if stale < longest else longest
 
-    def _patience_ends(self, request: Request) -> float:
+    def _patience_ends(self, request: Request, flight: Flight[Any]) -> float:
         given = request.policy.load_timeout
-        return FOREVER if given is None else request.since + self._guard.timeout + float_of(given)
+        if given is None:
+            return FOREVER
+        asked = min(flight.reading, self._monotonic())  # many keys may take more than one store timeout
+        return max(request.since + self._guard.timeout, asked) + float_of(given)
 
     def _rest(self, request: Request, stand_in: Candidate | None) -> bool:
         """Let `stand_in` answer for a while without the loader being asked, if it may; whether it does."""

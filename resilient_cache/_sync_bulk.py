@@ -138,16 +138,19 @@ class Bulk:
     def _answer(self, legs: list[Leg], load_many: Any) -> None:
         """Land each of them, with what the store has or a load gives."""
         rules, land = self._rules, self._rules.local.land
-        asking = [leg.request for leg in legs if leg.request.gates.read and not leg.request.asked]
+        asking = [
+            leg.request for leg in legs if leg.request.gates.read and not (leg.request.asked or leg.flight.forced)
+        ]
+        _bulk_loads.ask(legs)
         found = self._batches.read(asking)
         for leg in legs:
             if leg.request.key in found:
                 land(leg.flight, found[leg.request.key])
         left = [leg for leg in legs if leg.request.key not in found]
-        self._batches.look([leg.request for leg in left if leg.request.answered])
+        self._batches.look([leg.request for leg in left if leg.request.answered or leg.flight.forced])
         if not left:
             return
-        waits = _bulk_loads.queue(rules.loads.origin, left)
+        waits = _bulk_loads.queue(rules, left)
         if waits is not None:
             wait_turn(rules.loads.origin, waits.request, waits.flight)
         started, spared = _bulk_loads.begin_loads(rules, left)

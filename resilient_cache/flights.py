@@ -35,6 +35,7 @@ __all__ = ["AGAIN", "FOUND", "LEAD", "LEADING", "Flight", "Flights", "Waiter", "
 LEAD: Final = "lead"
 AGAIN: Final = "again"
 FOUND: Final = "found"
+NEVER: Final = float("-inf")
 
 
 class Waiter(Protocol):
@@ -67,7 +68,7 @@ class Flight(Generic[W]):
             "permit",
             "place",
         ),
-        *("queued", "ready", "renewing", "since", "stamp", "stand_in", "takes_stale", "ticket", "waiters"),
+        *("queued", "reading", "ready", "renewing", "since", "stamp", "stand_in", "takes_stale", "ticket", "waiters"),
     )
 
     def __init__(self, key: str, mode: Mode, stamp: int, since: float) -> None:
@@ -80,6 +81,7 @@ class Flight(Generic[W]):
         self.stand_in: Any = None  # what the leader has found that may stand in for a failed load
         self.detached = False
         self.queued: float | None = None  # since when its load has waited for its start
+        self.reading = NEVER  # until when the store was asked, infinite as long as it is; of a load of many only
         self.origin: Any = None  # where it has been loaded from
         self.permit = 0  # of the origin's; negative: that of the flight whose loader asks for this one
         self.ticket = 0  # of the origin's circuit
@@ -213,7 +215,7 @@ class Flights(Generic[W]):
             flight.outcome = AGAIN
             return self._all_aboard(flight, AGAIN)
         heir, _ = flight.waiters.popitem(last=False)
-        flight.leader, flight.stamp, flight.since = heir, stamp, now
+        flight.leader, flight.stamp, flight.since, flight.reading = heir, stamp, now, NEVER
         heir.verdict = LEAD
         return [heir]
 
