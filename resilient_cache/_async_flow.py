@@ -186,7 +186,7 @@ class Flow:
             return rules.loads.shared(request, flight.found)
         if flight.outcome is None:
             rules.local.leave(flight, seat, rules.monotonic())
-            return rules.loads.timed_out(request, flight) or AGAIN
+            return rules.loads.timed_out(request, flight)
         return rules.loads.shared(request, flight.outcome)
 
     async def _hedged(self, request: Request, flight: Flight[Any], loader: Any) -> Any:

@@ -229,9 +229,7 @@ class Seat:
         """Let the waiting task go on; it may wait in another thread's loop, or that loop may be gone."""
         loop = self._future.get_loop()
         if loop is asyncio._get_running_loop():  # None where none runs
-            if not self._future.done():
-                self._future.set_result(None)
-            self.leave()
+            self.rise()
             return True
         try:
             loop.call_soon_threadsafe(self.rise)
@@ -290,7 +288,9 @@ class Behind:
 
     def strikes(self, error: BaseException) -> bool:
         """Whether `error` ended only the work behind that it came from, and not somebody who is to be taken away."""
-        return not isinstance(error, Exception | asyncio.CancelledError | GeneratorExit)
+        if isinstance(error, asyncio.CancelledError):  # of what the loader waited for, when nobody cancels this task
+            return (task := asyncio.current_task()) is not None and not task.cancelling()
+        return not isinstance(error, Exception | GeneratorExit)
 
     def abandon(self, task: asyncio.Future[Any], guard: Guard, call: Call, *, unheard: bool) -> bool:
         """Leave a store call to itself if it still runs, for `inflight_max` seconds at most.

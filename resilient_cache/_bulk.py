@@ -125,7 +125,7 @@ class Crew:
                 del self.waiting[seat]
                 leave(self._rules, [leg])
                 late = loads.timed_out(request, flight)
-                self._end(leg, AGAIN if late is None else late._replace(whole=True))
+                self._end(leg, late._replace(whole=True) if isinstance(late, Failure) else late)
 
     def leave(self) -> None:
         """The call is taken away."""

@@ -113,7 +113,7 @@ class Race:
 
     def _pass_on_locked(self, running: Any) -> None:
         read = self.reading
-        if read.since < self._local.trusted_since:  # others may be aboard by now, whose load has begun since
+        if not self._is_for_all():
             self._found = None
         running.reason, running.answered = read.reason, read.answered
         if read.stand_in is None:
@@ -144,4 +144,11 @@ class Race:
         """What to land, now that both have ended: a load that failed is no reason to withhold what the store has."""
         if not isinstance(outcome, Failure) or outcome.source is Source.NEGATIVE:
             return outcome
-        return self._found or outcome._replace(stand_in=self.running.stand_in)
+        found = self._found if self._is_for_all() else None
+        return found or outcome._replace(stand_in=self.running.stand_in)
+
+    def _is_for_all(self) -> bool:
+        """Whether what was found may be given to those who have come aboard since, as the load has begun since."""
+        read, local = self.reading, self._local
+        found = read.stand_in
+        return found is not None and read.since >= local.trusted_since and local.admits(read.key, found)

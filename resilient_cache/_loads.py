@@ -187,10 +187,12 @@ class Loads:
             until = min(until, self._patience_ends(request, flight))
         return until - now if until > now else 0.0
 
-    def timed_out(self, request: Request, flight: Flight[Any]) -> Failure | None:
-        """The outcome for a caller whose patience with the load has ended, None while it has not."""
+    def timed_out(self, request: Request, flight: Flight[Any]) -> Any:
+        """The outcome for a caller whose patience with the load has ended, `AGAIN` while it has not."""
+        if flight.ready is not None:  # and is only yet to be written, by a store that is slow
+            return flight.ready
         if self._monotonic() < self._patience_ends(request, flight):
-            return None
+            return AGAIN
         late = LoadTimeout(f"the load took longer than load_timeout, {request.policy.load_timeout} s")
         return Failure(late, None, Source.NONE, flight.stand_in)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Final, final
 
+from ._reentry import first
 from ._request import Failure, Request
 from ._rules import Rules
 from .outcome import Lookup, Mistake
@@ -88,6 +89,6 @@ class Mistakes:
 
     def _may_heed_locked(self, key: str) -> bool:
         now = self._rules.monotonic()
-        while self._heeded and now - next(iter(self._heeded.values())) >= self._every:
-            del self._heeded[next(iter(self._heeded))]
+        while (oldest := first(self._heeded)) is not None and now - self._heeded.get(oldest, now) >= self._every:
+            self._heeded.pop(oldest, None)
         return key not in self._heeded and len(self._heeded) < MOST

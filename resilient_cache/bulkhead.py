@@ -121,9 +121,10 @@ class Bulkhead(Generic[W]):
     def _reclaim_locked(self, now: float) -> bool:
         if now < self._earliest:
             return False
-        for permit in [permit for permit, lease in tuple(self._out.items()) if lease <= now]:
-            self._out.pop(permit, None)  # in place: see `release`
-        self._earliest = min(tuple(self._out.values()), default=FOREVER)
+        for permit in list(self._out):
+            if permit in self._out and self._out[permit] <= now:
+                del self._out[permit]  # in place: see `release`
+        self._earliest = min(list(self._out.values()), default=FOREVER)
         self._granted = {waiter: permit for waiter, permit in self._granted.items() if permit in self._out}
         return len(self._out) < self.limit
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, final
 
+from ._reentry import first
+
 __all__ = ["CAPACITY", "Fences"]
 
 CAPACITY: Final = 10_000
@@ -49,23 +51,32 @@ class Fences:
 
     def raise_locked(self, key: str, stamp: int) -> None:
         """Refuse everything of `key` stamped at or before `stamp`. A later fence stays."""
-        self._fences[key] = max(self._fences.get(key, 0), stamp)  # in place: a reader must not find it gone
-        self._fences.move_to_end(key)
-        oldest, fence = next(iter(self._fences.items()))  # one goes for one that comes
-        if fence + self._life < stamp:
-            del self._fences[oldest]
-        elif len(self._fences) > self._capacity:
-            self.floor = max(self.floor, fence)
-            del self._fences[oldest]
+        fences = self._fences
+        if key not in fences or fences[key] < stamp:  # with no call in between: see `_reentry.py`
+            fences[key] = stamp  # in place: a reader must not find it gone
+        if key in fences:
+            fences.move_to_end(key)
+        oldest, full = first(fences), len(fences) > self._capacity  # one goes for one that comes
+        if oldest is None or oldest not in fences:
+            return
+        fence = fences[oldest]
+        if fence + self._life >= stamp:
+            if not full:
+                return
+            if self.floor < fence:
+                self.floor = fence
+        del fences[oldest]
 
     def raise_floor_locked(self, stamp: int) -> None:
         """Refuse everything stamped at or before `stamp`, of whatever key; what is fenced before that is in it.
 
         Not what is fenced after it: a mark that an earlier process was owed may be older than one of its keys.
         """
-        self.floor = max(self.floor, stamp)
-        for key in [key for key, fence in self._fences.items() if fence <= self.floor]:
-            del self._fences[key]
+        if self.floor < stamp:
+            self.floor = stamp
+        for key in list(self._fences):
+            if key in self._fences and self._fences[key] <= self.floor:
+                del self._fences[key]
 
     def __len__(self) -> int:
         """How many fences are kept."""

@@ -185,7 +185,7 @@ class Flights(Generic[W]):
 
     def detach_all_locked(self) -> None:
         """Let no one else join any flight."""
-        for flight in self.live.values():
+        for flight in list(self.live.values()):
             flight.detached = True
         self.live.clear()
 

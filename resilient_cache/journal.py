@@ -134,7 +134,7 @@ class Journal:
     def hurry_locked(self, now: float, *, confirmed: bool = False) -> None:
         """Everything that is owed is due now, and with `confirmed` what is to be deleted once more as well."""
         for debts in (self._owed, self._confirmed) if confirmed else (self._owed,):
-            for name, debt in debts.items():
+            for name, debt in list(debts.items()):
                 debts[name] = debt._replace(due=now)
         self._tidy()
 
@@ -171,5 +171,7 @@ class Journal:
             self._tidy()
 
     def _tidy(self) -> None:
-        self._queue = [(debt.due, debt.name) for debts in (self._owed, self._confirmed) for debt in debts.values()]
+        self._queue = [
+            (debt.due, debt.name) for debts in (self._owed, self._confirmed) for debt in list(debts.values())
+        ]
         heapify(self._queue)

@@ -47,9 +47,10 @@ class Leases:
         """Take back those past their lease; whether there were any. One look where a store hangs under 10 000 keys."""
         if now < self._earliest:
             return False
-        for lease in [lease for lease, until in tuple(self._until.items()) if until <= now]:
-            self._until.pop(lease, None)  # in place: a lease that is given back meanwhile must not stay in another dict
-        self._earliest = min(tuple(self._until.values()), default=FOREVER)
+        for lease in list(self._until):
+            if lease in self._until and self._until[lease] <= now:
+                del self._until[lease]  # in place: a lease that is given back meanwhile must not stay in another dict
+        self._earliest = min(list(self._until.values()), default=FOREVER)
         return len(self._until) < self._limit
 
     def clear_locked(self) -> None:

@@ -103,7 +103,10 @@ class Memory(Generic[V]):
         self._vacate(place, gone, heir=key)
         self._keys[place] = key
         shown_until = fresh_until - early if early else fresh_until  # else one number for both: 24 bytes an entry
-        self.entries[key] = (value, shown_until, stale_until, stamp, place, tags, fresh_until)
+        entry = (value, shown_until, stale_until, stamp, place, tags, fresh_until)
+        if key in self.entries and self.entries[key][STAMP] > stamp:  # with no call in between: see `_reentry.py`
+            return False
+        self.entries[key] = entry
         if tags:
             self._hint(key, tags)
         if old is not None and old[TAGS] != tags:
@@ -138,7 +141,7 @@ class Memory(Generic[V]):
             entry = self.entries.get(key)
             if entry is not None:
                 expired = (entry[0], PAST, *entry[2:FRESH], PAST)  # a collection begins here, if at all
-                if self.entries.get(key) is entry:
+                if key in self.entries and self.entries[key] is entry:
                     self.entries[key] = expired
 
     def __len__(self) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from ._reentry import first
+
 __all__ = ["MOST", "Pauses"]
 
 MOST: Final = 10_000
@@ -31,8 +33,8 @@ class Pauses:
         """Let the entry of `key` with `stamp` wait until `until`."""
         self._pauses.pop(key, None)
         self._pauses[key] = (stamp, until)
-        oldest = next(iter(self._pauses))  # one that is over goes for one that comes
-        if self._pauses[oldest][1] <= now or len(self._pauses) > MOST:
+        oldest, full = first(self._pauses), len(self._pauses) > MOST  # one that is over goes for one that comes
+        if oldest is not None and oldest in self._pauses and (full or self._pauses[oldest][1] <= now):
             del self._pauses[oldest]
 
     def __len__(self) -> int:

@@ -15,7 +15,9 @@ PACKAGE = Path(resilient_cache.__file__).parent
 # From the bottom up; a module may import from its own floor or from one below it.
 FLOORS: tuple[frozenset[str], ...] = (
     # values, and what every floor may need
-    frozenset({"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks"})
+    frozenset(
+        {"errors", "deadline", "protocols", "entry", "outcome", "events", "policy", "forking", "locks", "_reentry"}
+    )
     | frozenset({"_reply", "bulk", "conditional"}),
     # machines
     frozenset(

@@ -219,9 +219,9 @@ def test_nothing_is_looked_through_before_the_first_lease_can_end() -> None:
     class Leases(dict[int, float]):
         looks = 0
 
-        def items(self) -> Any:
+        def values(self) -> Any:
             Leases.looks += 1
-            return super().items()
+            return super().values()
 
     bulkhead = Bulkhead[Seat](2, RLock())
     bulkhead.acquire(0.0, 3.0)

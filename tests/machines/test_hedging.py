@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from threading import RLock
 from typing import Any
 
@@ -10,6 +11,7 @@ from resilient_cache._hedging import Race
 from resilient_cache._local import Local
 from resilient_cache._request import GATES, Candidate, Failure, Request
 from resilient_cache.flights import FOUND, LEAD
+from resilient_cache.marks import tag_mark
 from resilient_cache.testing import ManualClock
 
 HIT: Lookup[Any] = Lookup("old", Source.STORE, Reason.HIT, 1.0, False)
@@ -83,6 +85,23 @@ def test_what_a_read_found_that_began_before_a_gap_serves_nobody_but_as_a_stand_
     assert flight.renewing is None
 
 
+def test_what_a_read_found_that_was_invalidated_since_is_handed_to_nobody() -> None:
+    """L9: whoever joined when the load had begun has asked after the invalidation, of a tag for one."""
+    for before, tags in itertools.product((True, False), ((), ("t",))):
+        race, request, flight, local = made()
+        race.reading.offer(Candidate("old", 9e9, 9e9, local.stamps.next(), tags))
+        race.overtake(request, Seat)
+        if not before:
+            race.end(HIT)
+        local.invalidate_many(tag_mark("t"))
+        if before:
+            race.end(HIT)
+        kept = HIT if not tags else None
+        assert flight.found is (kept if before else HIT)
+        failure = Failure(OSError(), None, Source.NONE, None)
+        assert race.best(failure) == (kept or failure._replace(stand_in=race.running.stand_in))
+
+
 def test_a_race_that_leads_is_handed_nothing() -> None:
     race, request, flight, local = made()
     place = race.overtake(request, Seat)
@@ -94,10 +113,12 @@ def test_a_race_that_leads_is_handed_nothing() -> None:
 
 def test_what_is_found_is_given_to_those_aboard_and_not_to_one_who_landed() -> None:
     race, request, flight, local = made()
+    race.reading.offer(Candidate("old", 9e9, 9e9, local.stamps.next()))
     place = race.overtake(request, Seat)
     assert not race.end(HIT)
     assert (place.verdict, place.woken, flight.found, flight.outcome) == (FOUND, 1, HIT, None)
     race, request, flight, local = made()
+    race.reading.offer(Candidate("old", 9e9, 9e9, local.stamps.next()))
     race.overtake(request, Seat)
     local.land(flight, "landed")
     race.end(HIT)

@@ -39,8 +39,24 @@ def test_a_caller_waits_for_a_store_operation_and_a_load() -> None:
     loads, clock, request, flight = made(timeout=0.25, load_timeout=2, flight_age=10)
     assert loads.patience(request, flight) == 2.25
     clock.advance(2.125)
-    assert loads.timed_out(request, flight) is None
+    assert loads.timed_out(request, flight) is AGAIN
     clock.advance(0.125)
+    assert isinstance(loads.timed_out(request, flight).error, LoadTimeout)
+    flight.ready = Lookup("loaded", Source.LOADER, Reason.ABSENT)
+    assert loads.timed_out(request, flight) is flight.ready, "a store that is slow to take it is no load that lasts"
+
+
+def test_what_many_keys_cost_the_store_is_not_the_loads() -> None:
+    """As long as the store is asked patience does not end, and then it is `load_timeout` from that moment on."""
+    loads, clock, request, flight = made(timeout=0.25, load_timeout=2, flight_age=10)
+    flight.reading = float("inf")
+    clock.advance(5)
+    assert loads.patience(request, flight) == 2
+    assert loads.timed_out(request, flight) is AGAIN
+    flight.reading = clock.monotonic()
+    clock.advance(1.75)
+    assert loads.patience(request, flight) == 0.25
+    clock.advance(0.25)
     assert isinstance(loads.timed_out(request, flight).error, LoadTimeout)
 
 

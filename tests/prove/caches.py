@@ -191,7 +191,7 @@ def end_with_an_older(original: Any, self: Any, name: str, stamp: int, now: floa
 
 def give_up_and_release(original: Any, self: Any, request: Any, flight: Any) -> Any:
     told = original(self, request, flight)
-    if told is not None:
+    if isinstance(told, Failure):
         self.origin.left(flight)
     return told
 
