@@ -104,6 +104,8 @@ class Crew:
                 continue  # it has left
             if seat.verdict == LEAD:
                 self.led.append(leg)
+            elif seat.verdict == AGAIN:  # another leads it, as this call was busy
+                self.todo.append(leg.request)
             else:
                 outcome = leg.flight.found if seat.verdict == FOUND else leg.flight.outcome
                 self._end(leg, self._rules.loads.shared(leg.request, outcome))

@@ -100,7 +100,10 @@ class Bulk:
             while crew.todo or crew.led or crew.waiting:
                 crew.board()
                 if crew.led:
+                    bench.busy = True
+                    crew.woken(bench.rung())  # who made this call an heir before that is led along
                     self._take_lead(crew, load_many)
+                    bench.busy = False
                 else:
                     rung = bench.wait(crew.patience())
                     crew.woken(rung) if rung else crew.overdue()

@@ -142,6 +142,50 @@ def test_what_another_has_left_is_led_at_once_not_when_its_turn_comes() -> None:
     assert room.asked == [["b"]]
 
 
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_who_is_busy_with_its_own_load_is_made_nobodys_heir(others: int) -> None:
+    """L14: those who wait with it would wait until it is done, or until the flight counts as stuck."""
+    room = Crowd()
+
+    async def main() -> None:
+        leaver = asyncio.ensure_future(room.load("b", 4.0))
+        await pass_time(0.1)
+        busy = [asyncio.ensure_future(room.cache.get_or_load_many(list(keys), room.many(8.0))) for keys in ("ab", "cb")]
+        await pass_time(0.1)
+        waiting = [asyncio.ensure_future(room.load("b", 0.5)) for _ in range(others)]
+        await pass_time(0.1)
+        leaver.cancel()
+        began = room.clock.monotonic()
+        await asyncio.gather(*waiting)
+        assert room.clock.monotonic() - began == (0.5 if others else 0.0)
+        assert room.started == 1 + bool(others)
+        for one, call in zip("ac", busy, strict=True):
+            found = await call
+            assert list(found) == [one, "b"]
+        assert room.most["b"] == 1
+
+    room.run(main)
+
+
+def test_a_loader_that_asks_for_what_its_caller_waits_for_is_its_heir() -> None:
+    room = Crowd()
+
+    async def main() -> None:
+        async def load_many(keys: list[str]) -> dict[str, Any]:
+            return dict.fromkeys(keys, await room.load("b", 0.5))
+
+        leaver = asyncio.ensure_future(room.load("b", 4.0))
+        await pass_time(0.1)
+        call = asyncio.ensure_future(room.cache.get_or_load_many(["a", "b"], load_many))
+        await pass_time(0.1)
+        leaver.cancel()
+        began = room.clock.monotonic()
+        assert await call == {"a": 2, "b": 2}
+        assert room.clock.monotonic() - began == 0.5
+
+    room.run(main)
+
+
 def test_a_loader_may_not_ask_for_what_it_loads() -> None:
     """Directly, or by way of another call's load; whichever of its keys that load waits for."""
     room = Crowd()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -10,6 +12,9 @@ from typing import Any
 import pytest
 
 from resilient_cache import CachePolicy, LoadTimeout, MisuseError, ResilientCache
+from resilient_cache import _task_bench as task_bench
+from resilient_cache import _thread_bench as thread_bench
+from resilient_cache.flights import AGAIN, LEAD
 from resilient_cache.testing import Fault, FaultKind
 
 from .test_threads import PATIENCE, POLICY, Hold, Interrupt, Room
@@ -107,6 +112,53 @@ def test_what_another_has_left_is_led_at_once_not_when_its_turn_comes(crowds: Ca
     one.end()
     assert both.result(PATIENCE) == {"a": 1, "b": 3}
     assert slow.result(PATIENCE) == 1
+
+
+def test_who_is_busy_with_its_own_load_is_made_nobodys_heir(crowds: Callable[..., Crowd]) -> None:
+    crowd = crowds()
+    leaver = crowd.load("b")
+    one = crowd.nth(1)
+    busy = crowd.ask("ab")
+    two = crowd.nth(2)
+    crowd.waiting(1, "b")
+    behind_it = crowd.load("b")
+    crowd.waiting(2, "b")
+    one.end(Interrupt())
+    assert isinstance(leaver.exception(PATIENCE), Interrupt)
+    crowd.nth(3).end()
+    assert behind_it.result(PATIENCE) == 3  # while "a" is still loading
+    two.end()
+    assert busy.result(PATIENCE) == {"a": 2, "b": 3}
+
+
+@pytest.mark.parametrize("bench", [thread_bench.Bench, task_bench.Bench])
+def test_a_lead_that_its_caller_takes_along_is_not_passed_on(bench: Any) -> None:
+    """It looks for what was rung between the ringing and the question whether it is busy."""
+    taken: list[Any] = []
+    there: Any = None
+
+    class Looked(deque[Any]):
+        def append(self, place: Any) -> None:
+            super().append(place)
+            taken.extend(there.rung())
+
+    async def ring() -> None:
+        place = there.place()
+        place.verdict = LEAD
+        assert place.wake() is True
+        assert taken == [place]
+        there._rung = deque()
+        assert place.wake() is False
+        assert place.verdict == AGAIN
+        assert there.rung() == [place]
+
+    async def main() -> None:
+        nonlocal there
+        there = bench()
+        there.busy, there._rung = True, Looked()
+        await ring()
+
+    asyncio.run(main())
 
 
 def test_a_stuck_load_of_many_is_replaced_by_one(crowds: Callable[..., Crowd]) -> None:

@@ -49,8 +49,8 @@ class Visited(OrderedDict[Any, Any]):
         super().move_to_end(key, last)
         self.visit("move")
 
-    def pop(self, *args: Any) -> Any:
-        popped = super().pop(*args)
+    def pop(self, key: Any, default: Any = None) -> Any:
+        popped = super().pop(key, default)
         self.visit("pop")
         return popped
 
