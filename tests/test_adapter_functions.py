@@ -269,3 +269,47 @@ def test_no_thread_to_be_had_is_a_full_pool_and_no_permit_lost(monkeypatch: pyte
         with pytest.raises(KeyboardInterrupt):
             adapter.get("k")
     use(adapter)
+
+
+def test_a_start_that_is_interrupted_gives_its_permit_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Hanging()
+    adapter = store.adapter(threads=1, timeout=5.0)
+    start = threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def interrupted(self: threading.Thread) -> None:
+        begun.append(self)
+        start(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        adapter.get("k")
+    monkeypatch.undo()
+    assert kind_of(lambda: adapter.get("k")) is FailureKind.POOL, "the call goes on"
+    store.let_go.set()
+    begun[0].join()
+    assert adapter.get("k") == b"late"
+    assert permits(adapter) == 1
+
+
+def test_a_thread_that_begins_after_its_caller_was_interrupted_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    adapter = from_functions(store.get, store.set, store.delete, threads=1)
+    late: list[threading.Thread] = []
+
+    def interrupted(self: threading.Thread) -> None:
+        late.append(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adapter.set("k", b"v", 1.0)
+    late[0].run()
+    assert store.entries == {}
+    assert permits(adapter) == 1
+
+
+def permits(adapter: Any) -> int:
+    return len(adapter._permits)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from resilient_cache.adapters import _redis_wire
 from resilient_cache.adapters._redis_deadline import Deadline, DeadlineSocket
 from resilient_cache.adapters._redis_wire import LONGEST_LINE, MORE, Refused, Replies, Wire, packed
 
@@ -108,6 +109,22 @@ def test_an_idle_connection_is_silent_until_something_comes(polls: bool, monkeyp
     with here:
         there.close()
         assert not Wire(Connected(here)).is_silent()
+
+
+@pytest.mark.parametrize("looked", [True, False])
+def test_the_last_millisecond_is_one(looked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new connection waited as long as for its login once more; one that was looked at took that for a failure."""
+    if looked:
+        monkeypatch.delattr(select, "poll")
+    monkeypatch.setattr(_redis_wire, "monotonic", lambda: 100.0)
+    here, there = socket.socketpair()
+    with here, there:
+        here.settimeout(1.0)
+        wire: Any = Wire(Connected(here))
+        assert wire.is_silent()
+        with pytest.raises(TimeoutError):
+            wire.ask(b"PING\r\n", bool, 100.0005)
+        assert here.gettimeout() == pytest.approx(0.0005, rel=0.01)
 
 
 def test_an_operation_without_time_does_not_begin() -> None:

@@ -76,7 +76,8 @@ class _Nodes(Generic[C]):
         self._clients: dict[str, C] = {}
         self._closed = False
         self.slots = Slots([f"{part.hostname or 'localhost'}:{part.port}" for part in parts])
-        self.client(self.slots.candidates()[0])  # opens nothing, but knows the options
+        first = self.client(self.slots.candidates()[0])  # opens nothing, but knows the options
+        self._options = options | first.dial.tls
 
     def client(self, name: str) -> C:
         if self._closed:

@@ -10,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import MisuseError
+from ._redis_deadline import tls
 
 __all__ = ["ANONYMOUS", "FAIL_FAST", "Dialler", "dialler"]
 
@@ -35,12 +36,14 @@ ANONYMOUS: Final[dict[str, Any]] = (
 class Dialler:
     """Makes connections, not yet connected: the options, over them the URL's, over both what failing fast requires."""
 
-    __slots__ = ("_pool", "finds", "max_connections")
+    __slots__ = ("_pool", "finds", "max_connections", "tls")
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self.finds = "find" in pool.connection_kwargs  # its server may have changed places when it fails
         self.max_connections: int = pool.max_connections
+        # for other clients with the same options
+        self.tls = {name: value for name, value in pool.connection_kwargs.items() if name == "tls"}
 
     def __call__(self) -> Any:
         return self._pool.connection_class(**self._pool.connection_kwargs)
@@ -57,6 +60,8 @@ def dialler(
     if base not in bounded:
         raise MisuseError(f"connection_class must be left out: {base!r} cannot be given a deadline")
     try:
+        if base is module.SSLConnection and "tls" not in arguments:
+            arguments["tls"] = tls(arguments)
         pool = module.ConnectionPool(**arguments | FAIL_FAST | ANONYMOUS | forced | {"connection_class": bounded[base]})
         dial = Dialler(pool)
         dial()  # opens nothing, but knows its arguments

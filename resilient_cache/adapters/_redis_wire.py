@@ -32,6 +32,9 @@ ARRAY: Final = object()
 SLACK: Final = 0.001
 """Seconds by which an operation may end too soon or too late."""
 
+UNKNOWN: Final = -1.0
+"""A socket's timeout that is set before it counts: not near any number of seconds that may be left."""
+
 AT_ONCE: Final = 65_536
 LONGEST_PX: Final = 2**53
 LONGEST_LINE: Final = 65_536
@@ -197,7 +200,7 @@ class Wire:
             raise ConnectionError(UNASKED)
         self._connection = connection
         self._socket = connection._sock.connected
-        self._given = 0.0  # the socket's timeout, as far as known
+        self._given = UNKNOWN
         self._has_spoken = _poll(self._socket, lambda _: True)
         self._replies = Replies()
 
@@ -206,7 +209,7 @@ class Wire:
         if not self._has_spoken(0):
             return True
         try:
-            self._given = 0.0
+            self._given = UNKNOWN
             self._socket.settimeout(0)
             self._socket.recv(1)  # the end, something unasked, or of TLS what is not for us to hear
         except BlockingIOError:

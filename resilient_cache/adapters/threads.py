@@ -20,6 +20,7 @@ from typing import Generic, ParamSpec, TypeVar, final
 
 from ..deadline import remaining
 from ..errors import FailureKind, StoreError
+from ..forking import protect
 from ..protocols import CacheAdapter
 
 __all__ = ["ThreadedAdapter"]
@@ -31,20 +32,33 @@ R = TypeVar("R")
 class _Work(Generic[R]):
     """One call and what became of it."""
 
-    __slots__ = ("_call", "_done", "_error", "_result")
+    __slots__ = ("_call", "_claims", "_done", "_error", "_result")
 
     def __init__(self, call: Callable[[], R]) -> None:
         self._call = call
+        self._claims = [True]
         self._done = threading.Event()
         self._result: R
         self._error: BaseException | None = None
 
-    def run(self, permits: threading.Semaphore) -> None:
+    def is_mine(self) -> bool:
+        """Whether nobody asked before: the thread that runs it, or the caller that was interrupted starting one.
+
+        Its permit is given back by that one alone, and a call whose caller has gone is not begun.
+        """
+        try:
+            return self._claims.pop()
+        except IndexError:
+            return False
+
+    def run(self, permits: list[None]) -> None:
+        if not self.is_mine():
+            return
         try:
             self._result = self._call()
         except BaseException as error:  # noqa: BLE001 - the caller's to judge, not this thread's
             self._error = error
-        permits.release()  # before the caller wakes: its next call must find the permit
+        permits.append(None)  # before the caller wakes: its next call must find the permit
         self._done.set()
 
     def result(self, timeout: float) -> R:
@@ -68,16 +82,29 @@ class ThreadedAdapter:
     many keys that the store has.
     """
 
-    __slots__ = ("_adapter", "_permits", "_timeout", "delete_many", "get_many", "set_many")
+    __slots__ = (
+        "__weakref__",
+        "_adapter",
+        "_permits",
+        "_threads",
+        "_timeout",
+        "delete_many",
+        "get_many",
+        "lock",
+        "set_many",
+    )
 
     def __init__(self, adapter: CacheAdapter, threads: int, timeout: float) -> None:
         self._adapter = adapter
-        self._permits = threading.Semaphore(threads)
+        self._threads = threads
+        self._permits: list[None] = [None] * threads  # taking one is one step, so threads need no lock
         self._timeout = timeout
         for name in ("get_many", "set_many", "delete_many"):
             method = getattr(adapter, name, None)
             if method is not None:
                 setattr(self, name, partial(self._bounded, method))
+        self.lock = threading.RLock()
+        protect(self)
 
     def get(self, key: str, /) -> bytes | None:
         """The bytes stored under `key`, or None when there are none."""
@@ -97,6 +124,10 @@ class ThreadedAdapter:
         if close is not None:
             close()
 
+    def forked(self) -> None:
+        """Start over in a child, where none of the parent's calls goes on."""
+        self._permits = [None] * self._threads
+
     def _bounded(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         left = remaining()
         timeout = self._timeout if left is None else min(self._timeout, left)
@@ -108,12 +139,16 @@ class ThreadedAdapter:
         return work.result(timeout)
 
     def _start(self, work: _Work[R]) -> None:
-        if not self._permits.acquire(blocking=False):
-            raise StoreError(FailureKind.POOL, "every permitted call is still running")
+        permits = self._permits
         try:
-            threading.Thread(target=work.run, args=(self._permits,), name="resilient-cache-store", daemon=True).start()
+            permits.pop()
+        except IndexError:
+            raise StoreError(FailureKind.POOL, "every permitted call is still running") from None
+        try:
+            threading.Thread(target=work.run, args=(permits,), name="resilient-cache-store", daemon=True).start()
         except BaseException as error:
-            self._permits.release()
+            if work.is_mine():
+                permits.append(None)
             if isinstance(error, RuntimeError):  # "can't start new thread"
                 raise StoreError(FailureKind.POOL, str(error)) from error
             raise

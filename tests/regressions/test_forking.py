@@ -6,14 +6,16 @@ import asyncio
 import os
 import runpy
 import threading
+import time
 import weakref
 from typing import Any
 
 import pytest
 
-from resilient_cache import Invalidation, ResilientCache, fallback, forking
-from resilient_cache.adapters import MappingAdapter, _redis_clients
+from resilient_cache import Invalidation, ResilientCache, deadline, fallback, forking
+from resilient_cache.adapters import MappingAdapter, _redis_clients, from_functions
 from resilient_cache.adapters.redis import AsyncRedisAdapter
+from resilient_cache.errors import StoreError
 from resilient_cache.testing import DictStore, Fault, FaultKind, FaultPlan, FaultyAdapter, ManualClock
 
 from ..servers import ValkeyServer, in_child
@@ -143,6 +145,51 @@ def test_where_there_are_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "register_at_fork", raising=False)
     names = runpy.run_path(str(forking.__file__))
     assert names["HELD"] == []
+
+
+class Hung:
+    """A store whose `get` of "hangs" holds its thread until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.adapter = from_functions(self.get, self.set, self.delete, threads=1, timeout=10.0)
+        token = deadline.CURRENT.set((time.monotonic() + 0.02, time.monotonic))
+        with pytest.raises(StoreError, match="the call goes on"):
+            self.adapter.get("hangs")
+        deadline.CURRENT.reset(token)
+
+    def get(self, key: str) -> bytes | None:
+        if key == "hangs":
+            self.let_go.wait(30)
+        return b"v"
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Not asked."""
+
+    def delete(self, key: str) -> None:
+        """Not asked."""
+
+
+@needs_fork
+def test_a_child_has_the_permits_that_its_parents_threads_hold() -> None:
+    """They were never given back there: the child's calls were rejected for as long as it lived."""
+    store = Hung()
+    try:
+        assert in_child(lambda: store.adapter.get("k") == b"v")
+        with pytest.raises(StoreError, match="still running"):
+            store.adapter.get("k")
+    finally:
+        store.let_go.set()
+
+
+def test_a_child_that_begins_anew_with_all_permits() -> None:
+    """The same in one process: what goes on gives its permit back to the parent."""
+    store = Hung()
+    try:
+        as_in_a_child()
+        assert store.adapter.get("k") == b"v"
+    finally:
+        store.let_go.set()
 
 
 @needs_fork
