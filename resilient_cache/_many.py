@@ -130,7 +130,7 @@ class Many:
             news = not own and self.marks.is_news(name, mark)
             if news:
                 self._drop_older_locked(name, self.marks.bound(mark.invalidated))
-            moment = self.stamps.tick_locked()
+            moment = self.stamps.next_locked()  # a reading: `taken` of what is being opened is one, ahead of `latest`
             if news and name:
                 self.barred = moment
             elif news:
