@@ -16,13 +16,13 @@ from ._asyncio import Behind, ask, many_of
 from ._bulk import split
 from ._bulk_loads import is_a
 from ._colours import forget, part_of, shard_of
-from ._guard import Answer
+from ._guard import NOT_ASKED, Answer
 from ._local import KEY
 from ._request import Draft, Request
 from ._task_bench import spread
 from .errors import FailureKind, StoreError
 from .marks import NAMESPACE
-from .outcome import Lookup, Operation
+from .outcome import Lookup, Operation, Reason
 
 __all__ = ["Batches"]
 
@@ -52,10 +52,12 @@ class Batches:
         """The entries that may be served as they are, by key; the other requests know why not."""
         if not requests:
             return {}
-        if self._upkeep.unread:
-            await self._upkeep.recover()
-        answers: dict[str, Answer] = {}
-        await self._spread("get_many", requests, partial(self._get, answers=answers))
+        known = not self._rules.debts.unread or await self._upkeep.recover()
+        answers = {request.key: NOT_ASKED[Reason.BUSY] for request in requests}
+        for request in requests:
+            request.asked = True
+        if known:
+            await self._spread("get_many", requests, partial(self._get, answers=answers))
         self._upkeep.soon()
         since, judge = self._rules.monotonic(), self._rules.judge
         found = {request.key: judge(request, answers[request.key]) for request in requests}
@@ -104,8 +106,6 @@ class Batches:
 
     async def _get(self, chunk: list[Request], answers: dict[str, Answer]) -> None:
         until, keys = self._until(chunk[0]), [self._prefix + request.key for request in chunk]
-        for request in chunk:
-            request.asked = True
         if "get_many" in self._many:
             answer = await self._ask(until, Operation.GET, self._get_many, keys[0], keys)
             gave: Any = answer.value

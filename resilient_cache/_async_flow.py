@@ -9,7 +9,7 @@ from ._async_marks import MarkStore
 from ._async_store import Store
 from ._async_upkeep import Upkeep
 from ._asyncio import Behind, Seat, check_loader, load
-from ._guard import Answer
+from ._guard import NOT_ASKED, Answer
 from ._local import KEY
 from ._mistakes import Mistakes
 from ._request import Draft, Request
@@ -17,7 +17,7 @@ from ._task_bulkhead import wait_turn
 from .entry import Duration
 from .flights import AGAIN, FOUND, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
-from .outcome import Lookup, Mistake
+from .outcome import Lookup, Mistake, Reason
 from .policy import CachePolicy
 
 __all__ = ["Flow"]
@@ -215,9 +215,8 @@ class Flow:
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        if self._upkeep.unread:
-            await self._upkeep.recover()
-        answer = await self._store.get(request)
+        known = not self._rules.debts.unread or await self._upkeep.recover()
+        answer = await self._store.get(request) if known else NOT_ASKED[Reason.BUSY]
         self._upkeep.soon()
         found = self._rules.judge(request, answer)
         return await self._marks.judge(request, answer) if request.unsure else found

@@ -27,7 +27,7 @@ BREATH: Final = 0.05
 class Debts:
     """The journal of one cache, as whoever works it off sees it."""
 
-    __slots__ = ("_guard", "_journal", "_local", "_reporter", "_seldom", "_switch")
+    __slots__ = ("_guard", "_journal", "_local", "_readers", "_reporter", "_seldom", "_switch", "unread")
 
     def __init__(self, journal: Journal, guard: Guard, local: Local, reporter: Reporter, switch: Switch) -> None:
         self._journal = journal
@@ -36,6 +36,8 @@ class Debts:
         self._reporter = reporter
         self._switch = switch
         self._seldom = Seldom(60.0)
+        self._readers: dict[object, float] = {}  # who reads the durable journal, and until when that is waited for
+        self.unread = False  # there is a durable journal, and nobody knows what is in it
 
     def next(self) -> Debt | None:
         """One to ask the store for now; None when none is due, or mode or circuit forbid."""
@@ -80,8 +82,9 @@ class Debts:
         return name in self._journal
 
     def keep_book(self) -> None:
-        """From now on remember what is let go, for a durable journal to strike out."""
+        """There is a durable journal, to be read, and from now on what is let go is to be struck out of it."""
         self._journal.gone = []
+        self.unread = True
 
     def let_go(self) -> list[tuple[str, int]]:
         """What was let go since the last time: (name, stamp)."""
@@ -89,14 +92,29 @@ class Debts:
             gone, self._journal.gone = self._journal.gone or [], []
         return gone
 
-    def recovered(self, written: object) -> None:
-        """Take over what a durable journal had written down."""
-        try:
-            for name, stamp in cast("Iterable[tuple[object, object]]", written):
-                if isinstance(name, str) and isinstance(stamp, int):
-                    self._local.remember(name, stamp)
-        except (TypeError, ValueError):  # not pairs
-            self.not_written()
+    def reads(self) -> object:
+        """Somebody begins to read the durable journal; gives what stands for it in `recovered`."""
+        reader = object()
+        with self._guard.lock:
+            self._readers[reader] = self._guard.monotonic() + self._guard.inflight_max  # it may never come back
+        return reader
+
+    def recovered(self, reader: object, written: object) -> bool:
+        """Take over what `reader` says a durable journal had written down, None when it was stopped.
+
+        In one step, so that who finds it read finds the fences. False while it is not known what is in it: who failed
+        to read it leaves that to the others who are at it.
+        """
+        with self._guard.lock:
+            del self._readers[reader]
+            if written is None or not self.unread:
+                return not self.unread
+            now, whole = self._guard.monotonic(), self._take_over_locked(written)
+            self.unread = not whole and any(now < until for until in self._readers.values())
+            if whole or self.unread:
+                return whole
+        self.not_written()
+        return True
 
     def not_written(self) -> None:
         """The durable journal failed: what it should hold is in memory only."""
@@ -129,6 +147,15 @@ class Debts:
             "pending_invalidations": owed,
             "oldest_pending_age": self._local.age(oldest) if owed else 0.0,
         }
+
+    def _take_over_locked(self, written: object) -> bool:
+        try:
+            for name, stamp in cast("Iterable[tuple[object, object]]", written):
+                if isinstance(name, str) and isinstance(stamp, int):
+                    self._local.remember(name, stamp)
+        except (TypeError, ValueError):  # not pairs
+            return False
+        return True
 
     def _held(self, now: float) -> float:
         # What an open circuit turned away would be put off as if the store had failed again.

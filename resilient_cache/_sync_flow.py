@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from ._guard import Answer
+from ._guard import NOT_ASKED, Answer
 from ._local import KEY
 from ._mistakes import Mistakes
 from ._request import Draft, Request
@@ -17,7 +17,7 @@ from ._threads import Behind, Seat, check_loader, load
 from .entry import Duration
 from .flights import AGAIN, FOUND, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
-from .outcome import Lookup, Mistake
+from .outcome import Lookup, Mistake, Reason
 from .policy import CachePolicy
 
 __all__ = ["Flow"]
@@ -209,9 +209,8 @@ class Flow:
 
     def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        if self._upkeep.unread:
-            self._upkeep.recover()
-        answer = self._store.get(request)
+        known = not self._rules.debts.unread or self._upkeep.recover()
+        answer = self._store.get(request) if known else NOT_ASKED[Reason.BUSY]
         self._upkeep.soon()
         found = self._rules.judge(request, answer)
         return self._marks.judge(request, answer) if request.unsure else found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
-from resilient_cache import Invalidation, MisuseError
+from resilient_cache import Invalidation, MisuseError, Reason
 from resilient_cache.events import JournalFailed, Settled
 from resilient_cache.testing import Fault, FaultKind
 
@@ -163,12 +163,44 @@ def test_who_finds_that_another_has_read_it_meanwhile_leaves_it_at_that(stage: M
     first = stage(journal=disk)
 
     def load() -> list[tuple[str, int]]:
-        first.cache._upkeep.unread = False
+        first.cache._rules.debts.unread = False
         return [("kk", 7)]
 
     disk.load = load  # type: ignore[method-assign]
     first.get("k")
     assert first.cache.health()["pending_invalidations"] == 0
+
+
+def look_at_one(there: Stage) -> Reason:
+    reason: Reason = there.lookup("k").reason
+    return reason
+
+
+def look_at_many(there: Stage) -> dict[str, str]:
+    found: dict[str, str] = there.get_many(["k"])
+    return found
+
+
+@pytest.mark.parametrize(("look", "gone", "seen"), [(look_at_one, Reason.BUSY, Reason.FENCED), (look_at_many, {}, {})])
+def test_who_cannot_read_it_while_another_does_asks_no_store(
+    stage: Make, look: Callable[[Stage], object], gone: object, seen: object
+) -> None:
+    """A file is locked while it is read: that the others fail must not throw away what the one finds."""
+    disk = Disk()
+    first = stage(journal=disk, memory=10)
+    first.run(first.another(journal=None).set, "k", "old")
+    another = first.cache._rules.debts.reads()
+    disk.fails = True
+    assert look(first) == gone
+    assert [call.operation for call in first.adapter.calls] == ["set"]  # the other process's
+    assert first.load("k", "its own") == "its own"
+    assert "journal_errors" not in first.cache.stats()
+    owed = first.cache._rules.local.stamps.next()
+    assert first.cache._rules.debts.recovered(another, [("kk", owed)])
+    first.plan.during(DOWN, "delete")
+    assert look(first) == seen
+    assert {"get", "get_many"} & {call.operation for call in first.adapter.calls}
+    assert first.cache.health()["pending_invalidations"] == 1
 
 
 def test_a_cache_without_a_store_has_nothing_to_write_down(stage: Make) -> None:
