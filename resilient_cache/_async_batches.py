@@ -52,13 +52,14 @@ class Batches:
         """The entries that may be served as they are, by key; the other requests know why not."""
         if not requests:
             return {}
-        known = not self._rules.debts.unread or await self._upkeep.recover()
         answers = {request.key: NOT_ASKED[Reason.BUSY] for request in requests}
         for request in requests:
             request.asked = True
-        if known:
-            await self._spread("get_many", requests, partial(self._get, answers=answers))
-        self._upkeep.soon()
+        try:
+            if not self._rules.debts.unread or await self._upkeep.recover():
+                await self._spread("get_many", requests, partial(self._get, answers=answers))
+        finally:
+            self._upkeep.soon()
         since, judge = self._rules.monotonic(), self._rules.judge
         found = {request.key: judge(request, answers[request.key]) for request in requests}
         unsure = [request for request in requests if request.unsure]
@@ -77,26 +78,30 @@ class Batches:
         if not drafts:
             return
         marking, seal = self._rules.marking, self._rules.sealing.seal
-        await self._look([(request, marking.of(draft)) for request, draft in drafts if draft is not None])
-        sealed = [(request, draft and seal(request, draft)) for request, draft in drafts]
-        for request, data in sealed:
-            if data is None:
-                await self._written(request, None, ended)
-        entries = [(request, data) for request, data in sealed if data is not None]
-        await self._spread("set_many", entries, partial(self._set, ended=ended))
-        self._upkeep.soon()
+        try:
+            await self._look([(request, marking.of(draft)) for request, draft in drafts if draft is not None])
+            sealed = [(request, draft and seal(request, draft)) for request, draft in drafts]
+            for request, data in sealed:
+                if data is None:
+                    await self._written(request, None, ended)
+            entries = [(request, data) for request, data in sealed if data is not None]
+            await self._spread("set_many", entries, partial(self._set, ended=ended))
+        finally:
+            self._upkeep.soon()
 
     async def delete(self, requests: list[Request]) -> dict[str, Answer]:
         """Have the store delete the keys; what it said of each that it was asked for."""
         answers: dict[str, Answer] = {}
         if not requests:
             return answers
-        for request in requests:
-            if request.stamp:
-                await self._upkeep.note(KEY + request.key, request.stamp)
-        asked = [request for request in requests if request.gates.write]
-        await self._spread("delete_many", asked, partial(self._delete, answers=answers))
-        self._upkeep.soon()
+        try:
+            for request in requests:
+                if request.stamp:
+                    await self._upkeep.note(KEY + request.key, request.stamp)
+            asked = [request for request in requests if request.gates.write]
+            await self._spread("delete_many", asked, partial(self._delete, answers=answers))
+        finally:
+            self._upkeep.soon()
         return answers
 
     async def _spread(self, method: str, items: list[Any], call: Callable[[list[Any]], Any]) -> None:

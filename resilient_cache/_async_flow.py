@@ -74,20 +74,23 @@ class Flow:
 
     async def write(self, request: Request, draft: Draft | None) -> bool:
         """Write `draft`, if any, for a request; whether the store has the value now."""
-        data = None if draft is None else await self._marks.sealed(request, draft)
-        stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
-        if not stored:
-            await self._upkeep.note(KEY + request.key, request.stamp)
-        self._upkeep.soon()
+        try:
+            data = None if draft is None else await self._marks.sealed(request, draft)
+            stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
+            if not stored:
+                await self._upkeep.note(KEY + request.key, request.stamp)
+        finally:
+            self._upkeep.soon()
         return stored
 
     async def delete(self, request: Request) -> Answer | None:
         """Have the store delete the request's key; what it said, None when it was not asked."""
-        if request.stamp:
-            await self._upkeep.note(KEY + request.key, request.stamp)
-        answer = await self._store.delete(request) if request.gates.write else None
-        self._upkeep.soon()
-        return answer
+        try:
+            if request.stamp:
+                await self._upkeep.note(KEY + request.key, request.stamp)
+            return await self._store.delete(request) if request.gates.write else None
+        finally:  # also for a caller who is taken away: it is owed from the first moment on
+            self._upkeep.soon()
 
     async def correct(self, key: str, seen: object) -> Mistake:
         """What came of a report that `seen` was wrong."""
@@ -215,8 +218,10 @@ class Flow:
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        known = not self._rules.debts.unread or await self._upkeep.recover()
-        answer = await self._store.get(request) if known else NOT_ASKED[Reason.BUSY]
-        self._upkeep.soon()
+        try:
+            known = not self._rules.debts.unread or await self._upkeep.recover()
+            answer = await self._store.get(request) if known else NOT_ASKED[Reason.BUSY]
+        finally:
+            self._upkeep.soon()
         found = self._rules.judge(request, answer)
         return await self._marks.judge(request, answer) if request.unsure else found

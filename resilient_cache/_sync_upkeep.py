@@ -91,11 +91,12 @@ class Upkeep(Collector):
 
     def revoke(self, request: Request) -> Invalidation:
         """Have a mark changed, now and if need be behind; the word to give for it."""
-        outcome = self._marks.revoke(request)
-        name = MARK + request.key
-        if outcome is Invalidation.PENDING:
-            self.note(name, request.stamp)
-        self.soon()
+        try:
+            outcome = self._marks.revoke(request)
+            if outcome is Invalidation.PENDING:
+                self.note(MARK + request.key, request.stamp)
+        finally:
+            self.soon()
         return outcome
 
     def soon(self) -> None:

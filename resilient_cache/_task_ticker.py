@@ -16,6 +16,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol, final
 
 from ._asyncio import Behind, Seat, Spawn
+from ._task_calls import running
 
 __all__ = ["BATCH", "Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
 
@@ -51,13 +52,13 @@ class Ticker:
 
     def at(self, pause: float, stepper: Stepper) -> None:
         """Call `stepper.step()` in at most `pause` seconds, if a task can run."""
-        now = self._monotonic()
+        now, loop = self._monotonic(), running()
         alive = now < self._alive_until and self._loop is not None and not self._loop.is_closed()
-        if alive and self._due <= now + pause:
+        if loop is None or (alive and self._due <= now + pause):
             return
         self._due = now + pause
         if not alive:
-            self._loop, self._alive_until = asyncio.get_running_loop(), now + LEASE
+            self._loop, self._alive_until = loop, now + LEASE
             held = weakref.ref(stepper)
             if not Context().run(self._behind.spawn, lambda: self._run(held), self.lost):  # of nobody's request
                 self.lost()
