@@ -27,7 +27,7 @@ BREATH: Final = 0.05
 class Debts:
     """The journal of one cache, as whoever works it off sees it."""
 
-    __slots__ = ("_guard", "_journal", "_local", "_readers", "_reporter", "_seldom", "_switch", "unread")
+    __slots__ = ("_ahead", "_guard", "_journal", "_local", "_readers", "_reporter", "_seldom", "_switch", "unread")
 
     def __init__(self, journal: Journal, guard: Guard, local: Local, reporter: Reporter, switch: Switch) -> None:
         self._journal = journal
@@ -37,6 +37,7 @@ class Debts:
         self._switch = switch
         self._seldom = Seldom(60.0)
         self._readers: dict[object, float] = {}  # who reads the durable journal, and until when that is waited for
+        self._ahead: dict[str, int] = {}  # what is written down of a time that has not come
         self.unread = False  # there is a durable journal, and nobody knows what is in it
 
     def next(self) -> Debt | None:
@@ -88,9 +89,12 @@ class Debts:
 
     def let_go(self) -> list[tuple[str, int]]:
         """What was let go since the last time: (name, stamp)."""
+        journal, ahead = self._journal, self._ahead
         with self._guard.lock:
-            gone, self._journal.gone = self._journal.gone or [], []
-        return gone
+            gone, journal.gone = journal.gone or [], []
+            if not ahead:
+                return gone
+            return [(name, stamp if name in journal else ahead.pop(name, stamp)) for name, stamp in gone]
 
     def reads(self) -> object:
         """Somebody begins to read the durable journal; gives what stands for it in `recovered`."""
@@ -149,10 +153,14 @@ class Debts:
         }
 
     def _take_over_locked(self, written: object) -> bool:
+        # A row may be damaged. One that was believed would set our clock, and other processes refuse what is ahead.
+        latest = self._local.stamps.now() + self._local.margin
         try:
             for name, stamp in cast("Iterable[tuple[object, object]]", written):
                 if isinstance(name, str) and isinstance(stamp, int):
-                    self._local.remember(name, stamp)
+                    if stamp > latest:
+                        self._ahead[name] = stamp
+                    self._local.remember(name, min(stamp, latest))
         except (TypeError, ValueError):  # not pairs
             return False
         return True

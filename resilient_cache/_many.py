@@ -225,7 +225,7 @@ class Many:
 
     def _forget_locked(self, name: str, stamp: int) -> None:
         if name:
-            self.barred = stamp
+            self.barred = max(self.barred, stamp)
             self.tag_fences.raise_locked(name, stamp)
         else:
             self.fences.raise_floor_locked(stamp)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 
-from resilient_cache import Invalidation, MisuseError, Reason
+from resilient_cache import Entry, Invalidation, MisuseError, Reason
 from resilient_cache.events import JournalFailed, Settled
 from resilient_cache.testing import Fault, FaultKind
 
-from .stage import Stage
+from .stage import POLICY, Stage
 
 DOWN = Fault(FaultKind.RAISE)
 Make = Callable[..., Stage]
@@ -219,3 +220,24 @@ def test_it_is_closed_with_the_cache(stage: Make) -> None:
 def test_what_is_no_journal_is_refused(stage: Make) -> None:
     with pytest.raises(MisuseError, match="load, add and strike"):
         stage(journal=object())
+
+
+@pytest.mark.parametrize("years", [1, 100, 100_000])
+def test_a_damaged_row_does_not_set_the_clock(stage: Make, years: int) -> None:
+    """It raised what cannot be written, or made each process refuse and delete what the other wrote."""
+    disk = Disk()
+    policy = replace(POLICY, epoch_ttl=60)
+    first = stage(journal=disk, policy=policy)
+    for name in ("kk", "mtag:t", "m"):
+        disk.add(name, int((first.clock.time() + years * 365 * 86_400) * 1e6))
+    other = first.another(journal=None)
+    for pause in (0, 1, 5, 5):
+        assert first.load("a", Entry("v", tags=("t",))) == "v"
+        first.run_behind()
+        first.clock.advance(pause)
+    assert first.loads < 4
+    assert first.run(other.get, "a") == "v"
+    assert first.run(other.set, "b", "w")
+    assert first.get("b") == "w"
+    first.run_behind()
+    assert disk.rows == {}

@@ -11,7 +11,8 @@ import pytest
 from resilient_cache import CachePolicy, Invalidation, Mode, Reason, ResilientCache
 from resilient_cache._debts import BREATH, IDLE
 from resilient_cache._guard import Answer
-from resilient_cache._local import DROPPED, MARK, Local
+from resilient_cache._local import DROPPED, KEY, MARK, Local
+from resilient_cache.entry import MICROS
 from resilient_cache.events import JournalFailed, Settled
 from resilient_cache.marks import tag_mark
 from resilient_cache.testing import ManualClock
@@ -345,3 +346,34 @@ def test_the_last_one_who_fails_to_read_the_book_gives_it_up(desk: Desk) -> None
     desk.clock.advance(1)
     assert debts.recovered(debts.reads(), failed)
     assert not debts.unread
+
+
+@pytest.mark.parametrize("years", [1, 100, 1_000_000])
+@pytest.mark.parametrize("kind", [KEY, MARK])
+def test_what_is_written_down_of_a_time_to_come_is_not_believed(desk: Desk, kind: str, years: int) -> None:
+    """No further than a clock may be ahead; and struck out as it stands there, when nothing is owed any more."""
+    local, name = desk.cache._rules.local, kind + "tag:a"
+    stamp = int(desk.clock.time() + years * 365 * 86_400) * MICROS
+    desk.debts.keep_book()
+    assert read(desk, [(name, stamp)])
+    fences = local.fences if kind == KEY else local.tag_fences
+    assert fences.at("tag:a") == local.stamps.now() == int(desk.clock.time() * MICROS) + local.margin
+    desk.debts.hurry()
+    debt = desk.debts.next()
+    assert debt.stamp == debt.newest == fences.at("tag:a")
+    desk.debts.answered(debt, DONE, desk.clock.monotonic())
+    desk.debts.hurry(confirmed=True)
+    desk.clock.advance(POLICY.inflight_max)  # type: ignore[arg-type]
+    desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())
+    assert desk.debts.let_go() == [(name, stamp)]
+    assert desk.debts._ahead == {}
+
+
+def test_a_row_of_a_time_to_come_stands_for_what_is_owed_since(desk: Desk) -> None:
+    """What was let go says nothing about that."""
+    desk.debts.keep_book()
+    stamp = 10 * int(desk.clock.time()) * MICROS
+    assert read(desk, [("kk", stamp)])
+    desk.debts._journal.gone = [("kk", 7), ("kl", 8)]
+    assert desk.debts.let_go() == [("kk", 7), ("kl", 8)]
+    assert desk.debts._ahead == {"kk": stamp}

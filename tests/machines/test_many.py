@@ -196,3 +196,11 @@ def test_what_is_being_opened_when_an_invalidation_elsewhere_is_learned_of_is_re
     local.learn(name, Mark(version, version), local.now())
     assert not local.admits("k", found)
     assert local.admits("k", found._replace(taken=local.stamps.latest))
+
+
+def test_what_an_earlier_process_owed_lets_nobody_join_a_flight_again() -> None:
+    """Its mark is older than what was invalidated here."""
+    local = make()
+    invalidated = local.invalidate_many(tag_mark("t"))
+    local.remember(MARK + tag_mark("u"), invalidated - 1)
+    assert local.barred == invalidated
