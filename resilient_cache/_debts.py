@@ -27,7 +27,18 @@ BREATH: Final = 0.05
 class Debts:
     """The journal of one cache, as whoever works it off sees it."""
 
-    __slots__ = ("_ahead", "_guard", "_journal", "_local", "_readers", "_reporter", "_seldom", "_switch", "unread")
+    __slots__ = (
+        "_ahead",
+        "_guard",
+        "_journal",
+        "_local",
+        "_mine",
+        "_readers",
+        "_reporter",
+        "_seldom",
+        "_switch",
+        "unread",
+    )
 
     def __init__(self, journal: Journal, guard: Guard, local: Local, reporter: Reporter, switch: Switch) -> None:
         self._journal = journal
@@ -37,6 +48,7 @@ class Debts:
         self._switch = switch
         self._seldom = Seldom(60.0)
         self._readers: dict[object, float] = {}  # who reads the durable journal, and until when that is waited for
+        self._mine = f"{reporter.name}:"  # other caches may use the same durable journal
         self._ahead: dict[str, int] = {}  # what is written down of a time that has not come
         self.unread = False  # there is a durable journal, and nobody knows what is in it
 
@@ -82,19 +94,23 @@ class Debts:
         """Whether anything is owed under `name`."""
         return name in self._journal
 
+    def row(self, name: str) -> str:
+        """What a durable journal is given for `name`; what else is written there is another cache's."""
+        return self._mine + name
+
     def keep_book(self) -> None:
         """There is a durable journal, to be read, and from now on what is let go is to be struck out of it."""
         self._journal.gone = []
         self.unread = True
 
     def let_go(self) -> list[tuple[str, int]]:
-        """What was let go since the last time: (name, stamp)."""
+        """The rows of what was let go since the last time: (row, stamp)."""
         journal, ahead = self._journal, self._ahead
         with self._guard.lock:
             gone, journal.gone = journal.gone or [], []
-            if not ahead:
-                return gone
-            return [(name, stamp if name in journal else ahead.pop(name, stamp)) for name, stamp in gone]
+            if ahead:
+                gone = [(name, stamp if name in journal else ahead.pop(name, stamp)) for name, stamp in gone]
+        return [(self.row(name), stamp) for name, stamp in gone]
 
     def reads(self) -> object:
         """Somebody begins to read the durable journal; gives what stands for it in `recovered`."""
@@ -156,8 +172,9 @@ class Debts:
         # A row may be damaged. One that was believed would set our clock, and other processes refuse what is ahead.
         latest = self._local.stamps.now() + self._local.margin
         try:
-            for name, stamp in cast("Iterable[tuple[object, object]]", written):
-                if isinstance(name, str) and isinstance(stamp, int):
+            for row, stamp in cast("Iterable[tuple[object, object]]", written):
+                if isinstance(row, str) and row.startswith(self._mine) and isinstance(stamp, int):
+                    name = row[len(self._mine) :]
                     if stamp > latest:
                         self._ahead[name] = stamp
                     self._local.remember(name, min(stamp, latest))

@@ -86,7 +86,7 @@ class Upkeep(Collector):
         debts = self._rules.debts
         if self._durable is None or not debts.holds(name):
             return
-        if attempt(self._durable.add, name, stamp) is FAILED:
+        if attempt(self._durable.add, debts.row(name), stamp) is FAILED:
             debts.not_written()
 
     def revoke(self, request: Request) -> Invalidation:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from resilient_cache import AsyncResilientCache, Invalidation, ResilientCache, forking
-from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
+from resilient_cache.adapters import MappingAdapter
 from resilient_cache.events import Settled
 from resilient_cache.stamps import SYSTEM_RANDOM
 
@@ -111,16 +111,21 @@ def test_what_has_to_know_of_a_fork_before_it_is_told_under_its_lock() -> None:
         assert pool.submit(file.lock.acquire, blocking=False).result()
 
 
-class Unsteady(AsyncMappingAdapter):
-    """Fails once when it is told to."""
+class Unsteady:
+    """Has nothing, and fails once when it is told to."""
 
     fails = False
+
+    async def get(self, key: str, /) -> None:
+        """Nothing."""
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Nothing."""
 
     async def delete(self, key: str, /) -> None:
         if self.fails:
             self.fails = False
-            raise ConnectionError
-        await super().delete(key)
+            raise ConnectionError(key)
 
 
 def test_what_a_child_is_owed_is_asked_for_by_a_task_of_its_own() -> None:

@@ -54,7 +54,7 @@ def test_the_next_process_deletes_before_it_reads(stage: Make) -> None:
     first.plan.during(DOWN)
     assert first.invalidate("k") is Invalidation.PENDING
     first.plan.calm()
-    assert list(disk.rows) == ["kk"]
+    assert list(disk.rows) == ["laws:kk"]
 
     told: list[object] = []
     second = first.another(journal=disk, hooks=[told.append])
@@ -116,7 +116,7 @@ def test_a_row_goes_with_the_second_delete(stage: Make) -> None:
     first = stage(journal=disk)
     first.set("k", "v")
     assert first.invalidate("k") is Invalidation.CONFIRMED
-    assert list(disk.rows) == ["kk"]
+    assert list(disk.rows) == ["laws:kk"]
     first.clock.advance(5.0)
     first.get("another")
     first.run_behind()
@@ -128,7 +128,7 @@ def test_a_write_of_unknown_outcome_is_written_down(stage: Make) -> None:
     first = stage(journal=disk)
     first.plan.during(DOWN, "set")
     first.load("k", "v")
-    assert list(disk.rows) == ["kk"]
+    assert list(disk.rows) == ["laws:kk"]
 
 
 def test_a_disk_that_fails_costs_nothing_but_an_event(stage: Make) -> None:
@@ -150,7 +150,7 @@ def test_a_disk_that_fails_costs_nothing_but_an_event(stage: Make) -> None:
     assert first.cache.stats()["journal_errors"] == 3  # to load, to note, to strike
 
 
-@pytest.mark.parametrize("rows", [None, 7, [("kk",)], [("kk", "7"), (7, 7)], [("zz", 7)]])
+@pytest.mark.parametrize("rows", [None, 7, [("laws:kk",)], [("laws:kk", "7"), (7, 7)], [("laws:zz", 7)]])
 def test_rows_that_are_none(stage: Make, rows: object) -> None:
     disk = Disk()
     disk.load = lambda: rows  # type: ignore[method-assign, return-value, assignment]
@@ -165,7 +165,7 @@ def test_who_finds_that_another_has_read_it_meanwhile_leaves_it_at_that(stage: M
 
     def load() -> list[tuple[str, int]]:
         first.cache._rules.debts.unread = False
-        return [("kk", 7)]
+        return [("laws:kk", 7)]
 
     disk.load = load  # type: ignore[method-assign]
     first.get("k")
@@ -197,7 +197,7 @@ def test_who_cannot_read_it_while_another_does_asks_no_store(
     assert first.load("k", "its own") == "its own"
     assert "journal_errors" not in first.cache.stats()
     owed = first.cache._rules.local.stamps.next()
-    assert first.cache._rules.debts.recovered(another, [("kk", owed)])
+    assert first.cache._rules.debts.recovered(another, [("laws:kk", owed)])
     first.plan.during(DOWN, "delete")
     assert look(first) == seen
     assert {"get", "get_many"} & {call.operation for call in first.adapter.calls}
@@ -228,7 +228,7 @@ def test_a_damaged_row_does_not_set_the_clock(stage: Make, years: int) -> None:
     disk = Disk()
     policy = replace(POLICY, epoch_ttl=60)
     first = stage(journal=disk, policy=policy)
-    for name in ("kk", "mtag:t", "m"):
+    for name in ("laws:kk", "laws:mtag:t", "laws:m"):
         disk.add(name, int((first.clock.time() + years * 365 * 86_400) * 1e6))
     other = first.another(journal=None)
     for pause in (0, 1, 5, 5):
@@ -241,3 +241,24 @@ def test_a_damaged_row_does_not_set_the_clock(stage: Make, years: int) -> None:
     assert first.get("b") == "w"
     first.run_behind()
     assert disk.rows == {}
+
+
+def test_caches_of_other_names_may_share_it(stage: Make) -> None:
+    """What one was owed the other neither asks for nor strikes out, though the key is the same."""
+    disk = Disk()
+    first = stage(journal=disk)
+    other = first.another(journal=disk, name="laws2")
+    first.set("k", "old")
+    first.plan.during(DOWN, "delete")
+    assert first.invalidate("k") is Invalidation.PENDING
+    first.plan.calm()
+    assert first.run(other.set, "k", "its own")
+    assert first.run(other.get, "k") == "its own"
+    assert other.health()["pending_invalidations"] == 0
+    assert first.run(other.invalidate, "k") is Invalidation.CONFIRMED
+    first.clock.advance(5.0)
+    first.run(other._upkeep.step)
+    assert list(disk.rows) == ["laws:kk"]
+    successor = first.another(journal=disk)
+    assert first.run(successor.get, "k") is None
+    assert "laws:k" not in first.stored

@@ -178,7 +178,7 @@ def test_a_durable_journal_that_another_thread_was_quicker_to_read_is_not_taken_
     class Slow(Disk):
         def load(self) -> Iterable[tuple[str, int]]:
             there.cache._rules.debts.unread = False
-            return [("kk", 1)]
+            return [("laws:kk", 1)]
 
     there = stage(journal=Slow())
     assert there.get("k") is None

@@ -269,7 +269,7 @@ def test_what_is_let_go_is_told_once_to_who_keeps_book(desk: Desk) -> None:
     desk.clock.advance(5.0)
     desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())
     assert not desk.debts.holds("kk")
-    assert desk.debts.let_go() == [("kk", 7)]
+    assert desk.debts.let_go() == [("desk:kk", 7)]
     assert desk.debts.let_go() == []
 
 
@@ -286,7 +286,10 @@ def read(desk: Desk, written: object) -> bool:
 def test_what_was_written_down_is_owed_and_fenced(desk: Desk) -> None:
     """Rows that are none are passed over."""
     stamp = desk.cache._rules.local.stamps.next()
-    assert read(desk, [("ka", stamp), (7, stamp), ("kb", "1"), (None, None), ("kc", stamp)])
+    assert read(
+        desk,
+        [("desk:ka", stamp), (7, stamp), ("desk:kb", "1"), (None, None), ("desk:kc", stamp), ("des:kd", 1), ("kd", 1)],
+    )
     assert desk.debts.owed() == 2
     assert (desk.debts.holds("ka"), desk.debts.holds("kb"), desk.debts.holds("kc")) == (True, False, True)
     assert desk.cache._rules.local.fences.at("a") == stamp
@@ -321,7 +324,7 @@ def test_who_finds_the_book_read_finds_its_fences(desk: Desk, monkeypatch: pytes
         remember(local, name, stamp)
 
     monkeypatch.setattr(Local, "remember", watched)
-    assert read(desk, [("ka", 7), ("kb", 8)])
+    assert read(desk, [("desk:ka", 7), ("desk:kb", 8)])
     assert seen == [True, True]
     assert not desk.debts.unread
 
@@ -336,7 +339,7 @@ def test_the_last_one_who_fails_to_read_the_book_gives_it_up(desk: Desk) -> None
     assert not debts.recovered(second, None)  # that one was cancelled, and says nothing
     assert debts.recovered(first, failed)
     assert (debts.unread, desk.failed) == (False, [JournalFailed("desk")])
-    assert debts.recovered(debts.reads(), [("ka", 7)])  # nothing is taken over twice
+    assert debts.recovered(debts.reads(), [("desk:ka", 7)])  # nothing is taken over twice
     assert debts.owed() == 0
 
     debts.unread = True
@@ -355,7 +358,7 @@ def test_what_is_written_down_of_a_time_to_come_is_not_believed(desk: Desk, kind
     local, name = desk.cache._rules.local, kind + "tag:a"
     stamp = int(desk.clock.time() + years * 365 * 86_400) * MICROS
     desk.debts.keep_book()
-    assert read(desk, [(name, stamp)])
+    assert read(desk, [(desk.debts.row(name), stamp)])
     fences = local.fences if kind == KEY else local.tag_fences
     assert fences.at("tag:a") == local.stamps.now() == int(desk.clock.time() * MICROS) + local.margin
     desk.debts.hurry()
@@ -365,7 +368,7 @@ def test_what_is_written_down_of_a_time_to_come_is_not_believed(desk: Desk, kind
     desk.debts.hurry(confirmed=True)
     desk.clock.advance(POLICY.inflight_max)  # type: ignore[arg-type]
     desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())
-    assert desk.debts.let_go() == [(name, stamp)]
+    assert desk.debts.let_go() == [(f"desk:{name}", stamp)]
     assert desk.debts._ahead == {}
 
 
@@ -373,7 +376,7 @@ def test_a_row_of_a_time_to_come_stands_for_what_is_owed_since(desk: Desk) -> No
     """What was let go says nothing about that."""
     desk.debts.keep_book()
     stamp = 10 * int(desk.clock.time()) * MICROS
-    assert read(desk, [("kk", stamp)])
+    assert read(desk, [("desk:kk", stamp)])
     desk.debts._journal.gone = [("kk", 7), ("kl", 8)]
-    assert desk.debts.let_go() == [("kk", 7), ("kl", 8)]
+    assert desk.debts.let_go() == [("desk:kk", 7), ("desk:kl", 8)]
     assert desk.debts._ahead == {"kk": stamp}
