@@ -16,13 +16,13 @@ from ._asyncio import Behind, ask, many_of
 from ._bulk import split
 from ._bulk_loads import is_a
 from ._colours import forget, part_of, shard_of
-from ._guard import Answer
+from ._guard import NOT_ASKED, Answer
 from ._local import KEY
 from ._request import Draft, Request
 from ._task_bench import spread
 from .errors import FailureKind, StoreError
 from .marks import NAMESPACE
-from .outcome import Lookup, Operation
+from .outcome import Lookup, Operation, Reason
 
 __all__ = ["Batches"]
 
@@ -52,11 +52,14 @@ class Batches:
         """The entries that may be served as they are, by key; the other requests know why not."""
         if not requests:
             return {}
-        if self._upkeep.unread:
-            await self._upkeep.recover()
-        answers: dict[str, Answer] = {}
-        await self._spread("get_many", requests, partial(self._get, answers=answers))
-        self._upkeep.soon()
+        answers = {request.key: NOT_ASKED[Reason.BUSY] for request in requests}
+        for request in requests:
+            request.asked = True
+        try:
+            if not self._rules.debts.unread or await self._upkeep.recover():
+                await self._spread("get_many", requests, partial(self._get, answers=answers))
+        finally:
+            self._upkeep.soon()
         since, judge = self._rules.monotonic(), self._rules.judge
         found = {request.key: judge(request, answers[request.key]) for request in requests}
         unsure = [request for request in requests if request.unsure]
@@ -75,26 +78,30 @@ class Batches:
         if not drafts:
             return
         marking, seal = self._rules.marking, self._rules.sealing.seal
-        await self._look([(request, marking.of(draft)) for request, draft in drafts if draft is not None])
-        sealed = [(request, draft and seal(request, draft)) for request, draft in drafts]
-        for request, data in sealed:
-            if data is None:
-                await self._written(request, None, ended)
-        entries = [(request, data) for request, data in sealed if data is not None]
-        await self._spread("set_many", entries, partial(self._set, ended=ended))
-        self._upkeep.soon()
+        try:
+            await self._look([(request, marking.of(draft)) for request, draft in drafts if draft is not None])
+            sealed = [(request, draft and seal(request, draft)) for request, draft in drafts]
+            for request, data in sealed:
+                if data is None:
+                    await self._written(request, None, ended)
+            entries = [(request, data) for request, data in sealed if data is not None]
+            await self._spread("set_many", entries, partial(self._set, ended=ended))
+        finally:
+            self._upkeep.soon()
 
     async def delete(self, requests: list[Request]) -> dict[str, Answer]:
         """Have the store delete the keys; what it said of each that it was asked for."""
         answers: dict[str, Answer] = {}
         if not requests:
             return answers
-        for request in requests:
-            if request.stamp:
-                await self._upkeep.note(KEY + request.key, request.stamp)
-        asked = [request for request in requests if request.gates.write]
-        await self._spread("delete_many", asked, partial(self._delete, answers=answers))
-        self._upkeep.soon()
+        try:
+            for request in requests:
+                if request.stamp:
+                    await self._upkeep.note(KEY + request.key, request.stamp)
+            asked = [request for request in requests if request.gates.write]
+            await self._spread("delete_many", asked, partial(self._delete, answers=answers))
+        finally:
+            self._upkeep.soon()
         return answers
 
     async def _spread(self, method: str, items: list[Any], call: Callable[[list[Any]], Any]) -> None:
@@ -104,8 +111,6 @@ class Batches:
 
     async def _get(self, chunk: list[Request], answers: dict[str, Answer]) -> None:
         until, keys = self._until(chunk[0]), [self._prefix + request.key for request in chunk]
-        for request in chunk:
-            request.asked = True
         if "get_many" in self._many:
             answer = await self._ask(until, Operation.GET, self._get_many, keys[0], keys)
             gave: Any = answer.value

@@ -9,7 +9,7 @@ from ._async_marks import MarkStore
 from ._async_store import Store
 from ._async_upkeep import Upkeep
 from ._asyncio import Behind, Seat, check_loader, load
-from ._guard import Answer
+from ._guard import NOT_ASKED, Answer
 from ._local import KEY
 from ._mistakes import Mistakes
 from ._request import Draft, Request
@@ -17,7 +17,7 @@ from ._task_bulkhead import wait_turn
 from .entry import Duration
 from .flights import AGAIN, FOUND, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
-from .outcome import Lookup, Mistake
+from .outcome import Lookup, Mistake, Reason
 from .policy import CachePolicy
 
 __all__ = ["Flow"]
@@ -74,20 +74,23 @@ class Flow:
 
     async def write(self, request: Request, draft: Draft | None) -> bool:
         """Write `draft`, if any, for a request; whether the store has the value now."""
-        data = None if draft is None else await self._marks.sealed(request, draft)
-        stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
-        if not stored:
-            await self._upkeep.note(KEY + request.key, request.stamp)
-        self._upkeep.soon()
+        try:
+            data = None if draft is None else await self._marks.sealed(request, draft)
+            stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
+            if not stored:
+                await self._upkeep.note(KEY + request.key, request.stamp)
+        finally:
+            self._upkeep.soon()
         return stored
 
     async def delete(self, request: Request) -> Answer | None:
         """Have the store delete the request's key; what it said, None when it was not asked."""
-        if request.stamp:
-            await self._upkeep.note(KEY + request.key, request.stamp)
-        answer = await self._store.delete(request) if request.gates.write else None
-        self._upkeep.soon()
-        return answer
+        try:
+            if request.stamp:
+                await self._upkeep.note(KEY + request.key, request.stamp)
+            return await self._store.delete(request) if request.gates.write else None
+        finally:  # also for a caller who is taken away: it is owed from the first moment on
+            self._upkeep.soon()
 
     async def correct(self, key: str, seen: object) -> Mistake:
         """What came of a report that `seen` was wrong."""
@@ -215,9 +218,10 @@ class Flow:
 
     async def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        if self._upkeep.unread:
-            await self._upkeep.recover()
-        answer = await self._store.get(request)
-        self._upkeep.soon()
+        try:
+            known = not self._rules.debts.unread or await self._upkeep.recover()
+            answer = await self._store.get(request) if known else NOT_ASKED[Reason.BUSY]
+        finally:
+            self._upkeep.soon()
         found = self._rules.judge(request, answer)
         return await self._marks.judge(request, answer) if request.unsure else found

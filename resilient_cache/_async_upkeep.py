@@ -35,7 +35,6 @@ class Upkeep(Collector):
         "_marks",
         "_rules",
         "_store",
-        "unread",
     )
 
     def __init__(
@@ -53,31 +52,31 @@ class Upkeep(Collector):
         self._store = store
         self._marks = marks
         self._durable = durable
-        self.unread = durable is not None
         if durable is not None:
             rules.debts.keep_book()
 
         self._backplane = backplane
         self._listener = None if rules.plane is None else Listener(rules.plane, backplane)
 
-    async def recover(self) -> None:
-        """Take over what an earlier process left in the durable journal, and ask for it, for `timeout` at most."""
-        debts, guard = self._rules.debts, self._rules.guard
-        written = await attempt(lambda: list(self._durable.load()))
-        if not self.unread:
-            return
-        self.unread = False
-        if written is FAILED:
-            debts.not_written()
-        else:
-            debts.recovered(written)
+    async def recover(self) -> bool:
+        """Take over what an earlier process left in the durable journal, and ask for it, for `timeout` at most.
+
+        False while it is not known what was invalidated, because others are reading it yet.
+        """
+        debts, guard, written = self._rules.debts, self._rules.guard, None
+        reader = debts.reads()
+        try:
+            written = await attempt(lambda: list(self._durable.load()))
+        finally:
+            known = debts.recovered(reader, written)
         until = guard.monotonic() + guard.timeout
         while await self._round(until):
             pass
+        return known
 
     async def catch_up(self) -> None:
         """Know what was invalidated before: by the durable journal and the namespace's mark, within `timeout` each."""
-        if self.unread:
+        if self._rules.debts.unread:
             await self.recover()
         request = self._rules.begin(NAMESPACE)
         await self._marks.ask(request, self._rules.marking.unknown(request), request.since)
@@ -87,16 +86,17 @@ class Upkeep(Collector):
         debts = self._rules.debts
         if self._durable is None or not debts.holds(name):
             return
-        if await attempt(self._durable.add, name, stamp) is FAILED:
+        if await attempt(self._durable.add, debts.row(name), stamp) is FAILED:
             debts.not_written()
 
     async def revoke(self, request: Request) -> Invalidation:
         """Have a mark changed, now and if need be behind; the word to give for it."""
-        outcome = await self._marks.revoke(request)
-        name = MARK + request.key
-        if outcome is Invalidation.PENDING:
-            await self.note(name, request.stamp)
-        self.soon()
+        try:
+            outcome = await self._marks.revoke(request)
+            if outcome is Invalidation.PENDING:
+                await self.note(MARK + request.key, request.stamp)
+        finally:
+            self.soon()
         return outcome
 
     def soon(self) -> None:

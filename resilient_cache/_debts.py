@@ -27,7 +27,18 @@ BREATH: Final = 0.05
 class Debts:
     """The journal of one cache, as whoever works it off sees it."""
 
-    __slots__ = ("_guard", "_journal", "_local", "_reporter", "_seldom", "_switch")
+    __slots__ = (
+        "_ahead",
+        "_guard",
+        "_journal",
+        "_local",
+        "_mine",
+        "_readers",
+        "_reporter",
+        "_seldom",
+        "_switch",
+        "unread",
+    )
 
     def __init__(self, journal: Journal, guard: Guard, local: Local, reporter: Reporter, switch: Switch) -> None:
         self._journal = journal
@@ -36,6 +47,10 @@ class Debts:
         self._reporter = reporter
         self._switch = switch
         self._seldom = Seldom(60.0)
+        self._readers: dict[object, float] = {}  # who reads the durable journal, and until when that is waited for
+        self._mine = f"{reporter.name}:"  # other caches may use the same durable journal
+        self._ahead: dict[str, int] = {}  # what is written down of a time that has not come
+        self.unread = False  # there is a durable journal, and nobody knows what is in it
 
     def next(self) -> Debt | None:
         """One to ask the store for now; None when none is due, or mode or circuit forbid."""
@@ -79,24 +94,47 @@ class Debts:
         """Whether anything is owed under `name`."""
         return name in self._journal
 
+    def row(self, name: str) -> str:
+        """What a durable journal is given for `name`; what else is written there is another cache's."""
+        return self._mine + name
+
     def keep_book(self) -> None:
-        """From now on remember what is let go, for a durable journal to strike out."""
+        """There is a durable journal, to be read, and from now on what is let go is to be struck out of it."""
         self._journal.gone = []
+        self.unread = True
 
     def let_go(self) -> list[tuple[str, int]]:
-        """What was let go since the last time: (name, stamp)."""
+        """The rows of what was let go since the last time: (row, stamp)."""
+        journal, ahead = self._journal, self._ahead
         with self._guard.lock:
-            gone, self._journal.gone = self._journal.gone or [], []
-        return gone
+            gone, journal.gone = journal.gone or [], []
+            if ahead:
+                gone = [(name, stamp if name in journal else ahead.pop(name, stamp)) for name, stamp in gone]
+        return [(self.row(name), stamp) for name, stamp in gone]
 
-    def recovered(self, written: object) -> None:
-        """Take over what a durable journal had written down."""
-        try:
-            for name, stamp in cast("Iterable[tuple[object, object]]", written):
-                if isinstance(name, str) and isinstance(stamp, int):
-                    self._local.remember(name, stamp)
-        except (TypeError, ValueError):  # not pairs
-            self.not_written()
+    def reads(self) -> object:
+        """Somebody begins to read the durable journal; gives what stands for it in `recovered`."""
+        reader = object()
+        with self._guard.lock:
+            self._readers[reader] = self._guard.monotonic() + self._guard.inflight_max  # it may never come back
+        return reader
+
+    def recovered(self, reader: object, written: object) -> bool:
+        """Take over what `reader` says a durable journal had written down, None when it was stopped.
+
+        In one step, so that who finds it read finds the fences. False while it is not known what is in it: who failed
+        to read it leaves that to the others who are at it.
+        """
+        with self._guard.lock:
+            del self._readers[reader]
+            if written is None or not self.unread:
+                return not self.unread
+            now, whole = self._guard.monotonic(), self._take_over_locked(written)
+            self.unread = not whole and any(now < until for until in self._readers.values())
+            if whole or self.unread:
+                return whole
+        self.not_written()
+        return True
 
     def not_written(self) -> None:
         """The durable journal failed: what it should hold is in memory only."""
@@ -129,6 +167,20 @@ class Debts:
             "pending_invalidations": owed,
             "oldest_pending_age": self._local.age(oldest) if owed else 0.0,
         }
+
+    def _take_over_locked(self, written: object) -> bool:
+        # A row may be damaged. One that was believed would set our clock, and other processes refuse what is ahead.
+        latest = self._local.stamps.now() + self._local.margin
+        try:
+            for row, stamp in cast("Iterable[tuple[object, object]]", written):
+                if isinstance(row, str) and row.startswith(self._mine) and isinstance(stamp, int):
+                    name = row[len(self._mine) :]
+                    if stamp > latest:
+                        self._ahead[name] = stamp
+                    self._local.remember(name, min(stamp, latest))
+        except (TypeError, ValueError):  # not pairs
+            return False
+        return True
 
     def _held(self, now: float) -> float:
         # What an open circuit turned away would be put off as if the store had failed again.

@@ -172,10 +172,7 @@ class Local(Many):
             self.owe_locked(KEY + key, stamp - 1)
             if self.journal is not None:
                 self.journal.suspect_locked(KEY + key, stamp, self.now())
-            for tier in self.tiers:
-                entry = tier.entries.get(key)
-                if entry is not None and entry[STAMP] < stamp:
-                    tier.drop_locked(key)
+            self._drop_until_locked(key, stamp - 1)
 
     def forget(self, key: str, stamp: int) -> None:
         """Drop what is kept of `stamp`, which was refused on its way out."""
@@ -207,6 +204,7 @@ class Local(Many):
             self.stamps.latest = max(self.stamps.latest, stamp)
             if name.startswith(KEY):
                 self.fences.raise_locked(name[len(KEY) :], stamp)
+                self._drop_until_locked(name[len(KEY) :], stamp)  # a hit in memory asks no fence
             elif name.startswith(MARK):
                 self._forget_locked(name[len(MARK) :], stamp)
             else:

@@ -16,7 +16,7 @@ from .fences import Fences
 from .flights import Flights
 from .journal import Journal
 from .marks import NAMESPACE, Mark, Marks, tag_mark
-from .memory import PAST, Memory
+from .memory import PAST, STAMP, Memory
 from .pauses import Pauses
 from .policy import CachePolicy, float_of
 from .protocols import Clock
@@ -130,7 +130,7 @@ class Many:
             news = not own and self.marks.is_news(name, mark)
             if news:
                 self._drop_older_locked(name, self.marks.bound(mark.invalidated))
-            moment = self.stamps.tick_locked()
+            moment = self.stamps.next_locked()  # a reading: `taken` of what is being opened is one, ahead of `latest`
             if news and name:
                 self.barred = moment
             elif news:
@@ -225,7 +225,7 @@ class Many:
 
     def _forget_locked(self, name: str, stamp: int) -> None:
         if name:
-            self.barred = stamp
+            self.barred = max(self.barred, stamp)
             self.tag_fences.raise_locked(name, stamp)
         else:
             self.fences.raise_floor_locked(stamp)
@@ -236,6 +236,12 @@ class Many:
         tag = name.removeprefix(tag_mark("")) if name else None
         for tier in self.tiers:
             tier.drop_older_locked(stamp, tag)
+
+    def _drop_until_locked(self, key: str, stamp: int) -> None:
+        for tier in self.tiers:
+            entry = tier.entries.get(key)
+            if entry is not None and entry[STAMP] <= stamp:
+                tier.drop_locked(key)
 
     def _drop_locked(self, key: str) -> None:
         for tier in self.tiers:

@@ -12,7 +12,7 @@ from typing import Any, Final, cast, final
 from ._bulk import split
 from ._bulk_loads import is_a
 from ._colours import forget, part_of, shard_of
-from ._guard import Answer
+from ._guard import NOT_ASKED, Answer
 from ._local import KEY
 from ._request import Draft, Request
 from ._sync_marks import MarkStore
@@ -22,7 +22,7 @@ from ._thread_bench import spread
 from ._threads import Behind, ask, many_of
 from .errors import FailureKind, StoreError
 from .marks import NAMESPACE
-from .outcome import Lookup, Operation
+from .outcome import Lookup, Operation, Reason
 
 __all__ = ["Batches"]
 
@@ -52,11 +52,14 @@ class Batches:
         """The entries that may be served as they are, by key; the other requests know why not."""
         if not requests:
             return {}
-        if self._upkeep.unread:
-            self._upkeep.recover()
-        answers: dict[str, Answer] = {}
-        self._spread("get_many", requests, partial(self._get, answers=answers))
-        self._upkeep.soon()
+        answers = {request.key: NOT_ASKED[Reason.BUSY] for request in requests}
+        for request in requests:
+            request.asked = True
+        try:
+            if not self._rules.debts.unread or self._upkeep.recover():
+                self._spread("get_many", requests, partial(self._get, answers=answers))
+        finally:
+            self._upkeep.soon()
         since, judge = self._rules.monotonic(), self._rules.judge
         found = {request.key: judge(request, answers[request.key]) for request in requests}
         unsure = [request for request in requests if request.unsure]
@@ -75,26 +78,30 @@ class Batches:
         if not drafts:
             return
         marking, seal = self._rules.marking, self._rules.sealing.seal
-        self._look([(request, marking.of(draft)) for request, draft in drafts if draft is not None])
-        sealed = [(request, draft and seal(request, draft)) for request, draft in drafts]
-        for request, data in sealed:
-            if data is None:
-                self._written(request, None, ended)
-        entries = [(request, data) for request, data in sealed if data is not None]
-        self._spread("set_many", entries, partial(self._set, ended=ended))
-        self._upkeep.soon()
+        try:
+            self._look([(request, marking.of(draft)) for request, draft in drafts if draft is not None])
+            sealed = [(request, draft and seal(request, draft)) for request, draft in drafts]
+            for request, data in sealed:
+                if data is None:
+                    self._written(request, None, ended)
+            entries = [(request, data) for request, data in sealed if data is not None]
+            self._spread("set_many", entries, partial(self._set, ended=ended))
+        finally:
+            self._upkeep.soon()
 
     def delete(self, requests: list[Request]) -> dict[str, Answer]:
         """Have the store delete the keys; what it said of each that it was asked for."""
         answers: dict[str, Answer] = {}
         if not requests:
             return answers
-        for request in requests:
-            if request.stamp:
-                self._upkeep.note(KEY + request.key, request.stamp)
-        asked = [request for request in requests if request.gates.write]
-        self._spread("delete_many", asked, partial(self._delete, answers=answers))
-        self._upkeep.soon()
+        try:
+            for request in requests:
+                if request.stamp:
+                    self._upkeep.note(KEY + request.key, request.stamp)
+            asked = [request for request in requests if request.gates.write]
+            self._spread("delete_many", asked, partial(self._delete, answers=answers))
+        finally:
+            self._upkeep.soon()
         return answers
 
     def _spread(self, method: str, items: list[Any], call: Callable[[list[Any]], Any]) -> None:
@@ -104,8 +111,6 @@ class Batches:
 
     def _get(self, chunk: list[Request], answers: dict[str, Answer]) -> None:
         until, keys = self._until(chunk[0]), [self._prefix + request.key for request in chunk]
-        for request in chunk:
-            request.asked = True
         if "get_many" in self._many:
             answer = self._ask(until, Operation.GET, self._get_many, keys[0], keys)
             gave: Any = answer.value

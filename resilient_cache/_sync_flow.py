@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from ._guard import Answer
+from ._guard import NOT_ASKED, Answer
 from ._local import KEY
 from ._mistakes import Mistakes
 from ._request import Draft, Request
@@ -17,7 +17,7 @@ from ._threads import Behind, Seat, check_loader, load
 from .entry import Duration
 from .flights import AGAIN, FOUND, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
-from .outcome import Lookup, Mistake
+from .outcome import Lookup, Mistake, Reason
 from .policy import CachePolicy
 
 __all__ = ["Flow"]
@@ -72,20 +72,23 @@ class Flow:
 
     def write(self, request: Request, draft: Draft | None) -> bool:
         """Write `draft`, if any, for a request; whether the store has the value now."""
-        data = None if draft is None else self._marks.sealed(request, draft)
-        stored = self._rules.written(request, None if data is None else self._store.set(request, data))
-        if not stored:
-            self._upkeep.note(KEY + request.key, request.stamp)
-        self._upkeep.soon()
+        try:
+            data = None if draft is None else self._marks.sealed(request, draft)
+            stored = self._rules.written(request, None if data is None else self._store.set(request, data))
+            if not stored:
+                self._upkeep.note(KEY + request.key, request.stamp)
+        finally:
+            self._upkeep.soon()
         return stored
 
     def delete(self, request: Request) -> Answer | None:
         """Have the store delete the request's key; what it said, None when it was not asked."""
-        if request.stamp:
-            self._upkeep.note(KEY + request.key, request.stamp)
-        answer = self._store.delete(request) if request.gates.write else None
-        self._upkeep.soon()
-        return answer
+        try:
+            if request.stamp:
+                self._upkeep.note(KEY + request.key, request.stamp)
+            return self._store.delete(request) if request.gates.write else None
+        finally:  # also for a caller who is taken away: it is owed from the first moment on
+            self._upkeep.soon()
 
     def correct(self, key: str, seen: object) -> Mistake:
         """What came of a report that `seen` was wrong."""
@@ -209,9 +212,10 @@ class Flow:
 
     def _read(self, request: Request) -> Lookup[Any] | None:
         request.asked = True
-        if self._upkeep.unread:
-            self._upkeep.recover()
-        answer = self._store.get(request)
-        self._upkeep.soon()
+        try:
+            known = not self._rules.debts.unread or self._upkeep.recover()
+            answer = self._store.get(request) if known else NOT_ASKED[Reason.BUSY]
+        finally:
+            self._upkeep.soon()
         found = self._rules.judge(request, answer)
         return self._marks.judge(request, answer) if request.unsure else found

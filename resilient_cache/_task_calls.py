@@ -6,12 +6,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-__all__ = ["FAILED", "aside", "attempt", "hand_over", "perform"]
+__all__ = ["FAILED", "aside", "attempt", "hand_over", "perform", "running"]
 
 T = TypeVar("T")
 
 FAILED: Final = object()
 """In place of a result."""
+
+
+def running() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs, None where none does: what a loop leaves unfinished is closed outside of it."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 async def aside(function: Callable[..., T], *args: Any) -> T:

@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any, final
 
 from ._plane import Plane
-from ._task_calls import perform
+from ._task_calls import perform, running
 
 __all__ = ["Listener"]
 
@@ -31,13 +31,15 @@ class Listener:
 
     def wake(self) -> None:
         """See to it that somebody listens."""
-        task, forks = self._task, self._plane.forks
-        if self._closed or (
-            task is not None and self._forks == forks and not task.done() and not task.get_loop().is_closed()
+        task, forks, loop = self._task, self._plane.forks, running()
+        if (
+            self._closed
+            or loop is None
+            or (task is not None and self._forks == forks and not task.done() and not task.get_loop().is_closed())
         ):
             return
         self._forks = forks
-        self._task = asyncio.get_running_loop().create_task(self._listen(), context=Context())  # of nobody's request
+        self._task = loop.create_task(self._listen(), context=Context())  # of nobody's request
 
     async def close(self) -> None:
         """Listen no more, and close the backplane."""

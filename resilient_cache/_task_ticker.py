@@ -4,18 +4,20 @@ It starts, in the loop of whoever asks, when there is something to do, and ends 
 weakly: one that is dropped without being closed is not kept alive by what it is owed.
 
 Invariants: a step that was asked for is called no later than asked, if its loop runs; a task that is lost (its loop was
-closed) is replaced by the next one who asks, at the latest when its lease is over.
+closed, it is the parent process's) is replaced by the next one who asks, at the latest when its lease is over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final, Protocol, final
 
 from ._asyncio import Behind, Seat, Spawn
+from ._task_calls import running
 
 __all__ = ["BATCH", "Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
 
@@ -39,7 +41,7 @@ class Stepper(Protocol):
 class Ticker:
     """Calls the steps of one cache when they are due."""
 
-    __slots__ = ("_alive_until", "_behind", "_due", "_loop", "_monotonic", "_seat")
+    __slots__ = ("_alive_until", "_behind", "_due", "_loop", "_monotonic", "_pid", "_seat")
 
     def __init__(self, behind: Behind, monotonic: Callable[[], float]) -> None:
         self._behind = behind
@@ -47,17 +49,18 @@ class Ticker:
         self._due = UNASKED
         self._seat: Seat | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._alive_until = NEVER
 
     def at(self, pause: float, stepper: Stepper) -> None:
         """Call `stepper.step()` in at most `pause` seconds, if a task can run."""
-        now = self._monotonic()
-        alive = now < self._alive_until and self._loop is not None and not self._loop.is_closed()
-        if alive and self._due <= now + pause:
+        now, loop, pid = self._monotonic(), running(), os.getpid()
+        alive = now < self._alive_until and pid == self._pid and self._loop is not None and not self._loop.is_closed()
+        if loop is None or (alive and self._due <= now + pause):
             return
         self._due = now + pause
         if not alive:
-            self._loop, self._alive_until = asyncio.get_running_loop(), now + LEASE
+            self._loop, self._pid, self._alive_until = loop, pid, now + LEASE
             held = weakref.ref(stepper)
             if not Context().run(self._behind.spawn, lambda: self._run(held), self.lost):  # of nobody's request
                 self.lost()
@@ -94,19 +97,20 @@ class Occasion:
     For where no task outlives a request: nothing sleeps here.
     """
 
-    __slots__ = ("_alive_until", "_monotonic", "_spawn")
+    __slots__ = ("_alive_until", "_monotonic", "_pid", "_spawn")
 
     def __init__(self, spawn: Spawn, monotonic: Callable[[], float]) -> None:
         self._spawn = spawn
         self._monotonic = monotonic
+        self._pid = 0
         self._alive_until = NEVER
 
     def at(self, pause: float, stepper: Stepper) -> None:
         """Call `stepper.step()` if it is due, unless that is being done."""
-        now = self._monotonic()
-        if pause > 0 or now < self._alive_until:
+        now, pid = self._monotonic(), os.getpid()
+        if pause > 0 or (now < self._alive_until and pid == self._pid):
             return
-        self._alive_until = now + LEASE
+        self._pid, self._alive_until = pid, now + LEASE
 
         async def step() -> None:
             try:

@@ -9,6 +9,7 @@ replaced by the next one who asks, at the latest when its lease is over.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -102,20 +103,21 @@ class Occasion:
     For where neither threads nor timers run: nothing sleeps here.
     """
 
-    __slots__ = ("_alive_until", "_monotonic", "_most", "_spawn")
+    __slots__ = ("_alive_until", "_monotonic", "_most", "_pid", "_spawn")
 
     def __init__(self, spawn: Spawn, monotonic: Callable[[], float], most: int = BATCH) -> None:
         self._spawn = spawn
         self._most = most
         self._monotonic = monotonic
+        self._pid = 0
         self._alive_until = NEVER
 
     def at(self, pause: float, stepper: Stepper) -> None:
         """Call `stepper.step()` if it is due, unless that is being done."""
-        now = self._monotonic()
-        if pause > 0 or now < self._alive_until:
+        now, pid = self._monotonic(), os.getpid()
+        if pause > 0 or (now < self._alive_until and pid == self._pid):
             return
-        self._alive_until = now + LEASE
+        self._pid, self._alive_until = pid, now + LEASE
 
         def step() -> None:
             try:

@@ -50,7 +50,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     SLOW = "slow"  # the store was still thinking after `hedge_after`
     OPEN = "open"  # the circuit is open
-    BUSY = "busy"  # too many store calls in flight
+    BUSY = "busy"  # too many store calls in flight, or the durable journal is not read yet
     NO_TIME = "no_time"  # the caller's deadline leaves none for the store
     CORRUPT = "corrupt"
     WRONG_KEY = "wrong_key"

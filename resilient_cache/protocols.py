@@ -97,7 +97,8 @@ class DurableJournal(Protocol):
     """Where a cache writes down what its store still owes it, so that it is not forgotten when the process dies.
 
     Called from any thread, never under a lock of the cache. Any exception means that it was not written down: the
-    cache goes on with what it holds in memory, and says so. It may add `close()`.
+    cache goes on with what it holds in memory, and says so. It may add `close()`. Names begin with that of the cache,
+    so that caches of different names may share what they are written to.
     """
 
     def load(self) -> Iterable[tuple[str, int]]:

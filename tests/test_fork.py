@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from resilient_cache import Invalidation, ResilientCache, forking
+from resilient_cache import AsyncResilientCache, Invalidation, ResilientCache, forking
 from resilient_cache.adapters import MappingAdapter
+from resilient_cache.events import Settled
 from resilient_cache.stamps import SYSTEM_RANDOM
 
 from .servers import in_child
@@ -107,3 +109,44 @@ def test_what_has_to_know_of_a_fork_before_it_is_told_under_its_lock() -> None:
         forking._after_in_parent()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(file.lock.acquire, blocking=False).result()
+
+
+class Unsteady:
+    """Has nothing, and fails once when it is told to."""
+
+    fails = False
+
+    async def get(self, key: str, /) -> None:
+        """Nothing."""
+
+    async def set(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Nothing."""
+
+    async def delete(self, key: str, /) -> None:
+        if self.fails:
+            self.fails = False
+            raise ConnectionError(key)
+
+
+def test_what_a_child_is_owed_is_asked_for_by_a_task_of_its_own() -> None:
+    """Though the task of its parent, which waits for the second look, is in its memory as if it were alive."""
+    store = Unsteady()
+    settled = asyncio.Event()
+    cache: AsyncResilientCache[str, str] = AsyncResilientCache(
+        store, name="forked", hooks=[lambda event: settled.set() if type(event) is Settled else None]
+    )
+
+    async def child() -> bool:
+        store.fails = True
+        pending = await cache.invalidate("k") is Invalidation.PENDING
+        async with asyncio.timeout(3):
+            await settled.wait()
+        return pending and cache.health()["pending_invalidations"] == 0
+
+    async def parent() -> None:
+        assert await cache.invalidate("k") is Invalidation.CONFIRMED
+        await asyncio.sleep(0)
+        assert in_child(lambda: asyncio.run(child()))
+        await cache.aclose()
+
+    asyncio.run(parent())

@@ -47,8 +47,8 @@ WHOSE: Final = (
 class SqliteJournal:
     """A durable journal in the SQLite file at `path`, made at the first use if it is not there; its folder must be.
 
-    Threads may share it, several processes may share the file, and so may a process and its forks. The file holds a row
-    for each name that is owed, and must not be removed while somebody uses it.
+    Threads may share it, several processes may share the file, and so may a process and its forks, and caches of
+    different names. The file holds a row for each name that is owed, and must not be removed while somebody uses it.
 
     Every method raises `sqlite3.Error`, or `OSError`, for a file that cannot be used: no SQLite, another application's,
     of a later version, damaged, read-only, on a full disk, in no folder, locked by another process for longer than

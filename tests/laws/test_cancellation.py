@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resilient_cache import LoadTimeout
-from resilient_cache.testing import Fault, FaultKind
+from resilient_cache.testing import Fault, FaultKind, run_virtual
 
 from ..virtual import pass_time
 from .stage import Stage
@@ -191,6 +191,101 @@ def test_what_is_no_exception_gets_out_of_a_store(stage: Make, operation: str) -
     assert cache.cache.stats()["requests"] == 0
     assert (cache.cache.health()["flights"], cache.cache.health()["store_calls_in_flight"]) == (0, 0)
     assert cache.load("k", 2) == 2
+
+
+class Peers:
+    """A backplane that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.told = b""
+
+    async def publish(self, _: str, message: bytes, /) -> None:
+        self.told += message
+
+    async def listen(self, _: str, ready: Callable[[], object], __: object, /) -> None:
+        ready()
+        await asyncio.get_running_loop().create_future()
+
+
+OWING: dict[str, Callable[[Any], Any]] = {
+    "invalidate": lambda cache: cache.invalidate("k"),
+    "invalidate_many": lambda cache: cache.invalidate_many(["k", "l"]),
+    "invalidate_all": lambda cache: cache.invalidate_all(),
+    "invalidate_tag": lambda cache: cache.invalidate_tag("t"),
+    "set": lambda cache: cache.set("k", "v"),
+    "set_many": lambda cache: cache.set_many({"k": "v"}),
+}
+
+
+@pytest.mark.parametrize("fault", ["hang", "error"])
+@pytest.mark.parametrize("call", OWING)
+def test_what_a_cancelled_call_leaves_owed_is_asked_for_and_told(call: str, fault: str) -> None:
+    """Though nobody calls again: wherever it was cancelled."""
+    at, cancelled = 1, True
+    while cancelled:
+        peers = Peers()
+        room = Room(policy=replace(POLICY, epoch_ttl=60), backplane=peers)
+
+        async def main(room: Room = room, at: int = at, peers: Peers = peers) -> bool:
+            assert await room.cache.set("k", "old")
+            await pass_time(20)
+            peers.told = b""
+            room.plan.during(FAULTS[fault])  # type: ignore[arg-type]
+            task = asyncio.create_task(Cancelling(OWING[call](room.cache), at).run())
+            await asyncio.wait([task])
+            room.plan.calm()
+            await pass_time(20)
+            assert room.cache.health()["pending_invalidations"] == 0
+            assert not room.cache._rules.debts.any
+            if call.startswith("invalidate"):
+                assert peers.told
+            await room.cache.aclose()
+            return task.cancelled()
+
+        cancelled = room.run(main)
+        at += 1
+    assert at > 2
+
+
+@pytest.mark.parametrize("call", OWING)
+def test_what_an_interrupted_call_leaves_is_seen_to(stage: Make, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both colours; and also what it reads first."""
+    there = stage(policy=replace(POLICY, epoch_ttl=60))
+    seen_to: list[object] = []
+    monkeypatch.setattr(type(there.cache._upkeep), "soon", lambda upkeep: seen_to.append(upkeep))
+    there.plan.during(Fault.raising(Interrupt()))
+    with pytest.raises(Interrupt):
+        there.run(OWING[call], there.cache)
+    assert seen_to == [there.cache._upkeep]
+    for read, asked in ((there.get, "k"), (there.get_many, ["k"])):
+        seen_to.clear()
+        with pytest.raises(Interrupt):
+            read(asked)
+        assert seen_to == [there.cache._upkeep]
+
+
+@pytest.mark.parametrize("peers", [Peers(), None])
+def test_what_is_dropped_with_its_loop_is_closed_in_silence(peers: Peers | None) -> None:
+    """No task can be started there: the next call sees to what it leaves."""
+    room = Room(backplane=peers)
+
+    async def main() -> Any:
+        room.plan.during(Fault(FaultKind.HANG))
+        left = room.cache.invalidate("k")
+        left.send(None)
+        return left
+
+    left = run_virtual(main(), room.clock)
+    left.close()
+    room.plan.calm()
+
+    async def later() -> None:
+        await room.cache.get("another")
+        await pass_time(20)
+        assert not room.cache._rules.debts.any
+        await room.cache.aclose()
+
+    room.run(later)
 
 
 def test_what_is_no_exception_gets_out_of_a_loader(stage: Make) -> None:

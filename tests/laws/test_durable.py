@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 
-from resilient_cache import Invalidation, MisuseError
+from resilient_cache import Entry, Invalidation, MisuseError, Reason
 from resilient_cache.events import JournalFailed, Settled
 from resilient_cache.testing import Fault, FaultKind
 
-from .stage import Stage
+from .stage import POLICY, Stage
 
 DOWN = Fault(FaultKind.RAISE)
 Make = Callable[..., Stage]
@@ -53,7 +54,7 @@ def test_the_next_process_deletes_before_it_reads(stage: Make) -> None:
     first.plan.during(DOWN)
     assert first.invalidate("k") is Invalidation.PENDING
     first.plan.calm()
-    assert list(disk.rows) == ["kk"]
+    assert list(disk.rows) == ["laws:kk"]
 
     told: list[object] = []
     second = first.another(journal=disk, hooks=[told.append])
@@ -115,7 +116,7 @@ def test_a_row_goes_with_the_second_delete(stage: Make) -> None:
     first = stage(journal=disk)
     first.set("k", "v")
     assert first.invalidate("k") is Invalidation.CONFIRMED
-    assert list(disk.rows) == ["kk"]
+    assert list(disk.rows) == ["laws:kk"]
     first.clock.advance(5.0)
     first.get("another")
     first.run_behind()
@@ -127,7 +128,7 @@ def test_a_write_of_unknown_outcome_is_written_down(stage: Make) -> None:
     first = stage(journal=disk)
     first.plan.during(DOWN, "set")
     first.load("k", "v")
-    assert list(disk.rows) == ["kk"]
+    assert list(disk.rows) == ["laws:kk"]
 
 
 def test_a_disk_that_fails_costs_nothing_but_an_event(stage: Make) -> None:
@@ -149,7 +150,7 @@ def test_a_disk_that_fails_costs_nothing_but_an_event(stage: Make) -> None:
     assert first.cache.stats()["journal_errors"] == 3  # to load, to note, to strike
 
 
-@pytest.mark.parametrize("rows", [None, 7, [("kk",)], [("kk", "7"), (7, 7)], [("zz", 7)]])
+@pytest.mark.parametrize("rows", [None, 7, [("laws:kk",)], [("laws:kk", "7"), (7, 7)], [("laws:zz", 7)]])
 def test_rows_that_are_none(stage: Make, rows: object) -> None:
     disk = Disk()
     disk.load = lambda: rows  # type: ignore[method-assign, return-value, assignment]
@@ -163,12 +164,44 @@ def test_who_finds_that_another_has_read_it_meanwhile_leaves_it_at_that(stage: M
     first = stage(journal=disk)
 
     def load() -> list[tuple[str, int]]:
-        first.cache._upkeep.unread = False
-        return [("kk", 7)]
+        first.cache._rules.debts.unread = False
+        return [("laws:kk", 7)]
 
     disk.load = load  # type: ignore[method-assign]
     first.get("k")
     assert first.cache.health()["pending_invalidations"] == 0
+
+
+def look_at_one(there: Stage) -> Reason:
+    reason: Reason = there.lookup("k").reason
+    return reason
+
+
+def look_at_many(there: Stage) -> dict[str, str]:
+    found: dict[str, str] = there.get_many(["k"])
+    return found
+
+
+@pytest.mark.parametrize(("look", "gone", "seen"), [(look_at_one, Reason.BUSY, Reason.FENCED), (look_at_many, {}, {})])
+def test_who_cannot_read_it_while_another_does_asks_no_store(
+    stage: Make, look: Callable[[Stage], object], gone: object, seen: object
+) -> None:
+    """A file is locked while it is read: that the others fail must not throw away what the one finds."""
+    disk = Disk()
+    first = stage(journal=disk, memory=10)
+    first.run(first.another(journal=None).set, "k", "old")
+    another = first.cache._rules.debts.reads()
+    disk.fails = True
+    assert look(first) == gone
+    assert [call.operation for call in first.adapter.calls] == ["set"]  # the other process's
+    assert first.load("k", "its own") == "its own"
+    assert "journal_errors" not in first.cache.stats()
+    owed = first.cache._rules.local.stamps.next()
+    assert first.cache._rules.debts.recovered(another, [("laws:kk", owed)])
+    first.plan.during(DOWN, "delete")
+    assert look(first) == seen
+    assert {"get", "get_many"} & {call.operation for call in first.adapter.calls}
+    assert first.cache.health()["pending_invalidations"] == 1
 
 
 def test_a_cache_without_a_store_has_nothing_to_write_down(stage: Make) -> None:
@@ -187,3 +220,45 @@ def test_it_is_closed_with_the_cache(stage: Make) -> None:
 def test_what_is_no_journal_is_refused(stage: Make) -> None:
     with pytest.raises(MisuseError, match="load, add and strike"):
         stage(journal=object())
+
+
+@pytest.mark.parametrize("years", [1, 100, 100_000])
+def test_a_damaged_row_does_not_set_the_clock(stage: Make, years: int) -> None:
+    """It raised what cannot be written, or made each process refuse and delete what the other wrote."""
+    disk = Disk()
+    policy = replace(POLICY, epoch_ttl=60)
+    first = stage(journal=disk, policy=policy)
+    for name in ("laws:kk", "laws:mtag:t", "laws:m"):
+        disk.add(name, int((first.clock.time() + years * 365 * 86_400) * 1e6))
+    other = first.another(journal=None)
+    for pause in (0, 1, 5, 5):
+        assert first.load("a", Entry("v", tags=("t",))) == "v"
+        first.run_behind()
+        first.clock.advance(pause)
+    assert first.loads < 4
+    assert first.run(other.get, "a") == "v"
+    assert first.run(other.set, "b", "w")
+    assert first.get("b") == "w"
+    first.run_behind()
+    assert disk.rows == {}
+
+
+def test_caches_of_other_names_may_share_it(stage: Make) -> None:
+    """What one was owed the other neither asks for nor strikes out, though the key is the same."""
+    disk = Disk()
+    first = stage(journal=disk)
+    other = first.another(journal=disk, name="laws2")
+    first.set("k", "old")
+    first.plan.during(DOWN, "delete")
+    assert first.invalidate("k") is Invalidation.PENDING
+    first.plan.calm()
+    assert first.run(other.set, "k", "its own")
+    assert first.run(other.get, "k") == "its own"
+    assert other.health()["pending_invalidations"] == 0
+    assert first.run(other.invalidate, "k") is Invalidation.CONFIRMED
+    first.clock.advance(5.0)
+    first.run(other._upkeep.step)
+    assert list(disk.rows) == ["laws:kk"]
+    successor = first.another(journal=disk)
+    assert first.run(successor.get, "k") is None
+    assert "laws:k" not in first.stored

@@ -11,6 +11,7 @@ import pytest
 from resilient_cache import CachePolicy, Entry, Invalidation, MisuseError, Mode, Reason, ResilientCache, Source
 from resilient_cache.entry import Stored
 from resilient_cache.envelope import seal
+from resilient_cache.marks import Mark
 from resilient_cache.testing import Fault
 
 from .stage import POLICY, Stage
@@ -509,3 +510,38 @@ def test_a_mark_that_is_none_is_as_good_as_lost(stage: Staged, payload: bytes) -
     there.stored["laws!"] = (seal(b"laws!", b"", b"mark", entry), 1e9)
     assert there.set("k", "v")
     assert there.get("k") == "v"
+
+
+class Midway:
+    """A codec in whose `decode` something else happens."""
+
+    id = "midway"
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], None] | None = None
+
+    def encode(self, value: Any) -> bytes:
+        return str(value).encode()
+
+    def decode(self, data: bytes) -> Any:
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return data.decode()
+
+
+def test_what_is_opened_while_an_invalidation_is_learned_of_is_not_kept(stage: Staged) -> None:
+    """By another thread: who reads it has it, and nobody after."""
+    codec = Midway()
+    there = stage(policy=MARKED, codec=codec)
+    reader = there.another(memory=10)
+    for key in ("k", "another"):
+        there.set(key, "old")
+    assert there.run(reader.get, "another") == "old"  # it knows the mark, and the time
+    there.clock.advance(0.05)
+    local = reader._rules.local
+    version = (local.stamps.at(there.clock.monotonic()) + 1) << 12
+    codec.meanwhile = lambda: local.learn("", Mark(version, version), there.clock.monotonic())
+    there.run(reader.get, "k")
+    codec.meanwhile = None
+    assert local.marks.namespace.invalidated == version
+    assert there.run(reader.get, "k") is None

@@ -248,3 +248,21 @@ def test_what_is_done_behind_is_of_nobodys_request() -> None:
         assert room.clock.monotonic() == began
 
     room.run(main)
+
+
+def test_a_task_of_the_parent_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, as no tracer follows a fork: it runs in the parent, for whatever the parent owes."""
+    room = Room()
+
+    async def main() -> None:
+        assert await room.cache.invalidate("parent's") is Invalidation.CONFIRMED
+        before = tasks()
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        room.plan.then("delete", DOWN)
+        assert await room.cache.invalidate("child's") is Invalidation.PENDING
+        assert tasks() == before + 1
+        await room.cache.get("another")
+        assert tasks() == before + 1
+
+    room.run(main)
+    assert pending(room) == 0

@@ -177,8 +177,8 @@ def test_a_durable_journal_that_another_thread_was_quicker_to_read_is_not_taken_
 
     class Slow(Disk):
         def load(self) -> Iterable[tuple[str, int]]:
-            there.cache._upkeep.unread = False
-            return [("kk", 1)]
+            there.cache._rules.debts.unread = False
+            return [("laws:kk", 1)]
 
     there = stage(journal=Slow())
     assert there.get("k") is None
@@ -335,3 +335,22 @@ def test_a_tag_that_is_asked_for_takes_its_time_from_the_write(stage: Make) -> N
     began = there.clock.monotonic()
     assert there.load("k", Entry(1, tags=("new",))) == 1
     assert there.clock.monotonic() - began == pytest.approx(POLICY.timeout)
+
+
+def test_what_the_parent_process_has_begun_is_not_waited_for(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, as no tracer follows a fork: what was handed to `spawn` there never runs here."""
+    there = stage()
+    there.plan.then("delete", DOWN)
+    there.invalidate("k")
+    there.clock.advance(SOON)
+    there.get("another")
+    there.get("another")
+    parents = there.behind.copy()
+    assert len(parents) == 1
+    there.behind.clear()
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    there.get("another")
+    assert len(there.behind) == 1
+    there.run_behind()
+    assert pending(there) == 0
+    there.behind.extend(parents)

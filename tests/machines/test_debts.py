@@ -11,7 +11,8 @@ import pytest
 from resilient_cache import CachePolicy, Invalidation, Mode, Reason, ResilientCache
 from resilient_cache._debts import BREATH, IDLE
 from resilient_cache._guard import Answer
-from resilient_cache._local import DROPPED, MARK
+from resilient_cache._local import DROPPED, KEY, MARK, Local
+from resilient_cache.entry import MICROS
 from resilient_cache.events import JournalFailed, Settled
 from resilient_cache.marks import tag_mark
 from resilient_cache.testing import ManualClock
@@ -268,7 +269,7 @@ def test_what_is_let_go_is_told_once_to_who_keeps_book(desk: Desk) -> None:
     desk.clock.advance(5.0)
     desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())
     assert not desk.debts.holds("kk")
-    assert desk.debts.let_go() == [("kk", 7)]
+    assert desk.debts.let_go() == [("desk:kk", 7)]
     assert desk.debts.let_go() == []
 
 
@@ -276,29 +277,106 @@ def test_without_a_book_nothing_is_told(desk: Desk) -> None:
     assert desk.debts.let_go() == []
 
 
+def read(desk: Desk, written: object) -> bool:
+    desk.debts.unread = True
+    known: bool = desk.debts.recovered(desk.debts.reads(), written)
+    return known
+
+
 def test_what_was_written_down_is_owed_and_fenced(desk: Desk) -> None:
     """Rows that are none are passed over."""
     stamp = desk.cache._rules.local.stamps.next()
-    desk.debts.recovered([("ka", stamp), (7, stamp), ("kb", "1"), (None, None), ("kc", stamp)])
+    assert read(
+        desk,
+        [("desk:ka", stamp), (7, stamp), ("desk:kb", "1"), (None, None), ("desk:kc", stamp), ("des:kd", 1), ("kd", 1)],
+    )
     assert desk.debts.owed() == 2
     assert (desk.debts.holds("ka"), desk.debts.holds("kb"), desk.debts.holds("kc")) == (True, False, True)
     assert desk.cache._rules.local.fences.at("a") == stamp
     assert desk.failed == []
 
 
-@pytest.mark.parametrize("written", [7, [7], [("a", 1, 2)], None])
+@pytest.mark.parametrize("written", [7, [7], [("a", 1, 2)], object()])
 def test_what_is_no_book_is_a_failure_of_it(desk: Desk, written: object, caplog: pytest.LogCaptureFixture) -> None:
     """Counted and told each time, logged at most once a minute."""
     with caplog.at_level(logging.WARNING, "resilient_cache"):
         for _ in range(2):
-            desk.debts.recovered(written)
+            assert read(desk, written)
         said = ["cache desk: the durable journal failed; going on in memory"]
         assert caplog.messages == said
         desk.clock.advance(59.5)
-        desk.debts.recovered(written)
+        assert read(desk, written)
         assert caplog.messages == said
         desk.clock.advance(0.5)
-        desk.debts.recovered(written)
+        assert read(desk, written)
         assert caplog.messages == 2 * said
     assert desk.cache.stats()["journal_errors"] == 4
     assert desk.failed == [JournalFailed("desk")] * 4
+
+
+def test_who_finds_the_book_read_finds_its_fences(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them: it is read in one step, under the lock."""
+    seen: list[bool] = []
+    remember = Local.remember
+
+    def watched(local: Local, name: str, stamp: int) -> None:
+        seen.append(desk.debts.unread and desk.cache._rules.guard.lock._is_owned())
+        remember(local, name, stamp)
+
+    monkeypatch.setattr(Local, "remember", watched)
+    assert read(desk, [("desk:ka", 7), ("desk:kb", 8)])
+    assert seen == [True, True]
+    assert not desk.debts.unread
+
+
+def test_the_last_one_who_fails_to_read_the_book_gives_it_up(desk: Desk) -> None:
+    """Not one who fails while others are at it, unless they have been for so long that they never come back."""
+    debts, failed = desk.debts, object()
+    debts.unread = True
+    first, second, third = debts.reads(), debts.reads(), debts.reads()
+    assert not debts.recovered(third, failed)
+    assert (debts.unread, desk.failed) == (True, [])
+    assert not debts.recovered(second, None)  # that one was cancelled, and says nothing
+    assert debts.recovered(first, failed)
+    assert (debts.unread, desk.failed) == (False, [JournalFailed("desk")])
+    assert debts.recovered(debts.reads(), [("desk:ka", 7)])  # nothing is taken over twice
+    assert debts.owed() == 0
+
+    debts.unread = True
+    debts.reads()
+    desk.clock.advance(POLICY.inflight_max - 1)  # type: ignore[operator]
+    assert not debts.recovered(debts.reads(), failed)
+    desk.clock.advance(1)
+    assert debts.recovered(debts.reads(), failed)
+    assert not debts.unread
+
+
+@pytest.mark.parametrize("years", [1, 100, 1_000_000])
+@pytest.mark.parametrize("kind", [KEY, MARK])
+def test_what_is_written_down_of_a_time_to_come_is_not_believed(desk: Desk, kind: str, years: int) -> None:
+    """No further than a clock may be ahead; and struck out as it stands there, when nothing is owed any more."""
+    local, name = desk.cache._rules.local, kind + "tag:a"
+    stamp = int(desk.clock.time() + years * 365 * 86_400) * MICROS
+    desk.debts.keep_book()
+    assert read(desk, [(desk.debts.row(name), stamp)])
+    fences = local.fences if kind == KEY else local.tag_fences
+    assert fences.at("tag:a") == local.stamps.now() == int(desk.clock.time() * MICROS) + local.margin
+    desk.debts.hurry()
+    debt = desk.debts.next()
+    assert debt.stamp == debt.newest == fences.at("tag:a")
+    desk.debts.answered(debt, DONE, desk.clock.monotonic())
+    desk.debts.hurry(confirmed=True)
+    desk.clock.advance(POLICY.inflight_max)  # type: ignore[arg-type]
+    desk.debts.answered(desk.debts.next(), DONE, desk.clock.monotonic())
+    assert desk.debts.let_go() == [(f"desk:{name}", stamp)]
+    assert desk.debts._ahead == {}
+
+
+def test_a_row_of_a_time_to_come_stands_for_what_is_owed_since(desk: Desk) -> None:
+    """What was let go says nothing about that."""
+    desk.debts.keep_book()
+    stamp = 10 * int(desk.clock.time()) * MICROS
+    assert read(desk, [("desk:kk", stamp)])
+    desk.debts._journal.gone = [("kk", 7), ("kl", 8)]
+    assert desk.debts.let_go() == [("desk:kk", 7), ("desk:kl", 8)]
+    assert desk.debts._ahead == {"kk": stamp}

@@ -432,3 +432,13 @@ def test_nobody_joins_a_load_from_before_an_invalidation(what: str) -> None:
     else:
         local.barred = flight.stamp
     assert local.board(asking(), Seat, 0.0)[0] is not flight
+
+
+def test_what_an_earlier_process_owed_leaves_memory_up_to_its_stamp() -> None:
+    """A hit asks no fence, and the fence is raised after others have read the store."""
+    for later, found in ((0, None), (1, (Source.MEMORY, "v"))):
+        local, _ = owing()
+        stamp = local.stamps.next()
+        assert local.keep("k", Candidate("v", 9e9, 9e9, stamp + later))
+        local.remember(KEY + "k", stamp)
+        assert local.recall(asking()) == found

@@ -182,3 +182,25 @@ def test_what_was_loaded_after_an_invalidation_elsewhere_stays() -> None:
     new = old._replace(stamp=local.stamps.next())
     local.learn(NAMESPACE, Mark(invalidated << NODE_BITS, invalidated << NODE_BITS), local.now())
     assert (local.admits("k", old), local.admits("k", new)) == (False, True)
+
+
+@pytest.mark.parametrize("name", [NAMESPACE, tag_mark("t")])
+def test_what_is_being_opened_when_an_invalidation_elsewhere_is_learned_of_is_refused(name: str) -> None:
+    """It was taken in hand at a reading of the clock, which no stamp has reached yet."""
+    local = make(epoch_ttl=10.0)
+    stamp = local.stamps.next()
+    local._clock.advance(0.05)  # type: ignore[attr-defined]
+    found = Candidate("v", 9.0, 9.0, stamp, ("t",), local.stamps.at(local.now()))
+    assert found.taken > local.stamps.latest
+    version = found.taken << NODE_BITS
+    local.learn(name, Mark(version, version), local.now())
+    assert not local.admits("k", found)
+    assert local.admits("k", found._replace(taken=local.stamps.latest))
+
+
+def test_what_an_earlier_process_owed_lets_nobody_join_a_flight_again() -> None:
+    """Its mark is older than what was invalidated here."""
+    local = make()
+    invalidated = local.invalidate_many(tag_mark("t"))
+    local.remember(MARK + tag_mark("u"), invalidated - 1)
+    assert local.barred == invalidated
