@@ -17,6 +17,7 @@ import inspect
 import re
 from collections.abc import Callable
 from string import Formatter
+from types import ModuleType
 from typing import Any, Final, TypeAlias, cast, final
 from urllib.parse import quote
 
@@ -172,7 +173,11 @@ def _from_all(function: Callable[..., Any], parameters: list[inspect.Parameter])
     name = getattr(function, "__qualname__", None)
     if name is None:
         raise MisuseError(f"key must be given for what has no name of its own, as {function!r}")
-    if "<" in name:  # <locals> or <lambda>: others of that name may compute something else, here or elsewhere
+    if not isinstance(getattr(function, "__self__", None), ModuleType | None):  # a built-in's is its module
+        raise MisuseError(f"key must be given for a bound method, as its instances share one name: {name}")
+    code = getattr(function, "__code__", None)
+    copied = "__qualname__" in getattr(function, "__dict__", ())  # by functools.wraps, to what is no function itself
+    if copied or "<" in name or (code and "<" in code.co_qualname):  # <locals>, <lambda>: others may be called the same
         raise MisuseError(f"key must be given for a function that is not defined by a module or a class: {name}")
     prefix = f"{function.__module__}.{name}("
     show = "(repr{1}({0}) if type{1}({0}) is str{1} else exact{1}({0}))"
