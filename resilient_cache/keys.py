@@ -58,10 +58,12 @@ class Kept(dict[Any, str]):
 class Calls:
     """The calls of one function, as source. `key` gives the key of a call from its arguments.
 
-    `named`: the parameters that the source of a key is made from, if it is made from no other.
+    `named`: the parameters that the source of a key is made from, if it is made from no other. `owner`: the parameter
+    that a method is bound to.
     """
 
     def __init__(self, parameters: list[inspect.Parameter], key: str | KeyOf, named: list[str] | None = None) -> None:
+        self.owner = parameters[0].name if parameters and parameters[0].name in ("self", "cls") else None
         self._tag = tag = _tag(parameters)
         helpers = {
             "text": _text,
