@@ -21,7 +21,7 @@ from ._sealing import UNMARKED, Sealing
 from ._switch import Switch
 from ._switching import Switching
 from .backoff import backoff
-from .entry import LONGEST, MICROS, check_tag, make, parts, seconds
+from .entry import LONGEST, MICROS, check_tag, make, parts, seconds, text
 from .errors import MisuseError, NotFound
 from .events import EntryRefused, Invalidated, Served
 from .marks import NAMESPACE, tag_mark
@@ -125,7 +125,7 @@ class Rules(Switching):
         mode = self._steady
         if mode is None:
             self.check_open()
-        checked = key if type(key) is str and key.isascii() else self.check_key(key)
+        checked = key if type(key) is str and key.isascii() else text("key", key)
         if policy is not None and not isinstance(policy, CachePolicy):
             raise MisuseError(f"policy must be a CachePolicy or None, not {type(policy).__name__}")
         now = self.monotonic()
@@ -142,16 +142,6 @@ class Rules(Switching):
         if forced:
             request.force()
         return request
-
-    def check_key(self, key: object) -> str:
-        """`key` itself. Raises `MisuseError` when it is no key."""
-        if not isinstance(key, str):
-            raise MisuseError(f"key must be a str, not {type(key).__name__}")
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise MisuseError("key must be text that can be encoded: it holds a lone surrogate") from None
-        return key if type(key) is str else str.__str__(key)  # a subclass may have a hash and an equality of its own
 
     def check_open(self) -> None:
         """Raises `MisuseError` when the cache is closed."""

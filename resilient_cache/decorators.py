@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from types import FunctionType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
 from ._rules import Rules
@@ -28,6 +29,14 @@ __all__ = [
 Check: TypeAlias = Callable[[object], None]
 KeyOption: TypeAlias = str | Callable[..., str] | None
 
+INSIDE: Final[dict[type[Any], str]] = {
+    FunctionType: "__wrapped__",
+    classmethod: "__wrapped__",
+    staticmethod: "__wrapped__",
+    property: "fget",
+}
+"""Where a class keeps a method inside something else."""
+
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
@@ -35,7 +44,11 @@ S = TypeVar("S")
 
 
 class Cached(Protocol[P, R]):
-    """A cached function. Each method takes the arguments of the function itself, for a method the instance first."""
+    """A cached function. Each method takes the arguments of the function itself.
+
+    That of a method takes the instance first, even through an instance: `Shop.price.key(shop, sku)`. It raises
+    `MisuseError` for what is no instance.
+    """
 
     __wrapped__: Callable[..., Any]
 
@@ -66,7 +79,11 @@ class Cached(Protocol[P, R]):
 
 
 class AsyncCached(Protocol[P, R]):
-    """A cached coroutine function. Each method takes the arguments of the function itself, the instance included."""
+    """A cached coroutine function. Each method takes the arguments of the function itself.
+
+    That of a method takes the instance first, even through an instance: `Shop.price.key(shop, sku)`. It raises
+    `MisuseError` for what is no instance.
+    """
 
     __wrapped__: Callable[..., Any]
 
@@ -281,14 +298,52 @@ def _dressed(
     made = calls.function(_of_tasks(source) if waits else source, rules=rules, missing=KeyError, keys=keys, miss=miss)
     cached: Any = functools.wraps(function)(made)
 
+    made_key = calls.key if calls.owner is None else _owned(calls.key, calls.owner, cached)
+
     def lookup(*args: Any, **kwargs: Any) -> Any:
-        return cache.lookup(calls.key(*args, **kwargs), policy=policy)
+        return cache.lookup(made_key(*args, **kwargs), policy=policy)
 
     def invalidate(*args: Any, **kwargs: Any) -> Any:
-        return cache.invalidate(calls.key(*args, **kwargs))
+        return cache.invalidate(made_key(*args, **kwargs))
 
     def forced(*args: Any, **kwargs: Any) -> Any:
-        return refresh(calls.key(*args, **kwargs), *args, **kwargs)
+        return refresh(made_key(*args, **kwargs), *args, **kwargs)
 
-    cached.key, cached.lookup, cached.invalidate, cached.refresh = calls.key, lookup, invalidate, forced
+    cached.key, cached.lookup, cached.invalidate, cached.refresh = made_key, lookup, invalidate, forced
     return cached
+
+
+def _owned(key: Callable[..., str], owner: str, cached: Any) -> Callable[..., str]:
+    """`key` of a method. Python binds a method to its instance, but not what hangs on it: that is told the instance.
+
+    Without it the arguments would shift where one has a default, and another key would be invalidated. A descriptor
+    could bind both, but the hit would pay for it.
+    """
+
+    def owned(*args: Any, **kwargs: Any) -> str:
+        if not _has(args[0] if args else kwargs.get(owner), cached):
+            name = cached.__qualname__
+            raise MisuseError(
+                f"{owner} must be given first, even on an instance, as in {name}.invalidate({owner}, ...)"
+            )
+        return key(*args, **kwargs)
+
+    return owned
+
+
+def _has(owner: Any, cached: Any) -> bool:
+    """Whether `cached` is a method of `owner`, by its name or, which takes longer, by any other."""
+    kind: type[Any] = owner.__class__
+    kinds: list[type[Any]] = [kind, owner] if isinstance(owner, type) else [kind]
+    spaces = [vars(base) for kind in kinds for base in kind.__mro__]
+    named = [space[cached.__name__] for space in spaces if cached.__name__ in space]
+    return any(_holds(attribute, cached) for attribute in named) or any(
+        _holds(attribute, cached) for space in spaces for attribute in list(space.values())
+    )
+
+
+def _holds(attribute: Any, cached: Any) -> bool:
+    """Whether it is `cached`, bare or inside what is put on methods."""
+    while attribute is not cached and type(attribute) in INSIDE:
+        attribute = getattr(attribute, INSIDE[type(attribute)], None)
+    return attribute is cached

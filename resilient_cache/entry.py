@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 
 from .errors import MisuseError
 
-__all__ = ["LONGEST", "MICROS", "Duration", "Entry", "Slot", "Stored", "check_tag", "make", "parts", "seconds"]
+__all__ = ["LONGEST", "MICROS", "Duration", "Entry", "Slot", "Stored", "check_tag", "make", "parts", "seconds", "text"]
 
 V = TypeVar("V")
 
@@ -46,18 +46,25 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = LONGE
     return float(value)
 
 
-def check_tag(name: str, tag: object) -> str:
-    """`tag` itself. Raises `MisuseError` naming the argument unless it is text of at most `LONGEST_TAG` bytes."""
-    if not isinstance(tag, str):
-        raise MisuseError(f"{name} must be a str, not {type(tag).__name__}")
-    tag = str.__str__(tag)  # a subclass may have a hash and an equality of its own
+def text(name: str, value: object) -> str:
+    """`value` as a plain str. Raises `MisuseError` naming the argument unless it is text that can be encoded."""
+    if not isinstance(value, str):
+        raise MisuseError(f"{name} must be a str, not {type(value).__name__}")
+    plain = str.__str__(value)  # a subclass may have a hash and an equality of its own
     try:
-        size = len(tag.encode())
+        plain.encode()
     except UnicodeEncodeError:
         raise MisuseError(f"{name} must be text that can be encoded: it holds a lone surrogate") from None
+    return plain
+
+
+def check_tag(name: str, tag: object) -> str:
+    """`tag` itself. Raises `MisuseError` naming the argument unless it is text of at most `LONGEST_TAG` bytes."""
+    plain = text(name, tag)
+    size = len(plain.encode())
     if not 1 <= size <= LONGEST_TAG:
         raise MisuseError(f"{name} must have 1 to {LONGEST_TAG} bytes, not {size}")
-    return tag
+    return plain
 
 
 @dataclass(frozen=True, slots=True)

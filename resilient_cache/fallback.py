@@ -6,15 +6,17 @@ fences: a failed delete is told by its False, and nothing here keeps the old byt
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import Any, final, overload
+from typing import Any, Final, final, overload
 
 from . import _asyncio, _threads
 from ._build import build_guard
 from ._colours import is_async, method_of, shard_of
 from ._guard import Guard
 from ._reporting import Reporter
-from .entry import Duration
+from .entry import Duration, seconds, text
+from .errors import MisuseError
 from .events import Hook
 from .outcome import Operation
 from .policy import BreakerPolicy, CachePolicy
@@ -23,12 +25,17 @@ from .stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
 
 __all__ = ["AsyncFallback", "Fallback", "fallback"]
 
-FOREVER = float("inf")
+FOREVER: Final = float("inf")
+FINITE: Final = sys.float_info.max
+"""The longest ttl: no adapter may refuse a long one, but a float that is none breaks most."""
 
 
 @final
 class Fallback:
-    """A store whose failures are misses. Its methods never raise an `Exception`; each takes at most `timeout`."""
+    """A store whose failures are misses. Its methods raise no `Exception` but `MisuseError`, before the store is asked.
+
+    Each takes at most `timeout`.
+    """
 
     __slots__ = ("_adapter", "_behind", "_guard", "_reporter")
 
@@ -40,18 +47,21 @@ class Fallback:
 
     def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        answer = _threads.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, key)
+        checked = text("key", key)
+        answer = _threads.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, checked)
         value: Any = answer.value
         return value if answer.failed is None else None
 
-    def set(self, key: str, value: bytes, ttl: float, /) -> bool:
-        """True when the store acknowledged."""
-        answer = _threads.ask(self._guard, self._behind, Operation.SET, FOREVER, self._store_set, key, value, ttl)
+    def set(self, key: str, value: bytes, ttl: Duration, /) -> bool:
+        """True when the store acknowledged. `ttl` in seconds, or a `timedelta`."""
+        checked = _check(key, value, ttl)
+        answer = _threads.ask(self._guard, self._behind, Operation.SET, FOREVER, self._store_set, *checked)
         return answer.failed is None
 
     def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        answer = _threads.ask(self._guard, self._behind, Operation.DELETE, FOREVER, self._store_delete, key)
+        checked = text("key", key)
+        answer = _threads.ask(self._guard, self._behind, Operation.DELETE, FOREVER, self._store_delete, checked)
         return answer.failed is None
 
     def health(self) -> dict[str, object]:
@@ -79,7 +89,10 @@ class Fallback:
 
 @final
 class AsyncFallback:
-    """A store whose failures are misses. Its methods never raise an `Exception`; each takes at most `timeout`."""
+    """A store whose failures are misses. Its methods raise no `Exception` but `MisuseError`, before the store is asked.
+
+    Each takes at most `timeout`.
+    """
 
     __slots__ = ("_adapter", "_behind", "_guard", "_reporter", "_store")
 
@@ -92,18 +105,21 @@ class AsyncFallback:
 
     async def get(self, key: str, /) -> bytes | None:
         """The bytes, or None: there are none, or the store cannot say."""
-        answer = await _asyncio.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, key)
+        checked = text("key", key)
+        answer = await _asyncio.ask(self._guard, self._behind, Operation.GET, FOREVER, self._store_get, checked)
         value: Any = answer.value
         return value if answer.failed is None else None
 
-    async def set(self, key: str, value: bytes, ttl: float, /) -> bool:
-        """True when the store acknowledged."""
-        answer = await _asyncio.ask(self._guard, self._behind, Operation.SET, FOREVER, self._store_set, key, value, ttl)
+    async def set(self, key: str, value: bytes, ttl: Duration, /) -> bool:
+        """True when the store acknowledged. `ttl` in seconds, or a `timedelta`."""
+        checked = _check(key, value, ttl)
+        answer = await _asyncio.ask(self._guard, self._behind, Operation.SET, FOREVER, self._store_set, *checked)
         return answer.failed is None
 
     async def delete(self, key: str, /) -> bool:
         """True when the store acknowledged."""
-        answer = await _asyncio.ask(self._guard, self._behind, Operation.DELETE, FOREVER, self._store_delete, key)
+        checked = text("key", key)
+        answer = await _asyncio.ask(self._guard, self._behind, Operation.DELETE, FOREVER, self._store_delete, checked)
         return answer.failed is None
 
     def health(self) -> dict[str, object]:
@@ -127,6 +143,14 @@ class AsyncFallback:
 
     def _store_delete(self, key: str) -> Any:
         return self._store.delete(key)
+
+
+def _check(key: object, value: object, ttl: object) -> tuple[str, bytes, float]:
+    """What is to be set. A mistake of the caller must not pass for one of the store: its circuit is everybody's."""
+    checked = text("key", key)
+    if not isinstance(value, bytes):
+        raise MisuseError(f"value must be bytes, not {type(value).__name__}")
+    return checked, value, seconds("ttl", ttl, most=FINITE)
 
 
 @overload
@@ -158,6 +182,8 @@ def fallback(
     """`adapter` with its failures turned into misses: `get` gives None then, `set` and `delete` give False.
 
     Behind it are a total deadline (`timeout`), a circuit for reads and one for writes, and a cap on calls in flight.
+    A key that is no text, a value that is no bytes and a `ttl` that is no duration are `MisuseError` at each call.
+
     Raises `MisuseError` for an adapter that lacks a method, or mixes coroutines with functions. A lazy client that
     fails while its methods are looked at counts as synchronous.
     """

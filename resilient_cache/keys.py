@@ -17,6 +17,7 @@ import inspect
 import re
 from collections.abc import Callable
 from string import Formatter
+from types import ModuleType
 from typing import Any, Final, TypeAlias, cast, final
 from urllib.parse import quote
 
@@ -57,10 +58,12 @@ class Kept(dict[Any, str]):
 class Calls:
     """The calls of one function, as source. `key` gives the key of a call from its arguments.
 
-    `named`: the parameters that the source of a key is made from, if it is made from no other.
+    `named`: the parameters that the source of a key is made from, if it is made from no other. `owner`: the parameter
+    that a method is bound to.
     """
 
     def __init__(self, parameters: list[inspect.Parameter], key: str | KeyOf, named: list[str] | None = None) -> None:
+        self.owner = parameters[0].name if parameters and parameters[0].name in ("self", "cls") else None
         self._tag = tag = _tag(parameters)
         helpers = {
             "text": _text,
@@ -172,7 +175,11 @@ def _from_all(function: Callable[..., Any], parameters: list[inspect.Parameter])
     name = getattr(function, "__qualname__", None)
     if name is None:
         raise MisuseError(f"key must be given for what has no name of its own, as {function!r}")
-    if "<" in name:  # <locals> or <lambda>: others of that name may compute something else, here or elsewhere
+    if not isinstance(getattr(function, "__self__", None), ModuleType | None):  # a built-in's is its module
+        raise MisuseError(f"key must be given for a bound method, as its instances share one name: {name}")
+    code = getattr(function, "__code__", None)
+    copied = "__qualname__" in getattr(function, "__dict__", ())  # by functools.wraps, to what is no function itself
+    if copied or "<" in name or (code and "<" in code.co_qualname):  # <locals>, <lambda>: others may be called the same
         raise MisuseError(f"key must be given for a function that is not defined by a module or a class: {name}")
     prefix = f"{function.__module__}.{name}("
     show = "(repr{1}({0}) if type{1}({0}) is str{1} else exact{1}({0}))"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -114,6 +116,119 @@ def test_a_method_with_a_key_is_cached_and_one_without_asks_for_it() -> None:
             @Directory.cache.cached
             def find(self, host: str) -> str:
                 return host
+
+
+zones: ResilientCache[str, str] = ResilientCache(None, name="c", memory=10)
+
+
+def logged(function: Any) -> Any:
+    """A decorator of methods."""
+
+    @functools.wraps(function)
+    def log(self: object, *args: Any) -> Any:
+        return function(self, *args)
+
+    return log
+
+
+class Router:
+    """Methods with a defaulted parameter: without the instance their arguments would shift, and still fit."""
+
+    @zones.cached(key="region:{host}:{zone}")
+    def region(self, host: str, zone: str = "a") -> str:
+        return f"{host} in {zone}"
+
+    @classmethod
+    @zones.cached(key="made:{host}:{zone}")
+    def made(cls, host: str, zone: str = "a") -> str:
+        return f"{host} in {zone} of {cls.__name__}"
+
+    @property
+    @zones.cached(key=lambda self: "home")
+    def home(self) -> str:
+        return "home"
+
+    @logged
+    @zones.cached(key="far:{host}")
+    def far(self, host: str) -> str:
+        return host
+
+    _hidden = far
+    aliased = region
+
+
+class Elsewhere:
+    """Has the method under another name only."""
+
+    zone: Any = Router.region
+
+
+class Kin(Router):
+    """Has one of its own under that name."""
+
+    def own(self, host: str, zone: str = "a") -> str:
+        return super().region(host, zone)
+
+    region: Any = own
+
+
+@pytest.mark.parametrize("helper", ["key", "lookup", "invalidate", "refresh"])
+def test_what_hangs_on_a_method_is_told_the_instance(helper: str) -> None:
+    """Through an instance too: what Python has bound is the method alone, and another key would be answered for."""
+    router = Router()
+    assert router.region("h", "z") == "h in z"
+    for bound, owner in (
+        (router.region, "self"),
+        (router.aliased, "self"),
+        (Elsewhere().zone, "self"),
+        (Router.made, "cls"),
+    ):
+        call: Any = getattr(bound, helper)
+        for args, more in ((("h", "z"), {}), (("h",), {}), ((), {"host": "h"}), ((), {"host": "h", owner: None})):
+            with pytest.raises(
+                MisuseError, match=rf"^{owner} must be given first, .* Router\.\w+\.invalidate\({owner}, "
+            ):
+                call(*args, **more)
+    assert Router.region.lookup(router, "h", "z").value == "h in z"
+
+
+def test_who_has_a_method_may_be_given_to_what_hangs_on_it() -> None:
+    """Its instances, those of a subclass and of whoever borrows it, the class of a classmethod, what passes for one."""
+    owners: list[Any] = [Router(), Kin(), Elsewhere(), Mock(spec=Router)]
+    for owner in owners:
+        assert (
+            Router.region.key(owner, "h", zone="z") == Router.region.key(self=owner, host="h", zone="z") == "region:h:z"
+        )
+    for kind in (Router, Kin):
+        made: Any = kind.made
+        assert made.key(kind, "h") == "made:h:a"
+    home: Any = vars(Router)["home"]
+    assert home.fget.key(Kin()) == "home"
+    far: Any = vars(Router)["far"].__wrapped__
+    assert far.key(Router(), "h") == "far:h"
+    assert Router.region.refresh(Router(), "h") == Router().region("h") == "h in a"
+    assert Router.region.invalidate(Router(), "h") is Invalidation.CONFIRMED
+    assert not Router.region.lookup(Router(), "h")
+
+
+def test_what_hangs_on_a_coroutine_method_is_told_the_instance() -> None:
+    """The same for tasks; it is said at once."""
+    cache: AsyncResilientCache[str, str] = AsyncResilientCache(None, name="c", memory=10)
+
+    class Tasks:
+        @cache.cached(key="region:{host}:{zone}")
+        async def region(self, host: str, zone: str = "a") -> str:
+            return f"{host} in {zone}"
+
+    async def main() -> None:
+        tasks = Tasks()
+        assert await tasks.region("h") == await Tasks.region.refresh(tasks, "h") == "h in a"
+        for helper in ("key", "lookup", "invalidate", "refresh"):
+            with pytest.raises(MisuseError, match=r"self must be given first"):
+                getattr(tasks.region, helper)("h", "z")
+        assert await Tasks.region.invalidate(tasks, "h") is Invalidation.CONFIRMED
+
+    asyncio.run(main())
 
 
 def test_misuse_of_the_decorator_is_loud() -> None:

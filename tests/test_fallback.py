@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from resilient_cache import BreakerPolicy, FailureKind, StoreError, fallback
+from resilient_cache import BreakerPolicy, FailureKind, MisuseError, StoreError, fallback
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
 from resilient_cache.events import CircuitChanged, CircuitState, StoreCalled
 
@@ -112,6 +114,45 @@ def test_a_store_that_fails_is_a_miss(make: Make, error: Exception) -> None:
     assert call("get", "k") is None
     assert call("set", "k", b"v", 60.0) is False
     assert call("delete", "k") is False
+
+
+MISUSES = [
+    (("get", 5), "key must be a str, not int"),
+    (("get", b"k"), "key must be a str, not bytes"),
+    (("delete", None), "key must be a str, not NoneType"),
+    (("delete", "\ud800"), "key must be text that can be encoded"),
+    (("set", 5, b"v", 1), "key must be a str, not int"),
+    (("set", "k", "v", 1), "value must be bytes, not str"),
+    (("set", "k", bytearray(b"v"), 1), "value must be bytes, not bytearray"),
+    (("set", "k", b"v", "60"), "ttl must be seconds or a timedelta, not str"),
+    (("set", "k", b"v", None), "ttl must be seconds or a timedelta, not NoneType"),
+    (("set", "k", b"v", -1), "ttl must be at least 0"),
+    (("set", "k", b"v", float("nan")), "ttl must be at least 0"),
+    (("set", "k", b"v", float("inf")), "ttl must be at least 0"),
+    (("set", "k", b"v", 10**400), "ttl must be at least 0"),
+]
+
+
+@pytest.mark.parametrize(("call", "said"), MISUSES, ids=str)
+def test_a_mistake_of_a_caller_is_not_the_stores(make: Make, call: tuple[Any, ...], said: str) -> None:
+    """It is told to who made it; the store is not asked, and stays open to the others."""
+    there = make(breaker=BreakerPolicy(consecutive=1, span=0, hold=60, max_hold=60))
+    for _ in range(10):
+        with pytest.raises(MisuseError, match=f"^{said}"):
+            there(*call)
+    assert there.store.calls == 0
+    assert there.guarded.stats() == {}
+    assert there("set", "k", b"v", timedelta(minutes=1)) is True
+    assert there("get", "k") == b"v"
+
+
+def test_a_store_is_given_plain_arguments(make: Make) -> None:
+    """A subclass of str may have a hash and an equality of its own; seconds are a float."""
+    call, given = make(), list[Any]()
+    told: Any = SimpleNamespace(set=lambda *args: given.extend(args))
+    call.store.inner = told
+    assert call("set", type("Text", (str,), {})("k"), b"v", timedelta(minutes=1)) is True
+    assert [(type(each), each) for each in given] == [(str, "k"), (bytes, b"v"), (float, 60.0)]
 
 
 class Gone(BaseException):

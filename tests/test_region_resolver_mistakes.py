@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 
-from examples.region_resolver.directory import REGIONS, Directory, seeded
+from examples.region_resolver.directory import REGIONS, Directory, Region, seeded
 from examples.region_resolver.naive import NaiveRouter
 from examples.region_resolver.resilient import POLICY, ResilientRouter
 from examples.region_resolver.upstreams import region_app, serving
 from examples.region_resolver.web import Router, router_app
+from resilient_cache import Backpressure, CachePolicy
 
 from .servers import ValkeyServer
 
@@ -93,3 +95,44 @@ def test_a_region_that_there_is_not_is_never_named(valkey_server: ValkeyServer, 
         asyncio.run(scene(directory, REGIONS, (200, tenant.region)))
         asyncio.run(scene(directory, (other(tenant.region),), not_known))
         asyncio.run(scene(directory, REGIONS, (200, tenant.region)))
+
+
+class Busy(Directory):
+    """A record that asks to be left alone."""
+
+    async def lookup(self, host: str) -> Region:
+        raise Backpressure(6.5)
+
+
+BUSY = [
+    pytest.param(Busy, POLICY, "7", id="backpressure"),
+    pytest.param(partial(Directory, delay=5.0), replace(POLICY, load_timeout=0.05), "1", id="load timeout"),
+    pytest.param(
+        partial(Directory, delay=5.0), replace(POLICY, max_loads=1, load_wait=0.05, on_overload="raise"), "1", id="shed"
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "policy", "later"), BUSY)
+def test_a_load_that_is_shed_or_takes_too_long_is_503_and_says_when_to_come_back(
+    record: Callable[[Path], Directory], policy: CachePolicy, later: str, valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    """Whatever a policy may make the cache raise, a visitor is not told that the router is broken."""
+    hosts = [host for tenant in seeded(tmp_path / "record", 3, 4) for host in tenant.hosts][:2]
+
+    async def scene(directory: Directory) -> None:
+        router = ResilientRouter(directory, valkey_server.url, policy=policy)
+        async with serving(router_app(router, {})) as base, ClientSession() as http:
+
+            async def ask(host: str) -> tuple[int, str | None]:
+                async with http.get(base, headers={"Host": host}) as reply:
+                    return reply.status, reply.headers.get("Retry-After")
+
+            first = asyncio.ensure_future(ask(hosts[0]))
+            await asyncio.sleep(0.2)
+            assert await ask(hosts[1]) == (503, later)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+
+    with closing(record(tmp_path / "record")) as directory:
+        asyncio.run(scene(directory))

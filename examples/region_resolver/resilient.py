@@ -8,7 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from resilient_cache import AsyncResilientCache, BreakerPolicy, CachePolicy, Mode, NoSafeValue, NotFound
+from resilient_cache import (
+    AsyncResilientCache,
+    BreakerPolicy,
+    CachePolicy,
+    LoadTimeout,
+    Mode,
+    NoSafeValue,
+    NotFound,
+    OriginOverloaded,
+)
 from resilient_cache.adapters.redis import AsyncRedisAdapter
 from resilient_cache.adapters.redis_backplane import AsyncRedisBackplane
 from resilient_cache.adapters.sqlite_journal import SqliteJournal
@@ -84,8 +93,10 @@ class ResilientRouter:
         """The home region of `host` with its provenance. Raises `NotFound`, `NotKnown`, or what the record raised."""
         try:
             found = await self.cache.lookup(host, self.directory.lookup)
-        except NoSafeValue as error:
+        except (NoSafeValue, LoadTimeout) as error:
             raise NotKnown(host) from error
+        except OriginOverloaded as error:
+            raise NotKnown(host, error.retry_after) from error
         if found.value is None:
             raise NotFound(host)
         return Answer(found.value, found.source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import Protocol
 
 from aiohttp import ClientSession, TCPConnector
@@ -20,7 +21,6 @@ from .hosts import BadHost, canonical_host
 
 __all__ = ["Answer", "NotKnown", "Router", "router_app"]
 
-RETRY_AFTER = {"Retry-After": "1"}
 MISDIRECTED = 421
 
 
@@ -33,7 +33,11 @@ class Answer:
 
 
 class NotKnown(Exception):
-    """No region may be named for a host now."""
+    """No region may be named for a host now. `retry_after`: seconds after which it may be, 0.0 when nobody knows."""
+
+    def __init__(self, host: str, retry_after: float = 0.0) -> None:
+        super().__init__(host)
+        self.retry_after = retry_after
 
 
 class Router(Protocol):
@@ -63,9 +67,9 @@ class Router(Protocol):
 def router_app(router: Router, upstreams: Mapping[str, str]) -> Starlette:
     """A service around `router`, which it closes. `upstreams`: region name -> base URL.
 
-    400 for no host name, 404 for a host nobody owns, 503 when nobody can say: a region is never guessed. A region that
-    answers 421 does not serve the host: the router is told and asked once more. Anything
-    else a router raises is a 500. `POST /-/move` would listen elsewhere, and ask who you are, in a real service.
+    400 for no host name, 404 for a host nobody owns, 503 with `Retry-After` when nobody can say: a region is never
+    guessed. A region that answers 421 does not serve the host: the router is told and asked once more. Anything else a
+    router raises is a 500. `POST /-/move` would listen elsewhere, and ask who you are, in a real service.
     """
     proxy = _Proxy(router, upstreams)
     routes = [Route("/-/move", proxy.move, methods=["POST"]), Route("/{path:path}", proxy.pass_on)]
@@ -92,8 +96,9 @@ class _Proxy:
             return PlainTextResponse(f"bad host: {error}\n", 400)
         except NotFound:
             return PlainTextResponse("nobody owns this host\n", 404)
-        except (DirectoryDown, NotKnown):
-            return PlainTextResponse("the home region of this host is not known now\n", 503, RETRY_AFTER)
+        except (DirectoryDown, NotKnown) as error:
+            later = {"Retry-After": str(max(1, ceil(getattr(error, "retry_after", 0.0))))}
+            return PlainTextResponse("the home region of this host is not known now\n", 503, later)
 
     async def _answer(self, request: Request, host: str) -> Response:
         answer = await self._router.resolve(host)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from threading import Condition, RLock
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiocache
 import async_lru
@@ -27,6 +27,8 @@ from resilient_cache import AsyncResilientCache, CachePolicy, ResilientCache
 from .timing import Case
 
 __all__ = ["KEY", "SIZE", "async_cases", "async_decorated", "decorated", "direct"]
+
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 KEY: Final = "tenant-4711"
 VALUE: Final = {"region": "eu", "tier": 3}
@@ -117,20 +119,26 @@ def decorated() -> list[Case]:
     return cases
 
 
+def _placed(function: Call, name: str) -> Call:
+    """`function` as if a module had defined it: it needs no key."""
+    made: Any = function
+    made.__qualname__ = name
+    made.__code__ = made.__code__.replace(co_qualname=name)
+    return function
+
+
 def _fresh_one() -> Callable[[str], Any]:
     def one(tenant: str) -> Any:
         return VALUE
 
-    one.__qualname__ = "one"  # as a function of a module
-    return one
+    return _placed(one, "one")
 
 
 def _fresh_three() -> Callable[[str, str, str], Any]:
     def three(tenant: str, region: str, tier: str) -> Any:
         return VALUE
 
-    three.__qualname__ = "three"
-    return three
+    return _placed(three, "three")
 
 
 def async_cases() -> list[Case]:
@@ -171,6 +179,6 @@ def async_decorated() -> list[Case]:
         async def one(tenant: str) -> Any:
             return VALUE
 
-        one.__qualname__ = f"one_{len(cases)}"
-        cases.append(Case(name, "await call(key)", {"key": KEY, "call": decorator(one)}, awaits=True))
+        placed = _placed(one, f"one_{len(cases)}")
+        cases.append(Case(name, "await call(key)", {"key": KEY, "call": decorator(placed)}, awaits=True))
     return cases

@@ -48,7 +48,9 @@ def named(**more: object) -> None: ...
 
 def placed(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function as if a module had defined it."""
-    function.__qualname__ = function.__name__
+    made: Any = function
+    made.__qualname__ = made.__name__
+    made.__code__ = made.__code__.replace(co_qualname=made.__name__)
     return function
 
 
@@ -304,7 +306,7 @@ def test_a_default_is_never_printed_nor_run_and_stays_the_object_it_is() -> None
 def test_no_name_is_run(name: str) -> None:
     def function(a: object) -> None: ...
 
-    function.__qualname__ = name
+    placed(function).__qualname__ = name
     assert key(function)(1) == f"{HERE}.{name}(1)"
     escaped = name.replace("{", "{{").replace("}", "}}")
     assert key(function, escaped + "{a}" + escaped)(1) == f"{name}1{name}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import threading
 from collections.abc import Callable
 from enum import StrEnum
@@ -113,6 +115,83 @@ def test_coroutine_functions_that_share_their_name() -> None:
     with pytest.raises(MisuseError, match="key must be given"):
         cache.cached(local)
     assert cache.cached(awaited).key(1) == f"{__name__}.awaited(1)"
+
+
+class Shop:
+    """Its methods have one name, whatever the shop, and its keys say nothing of the shop."""
+
+    def __init__(self, country: str) -> None:
+        self.country = country
+
+    def stock(self, sku: str) -> str:
+        return f"{sku} in {self.country}"
+
+    async def order(self, sku: str) -> str:
+        return f"{sku} from {self.country}"
+
+    @classmethod
+    def kind(cls, sku: str) -> str:
+        return f"{sku} of {cls.__name__}"
+
+    @staticmethod
+    def shown(sku: str) -> str:
+        return sku
+
+
+class Stall(Shop):
+    """Inherits them."""
+
+
+def scaled(by: int) -> Callable[[Callable[[int], int]], Callable[[int], int]]:
+    """A decorator whose result is called as what it is put on."""
+
+    def decorate(function: Callable[[int], int]) -> Callable[[int], int]:
+        @functools.wraps(function)
+        def scale(number: int) -> int:
+            return by * function(number)
+
+        return scale
+
+    return decorate
+
+
+def priced(number: int) -> int:
+    """What is scaled."""
+    return number
+
+
+def doubled() -> Callable[[int], int]:
+    """No function at all, under the name of one."""
+    return functools.update_wrapper(functools.partial(operator.mul, 2), priced)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Shop("NL").stock, Shop.kind, Stall.kind, "NL".join, scaled(2)(priced), scaled(3)(priced), doubled()],
+    ids=["bound", "class", "subclass", "built-in", "wrapper", "another", "partial"],
+)
+def test_what_only_shares_a_name_asks_for_a_key(function: Callable[..., Any]) -> None:
+    """A bound method has no instance among its arguments, and a wrapper is called as what it wraps."""
+    cache: ResilientCache[str, Any] = ResilientCache(None, name="promises", memory=10)
+    with pytest.raises(MisuseError, match="key must be given"):
+        cache.cached(function)
+
+
+def test_bound_methods_with_keys_of_their_own() -> None:
+    """With keys each gives its own; what a module or a class names still needs none."""
+    cache: ResilientCache[str, Any] = ResilientCache(None, name="promises", memory=10)
+    shops = [cache.cached(key=f"stock:{country}:{{sku}}")(Shop(country).stock) for country in ("NL", "DE")]
+    assert [stock("A1") for stock in shops * 2] == ["A1 in NL", "A1 in DE"] * 2
+    assert cache.cached(Shop.shown).key("A1") == f"{__name__}.Shop.shown('A1')"
+    assert cache.cached(len).key("A1") == "builtins.len('A1')"
+    assert cache.cached(cache.cached(priced)).key(1) == f"{__name__}.priced(1)"
+
+
+def test_a_bound_coroutine_method_asks_for_a_key() -> None:
+    """The same for tasks."""
+    cache: AsyncResilientCache[str, str] = AsyncResilientCache(None, name="promises", memory=10)
+    with pytest.raises(MisuseError, match="key must be given for a bound method"):
+        cache.cached(Shop("NL").order)
 
 
 def test_two_who_switch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
