@@ -81,12 +81,11 @@ class Upkeep(Collector):
         request = self._rules.begin(NAMESPACE)
         await self._marks.ask(request, self._rules.marking.unknown(request), request.since)
 
-    async def note(self, name: str, stamp: int) -> None:
-        """Write down that the delete of `name` is owed, if it is and there is a durable journal."""
+    async def note(self, name: str) -> None:
+        """Write down what is owed under `name`, if anything is and there is a durable journal."""
         debts = self._rules.debts
-        if self._durable is None or not debts.holds(name):
-            return
-        if await attempt(self._durable.add, debts.row(name), stamp) is FAILED:
+        stamp = None if self._durable is None else debts.stamp(name)
+        if stamp is not None and await attempt(self._durable.add, debts.row(name), stamp) is FAILED:
             debts.not_written()
 
     async def revoke(self, request: Request) -> Invalidation:
@@ -94,7 +93,7 @@ class Upkeep(Collector):
         try:
             outcome = await self._marks.revoke(request)
             if outcome is Invalidation.PENDING:
-                await self.note(MARK + request.key, request.stamp)
+                await self.note(MARK + request.key)
         finally:
             self.soon()
         return outcome
