@@ -114,6 +114,8 @@ class Upkeep(Collector):
 
     def close(self) -> int:
         """Ask once more for everything, tell the peers, and close what stands beside the store; what is left."""
+        if self._listener is not None:
+            self._listener.end()  # first: whoever closes may be taken away while the store is asked
         left = super().close()
         self._tell()
         if self._listener is not None:
