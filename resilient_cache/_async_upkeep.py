@@ -83,8 +83,10 @@ class Upkeep(Collector):
 
     async def note(self, name: str) -> None:
         """Write down what is owed under `name`, if anything is and there is a durable journal."""
+        if self._durable is None:
+            return
         debts = self._rules.debts
-        stamp = None if self._durable is None else debts.stamp(name)
+        stamp = debts.stamp(name)
         if stamp is not None and await attempt(self._durable.add, debts.row(name), stamp) is FAILED:
             debts.not_written()
 
