@@ -97,7 +97,7 @@ class Batches:
         try:
             for request in requests:
                 if request.stamp:
-                    await self._upkeep.note(KEY + request.key, request.stamp)
+                    await self._upkeep.note(KEY + request.key)
             asked = [request for request in requests if request.gates.write]
             await self._spread("delete_many", asked, partial(self._delete, answers=answers))
         finally:
@@ -157,7 +157,7 @@ class Batches:
     async def _written(self, request: Request, answer: Answer | None, ended: Callable[[Request, bool], object]) -> None:
         stored = self._rules.written(request, answer)
         if not stored:
-            await self._upkeep.note(KEY + request.key, request.stamp)
+            await self._upkeep.note(KEY + request.key)
         ended(request, stored)
 
     async def _look(self, wanted: list[tuple[Request, Iterable[str]]]) -> None:

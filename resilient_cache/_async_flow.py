@@ -78,7 +78,7 @@ class Flow:
             data = None if draft is None else await self._marks.sealed(request, draft)
             stored = self._rules.written(request, None if data is None else await self._store.set(request, data))
             if not stored:
-                await self._upkeep.note(KEY + request.key, request.stamp)
+                await self._upkeep.note(KEY + request.key)
         finally:
             self._upkeep.soon()
         return stored
@@ -87,7 +87,7 @@ class Flow:
         """Have the store delete the request's key; what it said, None when it was not asked."""
         try:
             if request.stamp:
-                await self._upkeep.note(KEY + request.key, request.stamp)
+                await self._upkeep.note(KEY + request.key)
             return await self._store.delete(request) if request.gates.write else None
         finally:  # also for a caller who is taken away: it is owed from the first moment on
             self._upkeep.soon()

@@ -81,12 +81,13 @@ class Upkeep(Collector):
         request = self._rules.begin(NAMESPACE)
         await self._marks.ask(request, self._rules.marking.unknown(request), request.since)
 
-    async def note(self, name: str, stamp: int) -> None:
-        """Write down that the delete of `name` is owed, if it is and there is a durable journal."""
-        debts = self._rules.debts
-        if self._durable is None or not debts.holds(name):
+    async def note(self, name: str) -> None:
+        """Write down what is owed under `name`, if anything is and there is a durable journal."""
+        if self._durable is None:
             return
-        if await attempt(self._durable.add, debts.row(name), stamp) is FAILED:
+        debts = self._rules.debts
+        stamp = debts.stamp(name)
+        if stamp is not None and await attempt(self._durable.add, debts.row(name), stamp) is FAILED:
             debts.not_written()
 
     async def revoke(self, request: Request) -> Invalidation:
@@ -94,7 +95,7 @@ class Upkeep(Collector):
         try:
             outcome = await self._marks.revoke(request)
             if outcome is Invalidation.PENDING:
-                await self.note(MARK + request.key, request.stamp)
+                await self.note(MARK + request.key)
         finally:
             self.soon()
         return outcome
@@ -115,6 +116,8 @@ class Upkeep(Collector):
 
     async def close(self) -> int:
         """Ask once more for everything, tell the peers, and close what stands beside the store; what is left."""
+        if self._listener is not None:
+            self._listener.end()  # first: whoever closes may be taken away while the store is asked
         left = await super().close()
         await self._tell()
         if self._listener is not None:

@@ -90,9 +90,10 @@ class Debts:
             self._reporter.tell(Settled(self._reporter.name, self._local.age(debt.stamp)))
         return True
 
-    def holds(self, name: str) -> bool:
-        """Whether anything is owed under `name`."""
-        return name in self._journal
+    def stamp(self, name: str) -> int | None:
+        """The stamp of what is owed under `name`, under which it will be let go; None for nothing."""
+        with self._guard.lock:
+            return self._journal.stamp(name)
 
     def row(self, name: str) -> str:
         """What a durable journal is given for `name`; what else is written there is another cache's."""

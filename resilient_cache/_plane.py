@@ -40,10 +40,22 @@ BREATH: Final = 0.01
 class Plane:
     """What one cache tells its peers and hears from them."""
 
-    __slots__ = ("_again", "_guard", "_local", "_reporter", "_tries", "channel", "forks", "listening", "pause_after")
+    __slots__ = (
+        "_again",
+        "_guard",
+        "_local",
+        "_reporter",
+        "_tries",
+        "channel",
+        "forks",
+        "listening",
+        "lock",
+        "pause_after",
+    )
 
     def __init__(self, guard: Guard, local: Local, reporter: Reporter, pause_after: Callable[[int], float]) -> None:
         self._guard = guard
+        self.lock = guard.lock  # free in a forked child
         self._local = local
         self._reporter = reporter
         self._again = float("-inf")  # not told before this moment

@@ -76,7 +76,7 @@ class Flow:
             data = None if draft is None else self._marks.sealed(request, draft)
             stored = self._rules.written(request, None if data is None else self._store.set(request, data))
             if not stored:
-                self._upkeep.note(KEY + request.key, request.stamp)
+                self._upkeep.note(KEY + request.key)
         finally:
             self._upkeep.soon()
         return stored
@@ -85,7 +85,7 @@ class Flow:
         """Have the store delete the request's key; what it said, None when it was not asked."""
         try:
             if request.stamp:
-                self._upkeep.note(KEY + request.key, request.stamp)
+                self._upkeep.note(KEY + request.key)
             return self._store.delete(request) if request.gates.write else None
         finally:  # also for a caller who is taken away: it is owed from the first moment on
             self._upkeep.soon()

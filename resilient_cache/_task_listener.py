@@ -41,11 +41,15 @@ class Listener:
         self._forks = forks
         self._task = loop.create_task(self._listen(), context=Context())  # of nobody's request
 
-    async def close(self) -> None:
-        """Listen no more, and close the backplane."""
+    def end(self) -> None:
+        """Listen no more."""
         self._closed = True
-        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
+        if self._task is not None and self._task.get_loop() is running():
             self._task.cancel()
+
+    async def close(self) -> None:
+        """Wait until nobody listens, and close the backplane."""
+        if self._task is not None and self._task.get_loop() is running():
             await asyncio.wait([self._task], timeout=1.0)
         await perform(getattr(self._backplane, "aclose", None))
 

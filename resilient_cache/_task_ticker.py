@@ -49,7 +49,7 @@ class Ticker:
         self._due = UNASKED
         self._seat: Seat | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._pid: int = 0
         self._alive_until = NEVER
 
     def at(self, pause: float, stepper: Stepper) -> None:
@@ -102,7 +102,7 @@ class Occasion:
     def __init__(self, spawn: Spawn, monotonic: Callable[[], float]) -> None:
         self._spawn = spawn
         self._monotonic = monotonic
-        self._pid = 0
+        self._pid: int = 0
         self._alive_until = NEVER
 
     def at(self, pause: float, stepper: Stepper) -> None:

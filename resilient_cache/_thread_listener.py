@@ -32,17 +32,25 @@ class Listener:
         """See to it that somebody listens. Where no thread can run nobody does."""
         if self._closing.is_set() or (self._thread is not None and self._thread.is_alive()):
             return
+        with self._plane.lock:  # or each of the first callers would start one
+            if self._thread is None or not self._thread.is_alive():
+                self._start()
+
+    def end(self) -> None:
+        """Listen no more, once what is listened to now has ended."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """Close the backplane, or the thread would go on until it hears something."""
+        attempt(getattr(self._backplane, "close", list))  # or nothing
+
+    def _start(self) -> None:
         listen = lambda: Context().run(self._listen)  # noqa: E731 - of nobody's request
         self._thread = threading.Thread(target=listen, name="resilient_cache listens", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:  # no more threads can be started
             self._thread = None
-
-    def close(self) -> None:
-        """Listen no more. The backplane is closed, or the thread would go on until it hears something."""
-        self._closing.set()
-        attempt(getattr(self._backplane, "close", list))  # or nothing
 
     def _listen(self) -> None:
         plane, tries = self._plane, 0

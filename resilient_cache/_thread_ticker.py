@@ -109,7 +109,7 @@ class Occasion:
         self._spawn = spawn
         self._most = most
         self._monotonic = monotonic
-        self._pid = 0
+        self._pid: int = 0
         self._alive_until = NEVER
 
     def at(self, pause: float, stepper: Stepper) -> None:

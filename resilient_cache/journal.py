@@ -142,6 +142,11 @@ class Journal:
         """What is owed of `name`, None for nothing."""
         return self._owed.get(name)
 
+    def stamp(self, name: str) -> int | None:
+        """The stamp of what is held under `name`, confirmed or not; None for nothing."""
+        debt = self._owed.get(name) or self._confirmed.get(name)
+        return debt and debt.stamp
+
     def owed(self) -> tuple[int, int]:
         """How many deletes are owed, and the stamp of the oldest (0 for none)."""
         return len(self._owed), next((debt.stamp for debt in self._owed.values()), 0)

@@ -247,6 +247,28 @@ def test_what_a_cancelled_call_leaves_owed_is_asked_for_and_told(call: str, faul
     assert at > 2
 
 
+def test_nobody_listens_after_a_close_that_was_cancelled() -> None:
+    """Wherever it was."""
+    at, cancelled = 1, True
+    while cancelled:
+        peers = Peers()
+        room = Room(backplane=peers)
+
+        async def main(room: Room = room, at: int = at) -> bool:
+            assert await room.cache.get("k") is None
+            room.plan.during(Fault(FaultKind.HANG))
+            await room.cache.invalidate("k")
+            task = asyncio.create_task(Cancelling(room.cache.aclose(), at).run())
+            await asyncio.wait([task])
+            assert await room.cache.aclose() == 0
+            return task.cancelled()  # and `run` looks whether a task is left
+
+        cancelled = room.run(main)
+        assert peers.told
+        at += 1
+    assert at > 2
+
+
 @pytest.mark.parametrize("call", OWING)
 def test_what_an_interrupted_call_leaves_is_seen_to(stage: Make, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In both colours; and also what it reads first."""

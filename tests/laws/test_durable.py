@@ -262,3 +262,36 @@ def test_caches_of_other_names_may_share_it(stage: Make) -> None:
     successor = first.another(journal=disk)
     assert first.run(successor.get, "k") is None
     assert "laws:k" not in first.stored
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_row_of_a_write_that_failed_goes_as_well(stage: Make, times: int) -> None:
+    """Or the next process would delete what has been written since."""
+    disk = Disk()
+    first = stage(journal=disk)
+    first.get("another")
+    first.plan.during(DOWN)
+    for _ in range(times):
+        assert first.set("k", "v") is False
+        first.clock.advance(0.001)
+    first.plan.calm()
+    assert list(disk.rows) == ["laws:kk"]
+    for pause in (1.0, 5.0, 5.0):
+        first.clock.advance(pause)
+        first.get("another")
+        first.run_behind()
+    assert disk.rows == {}
+
+
+def test_the_row_of_a_write_of_unknown_outcome_after_a_delete_goes_as_well(stage: Make) -> None:
+    """It bears the stamp of the debt that it adds to."""
+    disk = Disk()
+    first = stage(journal=disk)
+    assert first.invalidate("k") is Invalidation.CONFIRMED
+    first.plan.then("set", DOWN)
+    first.load("k", "v")
+    for pause in (5.0, 5.0):
+        first.clock.advance(pause)
+        first.get("another")
+        first.run_behind()
+    assert disk.rows == {}

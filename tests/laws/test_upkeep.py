@@ -115,7 +115,8 @@ def test_what_was_not_told_is_told_later_and_what_is_owed_is_not_put_off_by_it(c
     there.invalidate("owed")
     there.run_behind()
     assert (len(hub.sent), untold(there), pending(there)) == (1, 0, 1)
-    hub.close()
+    there.run(there.cache.close if colour == "sync" else there.cache.aclose)
+    there.run_behind()
 
 
 @both
@@ -149,7 +150,8 @@ def test_peers_are_told_before_the_store_is_asked_for_what_it_owes(colour: str) 
     there.clock.advance(SOON)
     there.run_behind()
     assert (replayed[0], pending(there)) == (0, 0)
-    hub.close()
+    there.run(there.cache.close if colour == "sync" else there.cache.aclose)
+    there.run_behind()
 
 
 def test_a_flush_takes_a_second_if_nothing_is_said(monkeypatch: pytest.MonkeyPatch, stage: Make) -> None:
@@ -354,3 +356,38 @@ def test_what_the_parent_process_has_begun_is_not_waited_for(stage: Make, monkey
     there.run_behind()
     assert pending(there) == 0
     there.behind.extend(parents)
+
+
+def test_of_two_first_calls_at_once_one_begins_to_listen() -> None:
+    """Another thread has begun to, between the look and the lock."""
+    hub, started = Hub(), list[object]()
+    there = peered("sync", hub)
+    listener, lock = there.cache._upkeep._listener, there.cache._rules.plane.lock
+    listen = hub.listen
+
+    def counted(*given: Any) -> None:
+        started.append(given)
+        listen(*given)
+
+    hub.listen = counted  # type: ignore[method-assign]
+
+    class Between:
+        """A lock that the other has just had."""
+
+        def __enter__(self) -> None:
+            there.cache._rules.plane.lock = lock
+            listener.wake()
+            assert hub.heard.wait(10)
+            lock.__enter__()
+
+        def __exit__(self, *raised: object) -> None:
+            lock.__exit__(*raised)
+
+    there.cache._rules.plane.lock = Between()
+    first = listener._thread
+    listener.wake()
+    assert first is None
+    assert there.cache._rules.plane.lock is lock
+    there.run(there.cache.close)
+    listener._thread.join(10)
+    assert len(started) == 1
