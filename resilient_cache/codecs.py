@@ -6,7 +6,8 @@ import dataclasses
 import importlib.util
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import datetime, time
 from typing import Any, Final, Generic, cast, final
 
 from typing_extensions import TypeVar
@@ -87,6 +88,43 @@ class JsonCodec(Generic[V]):
         return value
 
 
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are the same all the way down, which == is too kind to tell.
+
+    To == a StrEnum is its text, a dict has no order, and an hour in Berlin is one in UTC.
+    """
+    kind: Any = type(one)
+    if kind is not type(other):
+        return False
+    names = _fields_of(kind)
+    if names is not None:
+        return all(_is_same(getattr(one, name, ...), getattr(other, name, ...)) for name in names)
+    if issubclass(kind, dict):
+        return _is_same([*one.items()], [*other.items()])
+    if issubclass(kind, list | tuple):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if issubclass(kind, set | frozenset):
+        found = {each: each for each in other}
+        return bool(one == other) and all(_is_same(each, found[each]) for each in one)
+    if issubclass(kind, datetime | time):
+        return bool(one == other) and _zone(one) == _zone(other)
+    return bool(one == other)
+
+
+def _fields_of(kind: type[Any]) -> Collection[str] | None:
+    """Of a dataclass, of a Struct of msgspec or of a class of attrs."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    attributes: Collection[Any] | None = getattr(kind, "__attrs_attrs__", None)
+    if attributes is not None:
+        return [attribute.name for attribute in attributes]
+    return cast("Collection[str] | None", getattr(kind, "__struct_fields__", None))
+
+
+def _zone(moment: datetime | time) -> tuple[object, ...]:
+    return moment.utcoffset(), moment.tzname(), moment.fold
+
+
 @final
 class MsgspecCodec(Generic[V]):
     """MessagePack by msgspec, for whatever type it knows. Needs the extra `resilient-cache[msgspec]`."""
@@ -104,8 +142,8 @@ class MsgspecCodec(Generic[V]):
         """MessagePack. Raises `ValueError` for a value that would come back as another (costs one decode)."""
         data: bytes = self._encode(value)
         back = self._decode(data)
-        if type(back) is not type(value) or back != value:
-            raise ValueError("it would not come back equal to what it was")
+        if not _is_same(back, value):
+            raise ValueError("it would not come back as what it was")
         return data
 
     def decode(self, data: bytes, /) -> V:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta, timezone
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
 
+import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -215,6 +218,18 @@ def test_a_type_that_is_no_dataclass_leaves_json_as_it_is() -> None:
     assert codec.decode(codec.encode([1])) == [1]
 
 
+BERLIN = timezone(timedelta(hours=1), "CET")
+
+
+class Kept(msgspec.Struct):
+    what: Any
+
+
+@attrs.define
+class Attrs:
+    what: Any
+
+
 MSGPACK: list[tuple[Any, object]] = [
     (int, 5),
     (dict[str, int], {"a": 1}),
@@ -229,6 +244,12 @@ MSGPACK: list[tuple[Any, object]] = [
     (float, float("inf")),
     (Any, [None, True, 1.5, "é", b"x"]),
     (list[Region], [Region("h", [1])]),
+    (Kept, Kept([1])),
+    (Attrs, Attrs("a")),
+    (datetime, datetime(2024, 1, 1, tzinfo=UTC)),
+    (datetime, datetime(2024, 1, 1)),
+    (time, time(1, tzinfo=timezone(timedelta(hours=1)))),
+    (set[tuple[int, str]], {(1, "a"), (2, "b")}),
 ]
 
 
@@ -261,6 +282,22 @@ CHANGED: list[tuple[Any, object]] = [
     (Region, Child("h", [])),
     (Region, Region("h", ["no number"])),  # type: ignore[list-item]
     (dict[str, int], OrderedDict(a=1)),
+    (Any, {"a": Word.YES}),
+    (Any, {Word.YES: 1}),
+    (Any, [{"a": Level.LOW}]),
+    (Any, [OrderedDict(a=1)]),
+    (Any, [bytearray(b"x")]),
+    (Holder, Holder(Text("t"))),
+    (Kept, Kept(Text("t"))),
+    (Attrs, Attrs(Text("t"))),
+    (list[float], [1.0, 2]),
+    (set[Any], {1, Level(1), Text("t")}),
+    (frozenset[datetime], frozenset([datetime(2024, 1, 1, tzinfo=BERLIN)])),
+    (datetime, datetime(2024, 1, 1, tzinfo=BERLIN)),
+    (datetime, datetime(2024, 1, 1, tzinfo=timezone(timedelta(), "GMT"))),
+    (datetime, datetime(2024, 1, 1, fold=1)),
+    (list[Holder], [Holder([datetime(2024, 1, 1, tzinfo=BERLIN)])]),
+    (time, time(1, tzinfo=timezone(timedelta(), "GMT"))),
 ]
 
 
@@ -268,6 +305,49 @@ CHANGED: list[tuple[Any, object]] = [
 def test_msgspec_refuses_what_would_come_back_as_another(kind: Any, value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         MsgspecCodec(kind).encode(value)
+
+
+MOMENTS = st.datetimes(timezones=st.sampled_from([None, UTC, BERLIN, timezone(timedelta(), "GMT")]))
+LEAVES = ATOMS | MOMENTS | st.sampled_from([Word.YES, Level.LOW, Text("t"), Colour.RED, bytearray(b"x"), b"x"])
+ODD = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.builds(Pair, inner, inner)
+        | st.builds(Holder, inner)
+        | st.builds(Kept, inner)
+        | st.dictionaries(st.sampled_from(["a", Text("a"), Word.YES, 1, Level.LOW]), inner, max_size=3)
+        | st.dictionaries(st.text(max_size=1), inner, max_size=2).map(OrderedDict)
+    ),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize(
+    "kind", [Any, Holder, Kept, list[Holder], dict[str, Any], dict[Any, Any], tuple[Any, ...], datetime, list[datetime]]
+)
+@given(value=ODD)
+def test_msgspec_gives_back_what_it_was_given_or_refuses_it(kind: Any, value: object) -> None:
+    """The very types, in their order, at the hour of the same zone: all that a text of it would show."""
+    codec: MsgspecCodec[Any] = MsgspecCodec(kind)
+    for given_value in (value, Holder(value), Kept(value), [Holder(value)], {"a": value}, (value,)):
+        try:
+            data = codec.encode(given_value)
+        except (TypeError, ValueError, OverflowError):
+            continue
+        assert shown(codec.decode(data)) == shown(given_value)
+
+
+def shown(value: Any) -> object:
+    """All of a value, told apart by types and texts alone."""
+    if isinstance(value, Holder):
+        return Holder, shown(value.region)
+    if isinstance(value, Kept):
+        return Kept, shown(value.what)
+    if isinstance(value, dict):
+        return type(value), [(shown(name), shown(item)) for name, item in value.items()]
+    return type(value), [shown(item) for item in value] if isinstance(value, list | tuple) else repr(value)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\xa1a"])
