@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections import OrderedDict, namedtuple
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta, timezone
 from enum import Enum, IntEnum, StrEnum
-from typing import Any
+from numbers import Number
+from types import NoneType
+from typing import Annotated, Any, Literal, NewType, Optional, Protocol, TypedDict, runtime_checkable
+from uuid import UUID
 
 import attrs
 import msgspec
@@ -84,6 +88,10 @@ class Shouting:
 @dataclass
 class Holder:
     region: object
+
+
+class Typed(TypedDict):
+    host: str
 
 
 class Opaque:
@@ -213,9 +221,35 @@ def test_json_of_other_fields_does_not_become_a_dataclass(data: bytes) -> None:
         JsonCodec(Region).decode(data)
 
 
-def test_a_type_that_is_no_dataclass_leaves_json_as_it_is() -> None:
-    codec: JsonCodec[Any] = JsonCodec(int)
-    assert codec.decode(codec.encode([1])) == [1]
+KINDS: list[tuple[Any, list[object], list[object]]] = [
+    (int, [1, True, None], [1.5, "1", [1]]),
+    (float, [1.5, 1, None], ["1", [1.5]]),
+    (str, ["1", None], [1, {}]),
+    (NoneType, [None], [0, ""]),
+    (list, [[1], None], [{}, 1]),
+    (list[int], [[1], None], [{}, 1]),
+    (dict[str, int], [{"a": 1}, None], [[], "a"]),
+    (Typed, [{"host": "h"}, None], [[], "h"]),
+    (Sequence, [[1], "text", None], [{}, 1]),
+    (object, [1, {}, None], []),
+    (Any, [1, {}, None], []),
+    (int | str, [1, {}, None], []),
+]
+
+
+@pytest.mark.parametrize(("kind", "fitting", "others"), KINDS, ids=repr)
+def test_json_gives_nothing_back_that_is_no_instance_of_its_type(
+    kind: Any, fitting: list[object], others: list[object]
+) -> None:
+    """Nor takes it: it would never be read. What is no class is not looked into."""
+    codec: JsonCodec[Any] = JsonCodec(kind)
+    for value in fitting:
+        assert same(codec.decode(codec.encode(value)), value)
+    for value in others:
+        with pytest.raises(TypeError, match=r"^a \w+ is no \w+$"):
+            codec.encode(value)
+        with pytest.raises(TypeError, match=r"^a \w+ is no \w+$"):
+            codec.decode(JsonCodec[Any]().encode(value))
 
 
 BERLIN = timezone(timedelta(hours=1), "CET")
@@ -384,6 +418,53 @@ def test_pickle_gives_back_anything(value: object) -> None:
 )
 def test_the_codec_of_a_type_where_msgspec_is_installed(kind: Any, codec: type[object]) -> None:
     assert type(codec_for(kind)) is codec
+
+
+class Silent(Protocol):
+    """Cannot be asked whether something is an instance of it."""
+
+
+@runtime_checkable
+class Long(Protocol):
+    def __len__(self) -> int: ...
+
+
+@pytest.mark.parametrize("kind", [Opaque, OrderedDict, complex, Exception, Silent])
+def test_a_class_that_msgspec_cannot_make_is_misuse(kind: Any) -> None:
+    """Nothing of it would ever be stored, and nobody would be told but by a warning."""
+    with pytest.raises(MisuseError, match=r"^type must be one that msgspec knows; for .*codec=\.\.\. \(msgspec cannot"):
+        codec_for(kind)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(object, {"a": b"x"}), (Number, 5), (Long, "text")])
+def test_a_class_that_plain_values_are_instances_of_is_one_that_msgspec_knows(kind: Any, value: object) -> None:
+    codec = codec_for(kind)
+    assert type(codec) is MsgspecCodec
+    assert codec.decode(codec.encode(value)) == value
+
+
+JSON_KNOWS: list[Any] = [
+    *(None, str, int, float, bool, NoneType, list, dict, object, Sequence, Number, Long, Typed, Region),
+    *(list[int], dict[str, int], Sequence[int], list[Region]),
+    *(int | None, Optional[datetime], Any, Literal["a"], Annotated[int, "a"], NewType("Name", str)),  # noqa: UP045
+]
+
+
+@pytest.mark.parametrize("kind", JSON_KNOWS, ids=repr)
+def test_what_may_come_from_json_needs_no_msgspec(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert type(codec_for(kind)) is JsonCodec
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [datetime, UUID, set, tuple, frozenset[int], tuple[int, str], Pair, Colour, Level, Word, Opaque, Kept, Silent],
+    ids=repr,
+)
+def test_what_never_comes_from_json_is_misuse_without_msgspec(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MisuseError, match=r"^type must .* needs resilient-cache\[msgspec\] or codec="):
+        codec_for(kind)
 
 
 @pytest.mark.parametrize(
