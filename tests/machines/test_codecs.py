@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 from collections import OrderedDict, namedtuple
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta, timezone
 from enum import Enum, IntEnum, StrEnum
-from typing import Any
+from numbers import Number
+from types import NoneType
+from typing import Annotated, Any, Literal, NewType, Optional, Protocol, TypedDict, runtime_checkable
+from uuid import UUID
 
+import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +88,10 @@ class Shouting:
 @dataclass
 class Holder:
     region: object
+
+
+class Typed(TypedDict):
+    host: str
 
 
 class Opaque:
@@ -210,9 +221,47 @@ def test_json_of_other_fields_does_not_become_a_dataclass(data: bytes) -> None:
         JsonCodec(Region).decode(data)
 
 
-def test_a_type_that_is_no_dataclass_leaves_json_as_it_is() -> None:
-    codec: JsonCodec[Any] = JsonCodec(int)
-    assert codec.decode(codec.encode([1])) == [1]
+KINDS: list[tuple[Any, list[object], list[object]]] = [
+    (int, [1, True, None], [1.5, "1", [1]]),
+    (float, [1.5, 1, None], ["1", [1.5]]),
+    (str, ["1", None], [1, {}]),
+    (NoneType, [None], [0, ""]),
+    (list, [[1], None], [{}, 1]),
+    (list[int], [[1], None], [{}, 1]),
+    (dict[str, int], [{"a": 1}, None], [[], "a"]),
+    (Typed, [{"host": "h"}, None], [[], "h"]),
+    (Sequence, [[1], "text", None], [{}, 1]),
+    (object, [1, {}, None], []),
+    (Any, [1, {}, None], []),
+    (int | str, [1, {}, None], []),
+]
+
+
+@pytest.mark.parametrize(("kind", "fitting", "others"), KINDS, ids=repr)
+def test_json_gives_nothing_back_that_is_no_instance_of_its_type(
+    kind: Any, fitting: list[object], others: list[object]
+) -> None:
+    """Nor takes it: it would never be read. What is no class is not looked into."""
+    codec: JsonCodec[Any] = JsonCodec(kind)
+    for value in fitting:
+        assert same(codec.decode(codec.encode(value)), value)
+    for value in others:
+        with pytest.raises(TypeError, match=r"^a \w+ is no \w+$"):
+            codec.encode(value)
+        with pytest.raises(TypeError, match=r"^a \w+ is no \w+$"):
+            codec.decode(JsonCodec[Any]().encode(value))
+
+
+BERLIN = timezone(timedelta(hours=1), "CET")
+
+
+class Kept(msgspec.Struct):
+    what: Any
+
+
+@attrs.define
+class Attrs:
+    what: Any
 
 
 MSGPACK: list[tuple[Any, object]] = [
@@ -229,6 +278,12 @@ MSGPACK: list[tuple[Any, object]] = [
     (float, float("inf")),
     (Any, [None, True, 1.5, "é", b"x"]),
     (list[Region], [Region("h", [1])]),
+    (Kept, Kept([1])),
+    (Attrs, Attrs("a")),
+    (datetime, datetime(2024, 1, 1, tzinfo=UTC)),
+    (datetime, datetime(2024, 1, 1)),
+    (time, time(1, tzinfo=timezone(timedelta(hours=1)))),
+    (set[tuple[int, str]], {(1, "a"), (2, "b")}),
 ]
 
 
@@ -261,6 +316,22 @@ CHANGED: list[tuple[Any, object]] = [
     (Region, Child("h", [])),
     (Region, Region("h", ["no number"])),  # type: ignore[list-item]
     (dict[str, int], OrderedDict(a=1)),
+    (Any, {"a": Word.YES}),
+    (Any, {Word.YES: 1}),
+    (Any, [{"a": Level.LOW}]),
+    (Any, [OrderedDict(a=1)]),
+    (Any, [bytearray(b"x")]),
+    (Holder, Holder(Text("t"))),
+    (Kept, Kept(Text("t"))),
+    (Attrs, Attrs(Text("t"))),
+    (list[float], [1.0, 2]),
+    (set[Any], {1, Level(1), Text("t")}),
+    (frozenset[datetime], frozenset([datetime(2024, 1, 1, tzinfo=BERLIN)])),
+    (datetime, datetime(2024, 1, 1, tzinfo=BERLIN)),
+    (datetime, datetime(2024, 1, 1, tzinfo=timezone(timedelta(), "GMT"))),
+    (datetime, datetime(2024, 1, 1, fold=1)),
+    (list[Holder], [Holder([datetime(2024, 1, 1, tzinfo=BERLIN)])]),
+    (time, time(1, tzinfo=timezone(timedelta(), "GMT"))),
 ]
 
 
@@ -268,6 +339,49 @@ CHANGED: list[tuple[Any, object]] = [
 def test_msgspec_refuses_what_would_come_back_as_another(kind: Any, value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         MsgspecCodec(kind).encode(value)
+
+
+MOMENTS = st.datetimes(timezones=st.sampled_from([None, UTC, BERLIN, timezone(timedelta(), "GMT")]))
+LEAVES = ATOMS | MOMENTS | st.sampled_from([Word.YES, Level.LOW, Text("t"), Colour.RED, bytearray(b"x"), b"x"])
+ODD = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.builds(Pair, inner, inner)
+        | st.builds(Holder, inner)
+        | st.builds(Kept, inner)
+        | st.dictionaries(st.sampled_from(["a", Text("a"), Word.YES, 1, Level.LOW]), inner, max_size=3)
+        | st.dictionaries(st.text(max_size=1), inner, max_size=2).map(OrderedDict)
+    ),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize(
+    "kind", [Any, Holder, Kept, list[Holder], dict[str, Any], dict[Any, Any], tuple[Any, ...], datetime, list[datetime]]
+)
+@given(value=ODD)
+def test_msgspec_gives_back_what_it_was_given_or_refuses_it(kind: Any, value: object) -> None:
+    """The very types, in their order, at the hour of the same zone: all that a text of it would show."""
+    codec: MsgspecCodec[Any] = MsgspecCodec(kind)
+    for given_value in (value, Holder(value), Kept(value), [Holder(value)], {"a": value}, (value,)):
+        try:
+            data = codec.encode(given_value)
+        except (TypeError, ValueError, OverflowError):
+            continue
+        assert shown(codec.decode(data)) == shown(given_value)
+
+
+def shown(value: Any) -> object:
+    """All of a value, told apart by types and texts alone."""
+    if isinstance(value, Holder):
+        return Holder, shown(value.region)
+    if isinstance(value, Kept):
+        return Kept, shown(value.what)
+    if isinstance(value, dict):
+        return type(value), [(shown(name), shown(item)) for name, item in value.items()]
+    return type(value), [shown(item) for item in value] if isinstance(value, list | tuple) else repr(value)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\xa1a"])
@@ -304,6 +418,53 @@ def test_pickle_gives_back_anything(value: object) -> None:
 )
 def test_the_codec_of_a_type_where_msgspec_is_installed(kind: Any, codec: type[object]) -> None:
     assert type(codec_for(kind)) is codec
+
+
+class Silent(Protocol):
+    """Cannot be asked whether something is an instance of it."""
+
+
+@runtime_checkable
+class Long(Protocol):
+    def __len__(self) -> int: ...
+
+
+@pytest.mark.parametrize("kind", [Opaque, OrderedDict, complex, Exception, Silent])
+def test_a_class_that_msgspec_cannot_make_is_misuse(kind: Any) -> None:
+    """Nothing of it would ever be stored, and nobody would be told but by a warning."""
+    with pytest.raises(MisuseError, match=r"^type must be one that msgspec knows; for .*codec=\.\.\. \(msgspec cannot"):
+        codec_for(kind)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(object, {"a": b"x"}), (Number, 5), (Long, "text")])
+def test_a_class_that_plain_values_are_instances_of_is_one_that_msgspec_knows(kind: Any, value: object) -> None:
+    codec = codec_for(kind)
+    assert type(codec) is MsgspecCodec
+    assert codec.decode(codec.encode(value)) == value
+
+
+JSON_KNOWS: list[Any] = [
+    *(None, str, int, float, bool, NoneType, list, dict, object, Sequence, Number, Long, Typed, Region),
+    *(list[int], dict[str, int], Sequence[int], list[Region]),
+    *(int | None, Optional[datetime], Any, Literal["a"], Annotated[int, "a"], NewType("Name", str)),  # noqa: UP045
+]
+
+
+@pytest.mark.parametrize("kind", JSON_KNOWS, ids=repr)
+def test_what_may_come_from_json_needs_no_msgspec(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert type(codec_for(kind)) is JsonCodec
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [datetime, UUID, set, tuple, frozenset[int], tuple[int, str], Pair, Colour, Level, Word, Opaque, Kept, Silent],
+    ids=repr,
+)
+def test_what_never_comes_from_json_is_misuse_without_msgspec(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MisuseError, match=r"^type must .* needs resilient-cache\[msgspec\] or codec="):
+        codec_for(kind)
 
 
 @pytest.mark.parametrize(
