@@ -402,7 +402,7 @@ def test_what_an_earlier_process_still_owes_is_taken_over_first(stage: Make) -> 
     """L9: a durable journal is read before the store is."""
     there = stage()
     there.set_many({"a": 1, "b": 2})
-    owed = [("ka", there.cache._rules.local.stamps.next())]
+    owed = [("laws:ka", there.cache._rules.local.stamps.next())]
 
     class Written:
         def load(self) -> Any:
