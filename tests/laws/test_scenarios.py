@@ -101,11 +101,20 @@ def _is_late(fault: Fault | None) -> bool:
     return fault is not None and fault.kind is FaultKind.SLOW and fault.seconds > TIMEOUT
 
 
+def _is_jump(fault: Fault | None) -> bool:
+    return fault is not None and fault.kind is FaultKind.JUMP
+
+
 @both
 @given(setup=rough_setups, steps=scenarios(LONELY))
 def test_nasty_hooks_change_nothing(colour: Colour, setup: Setup, steps: list[Step]) -> None:
-    """L18: hooks that raise and that ask the cache about itself change no answer, no store call and no counter."""
+    """L18: hooks that raise and that ask the cache about itself change no answer, no store call and no counter.
+
+    But for a wall clock that is set: who asks how old debts are looks at it, and else it is looked at ten times a second.
+    """
     driver: Driver
+    steps = [step for step in steps if step.op != "jump" and not _is_jump(step.fault)]
+    setup = replace(setup, faults=tuple(fault for fault in setup.faults if not _is_jump(fault)))
 
     def nasty(event: Any) -> None:
         driver.cache.stats()
