@@ -110,7 +110,7 @@ def _is_jump(fault: Fault | None) -> bool:
 def test_nasty_hooks_change_nothing(colour: Colour, setup: Setup, steps: list[Step]) -> None:
     """L18: hooks that raise and that ask the cache about itself change no answer, no store call and no counter.
 
-    But for a wall clock that is set: who asks how old debts are looks at it, and else it is looked at ten times a second.
+    But for a wall clock that is set: who asks how old debts are looks at it, else it is looked at ten times a second.
     """
     driver: Driver
     steps = [step for step in steps if step.op != "jump" and not _is_jump(step.fault)]
