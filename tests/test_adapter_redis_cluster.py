@@ -328,6 +328,23 @@ def test_a_node_that_answers_again_is_no_suspect(
     assert node.count(b"CLUSTER") == 1
 
 
+def test_who_has_no_time_to_ask_leaves_asking_to_the_next(
+    nodes: Any, open_cluster: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its look at the map was the one of that second, and had asked nobody."""
+    node = nodes()
+    store = open_cluster(node.url)
+    assert store.get("k") == b"v"
+    adapter: Any = getattr(store, "adapter", store)
+    slots = adapter._client.slots
+    slots._looked = 0.0
+    for least, asked in ((10.0, 1), (0.005, 2)):
+        monkeypatch.setattr("resilient_cache.adapters._redis_cluster.LEAST", least)
+        slots.failed(node.name, FailureKind.CONNECTION)
+        assert store.get("k") == b"v"
+        assert node.count(b"CLUSTER") == asked
+
+
 def test_nobody_at_all_costs_one_timeout(nodes: Any, open_cluster: Open) -> None:
     silent = [nodes() for _ in range(3)]
     for node in silent:
