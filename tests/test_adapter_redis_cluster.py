@@ -24,6 +24,7 @@ from redis.retry import Retry
 
 from resilient_cache import CachePolicy, FailureKind, MisuseError, ResilientCache, StoreError
 from resilient_cache.adapters._redis_errors import failure
+from resilient_cache.adapters._redis_sentinel import AsyncMaster, Master
 from resilient_cache.adapters._redis_slots import PAUSE, Slots
 from resilient_cache.adapters.redis import AsyncRedisAdapter, RedisAdapter
 from resilient_cache.adapters.redis_cluster import AsyncRedisClusterAdapter, RedisClusterAdapter
@@ -325,6 +326,23 @@ def test_a_node_that_answers_again_is_no_suspect(
     monkeypatch.setattr("resilient_cache.adapters._redis_slots.PAUSE", 0.0)
     store.get("k")
     assert node.count(b"CLUSTER") == 1
+
+
+def test_who_has_no_time_to_ask_leaves_asking_to_the_next(
+    nodes: Any, open_cluster: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its look at the map was the one of that second, and had asked nobody."""
+    node = nodes()
+    store = open_cluster(node.url)
+    assert store.get("k") == b"v"
+    adapter: Any = getattr(store, "adapter", store)
+    slots = adapter._client.slots
+    slots._looked = 0.0
+    for least, asked in ((10.0, 1), (0.005, 2)):
+        monkeypatch.setattr("resilient_cache.adapters._redis_cluster.LEAST", least)
+        slots.failed(node.name, FailureKind.CONNECTION)
+        assert store.get("k") == b"v"
+        assert node.count(b"CLUSTER") == asked
 
 
 def test_nobody_at_all_costs_one_timeout(nodes: Any, open_cluster: Open) -> None:
@@ -654,6 +672,8 @@ def test_from_sentinel_refuses_what_cannot_work(adapter: Any) -> None:
         adapter.from_sentinel("main", [("127.0.0.1", 1)], colour="blue")
     with pytest.raises(MisuseError, match="timeout"):
         adapter.from_sentinel("main", [("127.0.0.1", 1)], timeout=0)
+    with pytest.raises(MisuseError, match="colour"):
+        adapter.from_sentinel("main", [("127.0.0.1", 1)], sentinel_options={"colour": "blue"})
 
 
 def test_sentinels_that_do_not_answer_cost_half_of_the_time(nodes: Any) -> None:
@@ -674,6 +694,40 @@ def test_sentinels_that_do_not_answer_cost_half_of_the_time(nodes: Any) -> None:
 
         asyncio.run(main())
         assert 0.05 < time.monotonic() - began < 0.25
+
+
+def states(port: int, name: bytes = b"main", flags: bytes = b"master") -> bytes:
+    """A reply to SENTINEL MASTERS."""
+    words = [b"name", name, b"ip", b"127.0.0.1", b"port", b"%d" % port, b"flags", flags]
+    return b"*1\r\n*8\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+def awaited(service: str, sentinels: list[tuple[str, int]], timeout: float) -> Callable[[], tuple[str, int]]:
+    """`AsyncMaster` called synchronously."""
+    master = AsyncMaster(service, sentinels, timeout, {})
+    return lambda: asyncio.run(master())
+
+
+def synchronous(service: str, sentinels: list[tuple[str, int]], timeout: float) -> Callable[[], tuple[str, int]]:
+    return Master(service, sentinels, timeout, {})
+
+
+@pytest.mark.parametrize("find", [synchronous, awaited])
+def test_another_sentinel_is_asked_when_one_tells_nothing_or_of_a_master_that_it_does_not_reach(find: Any) -> None:
+    says = [states(1, flags=b"master,s_down,o_down"), states(1, b"other"), b"-NOPERM no\r\n", b"+OK\r\n", states(7)]
+    with ExitStack() as stack:
+        sentinels = [stack.enter_context(FakeServer.replying(reply)) for reply in says]
+        master = find("main", [("127.0.0.1", sentinel.port) for sentinel in sentinels], 5.0)
+        assert [master(), master()] == [("127.0.0.1", 7)] * 2
+        assert [sentinel.accepted for sentinel in sentinels] == [1, 1, 1, 1, 2], "the one that told is asked first"
+
+
+@pytest.mark.parametrize("find", [synchronous, awaited])
+def test_a_sentinel_that_drips_uses_up_its_share_and_no_more(find: Any) -> None:
+    """It held a call with a timeout of 0.25 s for 20 s, or all the time there was."""
+    with FakeServer.dripping(states(1)) as slow, FakeServer.replying(states(7)) as quick:
+        master = find("main", [("127.0.0.1", slow.port), ("127.0.0.1", quick.port)], 1.2)
+        assert master() == ("127.0.0.1", 7)
 
 
 class Moving:

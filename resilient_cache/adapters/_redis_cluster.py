@@ -188,7 +188,6 @@ class ClusterClient(_Nodes[Client]):
         try:
             if wait and not self.slots.is_due(""):  # the other thread has found one
                 return
-            self.slots.looked()
             for name in self.slots.candidates():
                 left = self.left()
                 if left < LEAST or self._told_by(name, left / SHARE):
@@ -197,6 +196,7 @@ class ClusterClient(_Nodes[Client]):
             looking.release()
 
     def _told_by(self, name: str, seconds: float) -> bool:
+        self.slots.looked()
         try:
             self.learn(self.client(name).aside(seconds, MAP), name)
         except Exception as error:  # noqa: BLE001 - around a store: the next one is asked
@@ -270,13 +270,13 @@ class AsyncClusterClient(_Nodes[AsyncClient]):
 
     async def _ask_around(self, until: float) -> None:
         loop = asyncio.get_running_loop()
-        self.slots.looked()
         for name in self.slots.candidates():
             left = until - loop.time()
             if left < LEAST or await self._told_by(name, left / SHARE):
                 return
 
     async def _told_by(self, name: str, seconds: float) -> bool:
+        self.slots.looked()
         try:
             async with asyncio.timeout(seconds):
                 self.learn(await self.client(name).aside(MAP), name)

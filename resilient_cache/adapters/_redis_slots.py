@@ -75,7 +75,7 @@ class Slots:
         return sorted(gone)
 
     def looked(self) -> None:
-        """Somebody is asking around now."""
+        """Somebody is asked for the map now."""
         self._looked = time.monotonic()
 
     def moved(self, slot: int, name: str, teller: str) -> None:

@@ -80,7 +80,7 @@ class RedisAdapter(ManyAdapter):
         `service`: what the sentinels call the master. `sentinels`: (host, port) of each. Before every new connection
         they are asked one after the other, until one answers, in half of the operation's time at most; so a failover
         costs misses until they agree on another master, and nothing has to be restarted. When an operation fails, the
-        idle connections are made anew as well. `sentinel_options` go to redis-py's clients of the sentinels
+        idle connections are made anew as well. `sentinel_options` go to the connections to the sentinels
         (`username`, `password`, `ssl` and so on), `ssl` and `options` to its connections to the master.
 
         Raises `MisuseError` for options that cannot work and `ImportError` without redis-py.
