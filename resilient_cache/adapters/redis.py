@@ -81,7 +81,7 @@ class RedisAdapter(ManyAdapter):
         they are asked one after the other, until one answers, in half of the operation's time at most; so a failover
         costs misses until they agree on another master, and nothing has to be restarted. When an operation fails, the
         idle connections are made anew as well. `sentinel_options` go to the connections to the sentinels
-        (`username`, `password`, `ssl` and so on), `ssl` and `options` to its connections to the master.
+        (`username`, `password`, `ssl` and so on), `ssl` and `options` to those to the master.
 
         Raises `MisuseError` for options that cannot work and `ImportError` without redis-py.
         """
