@@ -122,8 +122,8 @@ class Bulkhead(Generic[W]):
         if now < self._earliest:
             return False
         for permit in list(self._out):
-            if permit in self._out and self._out[permit] <= now:
-                del self._out[permit]  # in place: see `release`
+            if self._out.get(permit, FOREVER) <= now:  # one may be given back meanwhile: see `release`
+                self._out.pop(permit, None)
         self._earliest = min(list(self._out.values()), default=FOREVER)
         self._granted = {waiter: permit for waiter, permit in self._granted.items() if permit in self._out}
         return len(self._out) < self.limit

@@ -48,8 +48,8 @@ class Leases:
         if now < self._earliest:
             return False
         for lease in list(self._until):
-            if lease in self._until and self._until[lease] <= now:
-                del self._until[lease]  # in place: a lease that is given back meanwhile must not stay in another dict
+            if self._until.get(lease, FOREVER) <= now:  # one may be given back meanwhile, which takes no lock
+                self._until.pop(lease, None)
         self._earliest = min(list(self._until.values()), default=FOREVER)
         return len(self._until) < self._limit
 
