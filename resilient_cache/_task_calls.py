@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any, Final, TypeVar
 
-__all__ = ["FAILED", "aside", "attempt", "hand_over", "perform", "running"]
+__all__ = ["FAILED", "aside", "attempt", "hand_over", "perform", "put_off", "running"]
 
 T = TypeVar("T")
 
 FAILED: Final = object()
 """In place of a result."""
+
+MOMENT: Final = 0.05
 
 
 def running() -> asyncio.AbstractEventLoop | None:
@@ -20,6 +23,19 @@ def running() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def put_off(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> bool:
+    """Have `action` called in a moment, when the task that runs here is being taken away.
+
+    Its loop may be about to close, and asyncio complains of a task that was begun so late and never ended. A timer
+    goes quietly.
+    """
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        return False
+    loop.call_later(MOMENT, action, context=Context())  # of nobody's request
+    return True
 
 
 async def aside(function: Callable[..., T], *args: Any) -> T:

@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any, final
 
 from ._plane import Plane
-from ._task_calls import perform, running
+from ._task_calls import perform, put_off, running
 
 __all__ = ["Listener"]
 
@@ -36,6 +36,7 @@ class Listener:
             self._closed
             or loop is None
             or (task is not None and self._forks == forks and not task.done() and not task.get_loop().is_closed())
+            or put_off(loop, self.wake)
         ):
             return
         self._forks = forks

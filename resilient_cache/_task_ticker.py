@@ -17,7 +17,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol, final
 
 from ._asyncio import Behind, Seat, Spawn
-from ._task_calls import running
+from ._task_calls import put_off, running
 
 __all__ = ["BATCH", "Occasion", "Stepper", "Ticker", "idle", "ticker_for"]
 
@@ -57,6 +57,8 @@ class Ticker:
         now, loop, pid = self._monotonic(), running(), os.getpid()
         alive = now < self._alive_until and pid == self._pid and self._loop is not None and not self._loop.is_closed()
         if loop is None or (alive and self._due <= now + pause):
+            return
+        if not alive and put_off(loop, lambda: self.at(pause, stepper)):
             return
         self._due = now + pause
         if not alive:

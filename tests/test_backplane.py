@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,36 @@ def test_what_a_loop_leaves_behind_the_next_one_does_not_trust() -> None:
 
     asyncio.run(first())
     asyncio.run(second())
+
+
+@pytest.mark.parametrize("plane", [False, True])
+def test_a_loop_that_ends_amid_an_invalidation_leaves_no_task_behind(
+    plane: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is owed is asked for by the next loop; asyncio complained of tasks that were begun as this one closed."""
+
+    class Hanging:
+        async def get(self, _: str, /) -> bytes | None:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        async def set(self, _: str, __: bytes, ___: float, /) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        async def delete(self, _: str, /) -> None:
+            await asyncio.get_running_loop().create_future()
+
+    async def main() -> tuple[Any, Any]:
+        hub = AsyncLocalBackplane(BackplaneHub()) if plane else None
+        cache = AsyncResilientCache[str, str](Hanging(), name="pair", policy=POLICY, backplane=hub)
+        task = asyncio.ensure_future(cache.invalidate("k"))
+        await asyncio.sleep(0.01)
+        return cache, task
+
+    left = asyncio.run(main())
+    assert left[0].health()["pending_invalidations"] == 1
+    del left
+    gc.collect()
+    assert not [record for record in caplog.records if "destroyed" in record.getMessage()]
 
 
 def test_where_no_thread_can_be_started_the_cache_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
