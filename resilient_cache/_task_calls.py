@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any, Final, TypeVar
@@ -18,7 +19,12 @@ MOMENT: Final = 0.05
 
 
 def running() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs, None where none does: what a loop leaves unfinished is closed outside of it."""
+    """The loop that runs, None where none does, and for a coroutine that is closed, not awaited to its end.
+
+    What a loop leaves unfinished is closed outside of it, or by a collection amid whatever another loop is doing.
+    """
+    if isinstance(sys.exception(), GeneratorExit):
+        return None
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -170,3 +170,21 @@ def test_the_cache_as_a_context() -> None:
     with stage.cache as entered:
         assert entered is stage.cache
     assert stage.cache.health()["closed"]
+
+
+def test_a_call_that_is_collected_starts_nothing_in_the_loop_that_happens_to_run() -> None:
+    """Seed 35, after 2 000 other tests: a coroutine of an earlier loop was closed by a collection amid a later one."""
+    room = Room()
+
+    async def main() -> None:
+        room.plan.during(Fault(FaultKind.HANG))
+        call = room.cache.invalidate("k")
+        call.send(None)
+        before = asyncio.all_tasks()
+        call.close()
+        assert asyncio.all_tasks() == before
+        assert room.cache.health()["pending_invalidations"] == 1
+        room.plan.calm()
+        await room.cache.aclose()
+
+    room.run(main)
