@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_cache.entry import LONGEST, MICROS, Entry, Stored, check_tag, seconds
+from resilient_cache.entry import LONGEST, MICROS, Entry, Stored, check_tag, parts, seconds
 from resilient_cache.errors import (
     FailureKind,
     LoadTimeout,
@@ -361,3 +361,8 @@ def test_a_store_error_says_its_kind_when_it_says_nothing_else() -> None:
     plain, told = StoreError(FailureKind.AUTH), StoreError(FailureKind.POOL, "no connection free")
     assert (plain.kind, str(plain)) == (FailureKind.AUTH, "auth")
     assert (told.kind, str(told)) == (FailureKind.POOL, "no connection free")
+
+
+def test_what_a_loader_gave_has_parts_whether_or_not_it_is_an_entry() -> None:
+    assert parts(Entry("v", ttl=2, stale_for=3, tags=["t"])) == ("v", 2.0, 3.0, ("t",))
+    assert parts("v") == ("v", None, None, ())
