@@ -23,12 +23,7 @@ def running() -> asyncio.AbstractEventLoop | None:
 
     What a loop leaves unfinished is closed outside of it, or by a collection amid whatever another loop is doing.
     """
-    if isinstance(sys.exception(), GeneratorExit):
-        return None
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+    return None if isinstance(sys.exception(), GeneratorExit) else asyncio._get_running_loop()
 
 
 def put_off(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> bool:

@@ -54,8 +54,7 @@ class Fences:
         fences = self._fences
         if key not in fences or fences[key] < stamp:  # with no call in between: see `_reentry.py`
             fences[key] = stamp  # in place: a reader must not find it gone
-        if key in fences:
-            fences.move_to_end(key)
+        fences.move_to_end(key)
         oldest, full = first(fences), len(fences) > self._capacity  # one goes for one that comes
         if oldest is None or oldest not in fences:
             return
