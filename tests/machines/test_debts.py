@@ -380,3 +380,33 @@ def test_a_row_of_a_time_to_come_stands_for_what_is_owed_since(desk: Desk) -> No
     desk.debts._journal.gone = [("kk", 7), ("kl", 8)]
     assert desk.debts.let_go() == [("desk:kk", 7), ("desk:kl", 8)]
     assert desk.debts._ahead == {"kk": stamp}
+
+
+def test_there_is_a_book_to_read_once_it_is_kept(desk: Desk) -> None:
+    assert desk.debts.unread is False
+    desk.debts.keep_book()
+    assert desk.debts.unread is True
+
+
+def test_there_is_something_owed_from_the_first_debt_on(desk: Desk) -> None:
+    assert desk.debts.any is False
+    desk.owe("a")
+    assert desk.debts.any is True
+
+
+def test_who_was_stopped_reading_gives_nothing_up_even_as_the_last(desk: Desk) -> None:
+    """And what failed after the book was read says nothing of it."""
+    desk.debts.unread = True
+    assert not desk.debts.recovered(desk.debts.reads(), None)
+    assert (desk.debts.unread, desk.failed) == (True, [])
+    other = desk.debts.reads()
+    assert read(desk, [])
+    assert desk.debts.unread is False
+    assert desk.debts.recovered(other, object())
+    assert desk.failed == []
+
+
+def test_rows_of_other_caches_are_left_alone(desk: Desk) -> None:
+    assert read(desk, [("task:ka", 7), ("desk:kb", 8)])
+    assert desk.debts.owed() == 1
+    assert desk.debts.stamp(KEY + "b") is not None
