@@ -52,7 +52,7 @@ class Batches:
         """The entries that may be served as they are, by key; the other requests know why not."""
         if not requests:
             return {}
-        answers = {request.key: NOT_ASKED[Reason.BUSY] for request in requests}
+        answers = dict.fromkeys((request.key for request in requests), NOT_ASKED[Reason.BUSY])
         for request in requests:
             request.asked = True
         try:

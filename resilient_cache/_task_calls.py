@@ -16,6 +16,7 @@ FAILED: Final = object()
 """In place of a result."""
 
 MOMENT: Final = 0.05
+"""Seconds. A loop that was about to close has done so by then."""
 
 
 def running() -> asyncio.AbstractEventLoop | None:

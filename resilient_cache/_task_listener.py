@@ -31,13 +31,13 @@ class Listener:
 
     def wake(self) -> None:
         """See to it that somebody listens."""
-        task, forks, loop = self._task, self._plane.forks, running()
-        if (
-            self._closed
-            or loop is None
-            or (task is not None and self._forks == forks and not task.done() and not task.get_loop().is_closed())
-            or put_off(loop, self.wake)
+        task, forks = self._task, self._plane.forks
+        if self._closed or (
+            task is not None and self._forks == forks and not task.done() and not task.get_loop().is_closed()
         ):
+            return
+        loop = running()
+        if loop is None or put_off(loop, self.wake):
             return
         self._forks = forks
         self._task = loop.create_task(self._listen(), context=Context())  # of nobody's request

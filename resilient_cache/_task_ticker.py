@@ -54,11 +54,12 @@ class Ticker:
 
     def at(self, pause: float, stepper: Stepper) -> None:
         """Call `stepper.step()` in at most `pause` seconds, if a task can run."""
-        now, loop, pid = self._monotonic(), running(), os.getpid()
+        now, pid = self._monotonic(), os.getpid()
         alive = now < self._alive_until and pid == self._pid and self._loop is not None and not self._loop.is_closed()
-        if loop is None or (alive and self._due <= now + pause):
+        if alive and self._due <= now + pause:
             return
-        if not alive and put_off(loop, lambda: self.at(pause, stepper)):
+        loop = running()
+        if loop is None or (not alive and put_off(loop, lambda: self.at(pause, stepper))):
             return
         self._due = now + pause
         if not alive:
