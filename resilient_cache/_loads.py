@@ -32,7 +32,7 @@ class Loads:
     """The loads of one cache."""
 
     __slots__ = (
-        *("_age", "_guard", "_local", "_longest", "_monotonic", "_policy", "_ramp", "_random", "_sealing"),
+        *("_age", "_guard", "_local", "_longest", "_monotonic", "_ramp", "_random", "_sealing"),
         *("degraded", "freshness", "origin"),
     )
 
@@ -46,7 +46,6 @@ class Loads:
         *,
         ramp: Ramp,
     ) -> None:
-        self._policy = policy
         self._guard = guard
         self._local = local
         self._monotonic = guard.monotonic

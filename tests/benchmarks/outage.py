@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import statistics
+import subprocess
+import sys
 from random import Random
-from time import perf_counter, process_time
-from typing import Any, Final
+from typing import Any
 
-from resilient_cache import AsyncResilientCache, CachePolicy, ResilientCache
+from resilient_cache import CachePolicy, ResilientCache
 from resilient_cache.adapters import MappingAdapter
 from resilient_cache.breaker import Breaker
 from resilient_cache.locks import make_rlock
 from resilient_cache.outcome import Direction
 from resilient_cache.policy import BreakerPolicy
 
+from .crowds import KEYS, LOAD, WAITERS
 from .peers import KEY, loader
 from .results import Check, Section, timings
 from .timing import Case, compare
 
 __all__ = ["run"]
-
-KEYS: Final = 10_000
-WAITERS: Final = 10_000
-LOAD: Final = 0.05
-PATIENT: Final = CachePolicy(ttl=60, timeout=0.05, max_loads=KEYS)  # as many loads at once as without a cache
-
-
-class Hanging:
-    """A store that never answers, and counts who asked."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    async def get(self, _: str, /) -> bytes | None:
-        """Nothing, for an hour."""
-        self.calls += 1
-        await asyncio.sleep(3_600)
-        return None
-
-    async def set(self, _: str, __: bytes, ___: float, /) -> None:
-        """Nothing either."""
-        await asyncio.sleep(3_600)
-
-    async def delete(self, _: str, /) -> None:
-        """Nothing either."""
-        await asyncio.sleep(3_600)
 
 
 def run(random: Random, rounds: int) -> list[Section]:
@@ -84,24 +60,14 @@ def _ports(breaker: Breaker) -> dict[str, Any]:
     return {"admit": breaker.admit, "success": breaker.success}
 
 
-async def _slow_load(key: str) -> str:
-    await asyncio.sleep(LOAD)
-    return key
-
-
 def _crowds(rounds: int) -> Section:
-    without, within, calls, waiting, loads = [], [], [], [], []
-    for _ in range(rounds):
-        without.append(asyncio.run(_bare()))
-        taken, called = asyncio.run(_hanging())
-        within.append(taken)
-        calls.append(called)
-        cost, loaded = asyncio.run(_waiters())
-        waiting.append(cost)
-        loads.append(loaded)
+    command = [sys.executable, "-m", "tests.benchmarks.crowds", str(rounds)]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    without, within, calls, waiting, loads = (found[n] for n in ("without", "within", "calls", "waiting", "loads"))
     section = Section(
         "Crowds",
-        f"{KEYS:,} keys at once while the store hangs, {LOAD:g} s a load; {WAITERS:,} callers of one key.",
+        f"{KEYS:,} keys at once while the store hangs, {LOAD:g} s a load; {WAITERS:,} callers of one key. In an "
+        "interpreter of their own, for the garbage collector would walk what the other benchmarks have imported.",
         ("case", "median"),
         [
             ("keys at once, no cache", f"{statistics.median(without):.3f} s"),
@@ -117,33 +83,3 @@ def _crowds(rounds: int) -> Section:
     section.checks.append(Check("10 000 waiters on one key", "CPU each", statistics.median(waiting), 16.0, "us"))
     section.checks.append(Check("10 000 waiters on one key", "loads", float(max(loads)), 1.0, ""))
     return section
-
-
-async def _bare() -> float:
-    began = perf_counter()
-    await asyncio.gather(*(_slow_load(f"k{number}") for number in range(KEYS)))
-    return perf_counter() - began
-
-
-async def _hanging() -> tuple[float, int]:
-    store = Hanging()
-    cache: AsyncResilientCache[str, str] = AsyncResilientCache(store, name="hanging", policy=PATIENT)
-    began = perf_counter()
-    await asyncio.gather(*(cache.get_or_load(f"k{number}", _slow_load) for number in range(KEYS)))
-    taken = perf_counter() - began
-    await cache.aclose()
-    return taken, store.calls
-
-
-async def _waiters() -> tuple[float, int]:
-    loads = 0
-
-    async def load(key: str) -> str:
-        nonlocal loads
-        loads += 1
-        return await _slow_load(key)
-
-    async with AsyncResilientCache[str, str](None, name="waiters") as cache:
-        began = process_time()
-        await asyncio.gather(*(cache.get_or_load(KEY, load) for _ in range(WAITERS)))
-        return (process_time() - began) / WAITERS * 1e6, loads

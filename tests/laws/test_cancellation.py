@@ -170,6 +170,29 @@ def test_a_waiter_that_leaves_harms_nobody(together: bool) -> None:
     room.run(main)
 
 
+def test_a_waiter_that_leaves_leaves_no_timer_behind() -> None:
+    """Or it would be held until the flight counts as stuck, with all that its caller has in hand."""
+    room = Room(memory=0)
+
+    def timers() -> list[object]:
+        loop: Any = asyncio.get_running_loop()
+        return [handle for handle in loop._scheduled if not handle.cancelled()]
+
+    async def main() -> None:
+        leader = asyncio.create_task(room.load("k"))
+        await pass_time(0.5)
+        before = timers()
+        waiter = asyncio.create_task(room.load("k"))
+        await pass_time(0)
+        assert len(timers()) > len(before)
+        waiter.cancel()
+        await asyncio.wait([waiter])
+        assert timers() == before
+        await leader
+
+    room.run(main)
+
+
 @pytest.mark.parametrize("operation", ["get", "set", "delete"])
 def test_what_is_no_exception_gets_out_of_a_store(stage: Make, operation: str) -> None:
     """L2: an interrupt from inside a store call reaches the caller as the same object, and no counter heard of it."""

@@ -9,6 +9,7 @@ import pytest
 
 from resilient_cache import Entry, Invalidation, MisuseError, Reason
 from resilient_cache.events import JournalFailed, Settled
+from resilient_cache.outcome import Direction
 from resilient_cache.testing import Fault, FaultKind
 
 from .stage import POLICY, Stage
@@ -93,6 +94,20 @@ def test_what_is_deleted_for_being_unreadable_is_no_invalidation(stage: Make) ->
     assert there.get("k") is None
     assert there.cache.stats().get("journal_errors", 0) == 0
     assert [call.operation for call in there.adapter.calls] == ["delete", "get", "delete"]
+
+
+def test_a_value_that_was_loaded_and_not_written_owes_nothing(stage: Make) -> None:
+    """The circuit of writes is open: the store has nothing that would have to go."""
+
+    class Strict(Disk):
+        def add(self, name: str, stamp: int, /) -> None:
+            raise AssertionError(f"{name} owes nothing, and was noted with {stamp}")
+
+    there = stage(journal=Strict())
+    with there.cache.circuits[Direction.WRITE].force_open():
+        assert there.load("k", 1) == 1
+    assert there.stored == {}
+    assert there.cache.stats().get("journal_errors", 0) == 0
 
 
 def test_it_is_read_once(stage: Make) -> None:

@@ -293,6 +293,7 @@ def test_what_was_written_down_is_owed_and_fenced(desk: Desk) -> None:
     assert desk.debts.owed() == 2
     assert [desk.debts.stamp(name) for name in ("ka", "kb", "kc")] == [stamp, None, stamp]
     assert desk.cache._rules.local.fences.at("a") == stamp
+    assert desk.debts._ahead == {}  # each is struck out by the stamp under which it is let go
     assert desk.failed == []
 
 

@@ -196,6 +196,7 @@ def test_a_flight_begins_as_it_was_told() -> None:
     assert (flight.permit, flight.ticket) == (0, 0)  # it has none yet
     assert (flight.forced, flight.takes_stale) == (False, False)
     assert flight.blocked_on == ()
+    assert flight.reading < 0.0  # for as long as there has been time
     assert flights.find("k", MODE) is flight
     assert flights.find("k", Mode.BYPASS) is None
     assert flights.find_locked("k", MODE, 3.0) is flight

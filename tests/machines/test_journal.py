@@ -145,6 +145,8 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.journal.owed() == (len(self.owed), oldest)
         assert len(self.journal) == len(self.owed) + len(self.confirmed)
         assert [name in self.journal for name in "abcdef"] == [name in self.owed | self.confirmed for name in "abcdef"]
+        stamps = {name: kept.stamp for name, kept in (self.owed | self.confirmed).items()}
+        assert [self.journal.stamp(name) for name in "abcdef"] == [stamps.get(name) for name in "abcdef"]
         assert (self.journal.floor, self.journal.gone) == (self.floor, self.gone)
 
     @invariant()

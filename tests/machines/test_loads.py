@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import traceback
+from dataclasses import replace
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -93,6 +96,36 @@ def test_a_ttl_is_shortened_at_random_by_up_to_the_jitter() -> None:
         policy = CachePolicy(ttl=100, stale_for=10, jitter=0.25)
         cache = ResilientCache[str, int](None, name="loads", policy=policy, random=partial(float, chance))
         assert cache._rules.loads.windows(policy, 1, None, None) == (fresh, 10.0)
+
+
+def test_no_window_is_longer_than_the_caches_own_longest() -> None:
+    """L10: whatever a call's policy says, and whatever came with the value; each of the two by itself."""
+    loads, *_ = made(max_ttl=100, ttl=10, stale_for=10, jitter=0)
+    longer = CachePolicy(max_ttl=1_000, ttl=500, stale_for=500, jitter=0)
+    assert loads.windows(longer, 1, None, None) == (100, 100)
+    assert loads.windows(longer, 1, 99, 99) == (99, 99)
+    assert loads.windows(longer, 1, 101, 101) == (100, 100)
+    assert loads.windows(replace(longer, ttl=lambda value: value), 101, None, 1) == (100, 1)
+
+
+def test_an_error_is_kept_without_our_own_frames() -> None:
+    """They would hold what the call had in hand for as long as the error is held."""
+    loads, _, request, flight = made()
+
+    def raises() -> None:
+        raise OSError("down")
+
+    def lead(loader: Any, failed: Any) -> Any:
+        try:
+            loader()
+        except OSError as error:
+            return failed(request, flight, error)
+
+    here = {"__package__": "resilient_cache", "__builtins__": builtins}
+    ours = FunctionType(lead.__code__, here, closure=lead.__closure__)
+    failure = ours(raises, loads.failed)
+    assert failure.error.__traceback__ is failure.trace
+    assert [frame.name for frame in traceback.extract_tb(failure.trace)] == ["raises"]
 
 
 def test_nothing_stands_in_for_what_is_no_failure() -> None:

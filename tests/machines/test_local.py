@@ -57,6 +57,27 @@ def test_a_value_ends_what_was_said_of_there_being_none() -> None:
     assert local.negatives.get("k") is None
 
 
+def test_without_memory_what_the_store_has_ends_what_is_remembered_all_the_same() -> None:
+    """Whichever of the three it is, and by itself: that there is none, a stand-in, what the loader raised."""
+    for room in ("negatives", "stand_ins", "failures"):
+        local = Local(0, DEFAULTS, ManualClock(), RLock())
+        tier: Memory[Any] = getattr(local, room)
+        tier.put_locked("k", "before", 9e9, 9e9, local.stamps.next())
+        assert local.keep("k", Candidate(1, 9e9, 9e9, local.stamps.next())) is True
+        assert tier.get("k") is None, room
+
+
+def test_without_memory_a_load_that_was_replaced_is_refused_all_the_same() -> None:
+    """Or it would be written to the store, over what its successor has written."""
+    local = Local(0, DEFAULTS, ManualClock(), RLock())
+    found = Candidate(1, 9e9, 9e9, local.stamps.next())
+    flight = Flight[Any]("k", Mode.ON, found.stamp, 0.0)
+    assert local.keep("k", found) is True
+    assert local.keep("k", found, flight) is True
+    flight.detached = True
+    assert local.keep("k", found, flight) is False
+
+
 def asking(now: float = 0.0, key: str = "k", *, policy: CachePolicy = DEFAULTS) -> Request:
     """A request of somebody with a loader."""
     made = Request(key, policy, Mode.ON, GATES[Mode.ON], since=now, until=9e9)
@@ -329,6 +350,15 @@ def test_of_a_write_that_failed_what_was_before_it_is_owed() -> None:
     assert debt is not None
     assert (debt.stamp, debt.newest) == (stamp - 1, stamp)
     assert local.fences.at("k") == stamp - 1
+
+
+def test_of_a_write_that_failed_what_was_before_it_leaves_memory() -> None:
+    """Up to the stamp before its own; a hit in memory asks no fence."""
+    local, _ = owing()
+    for key, stamp in (("before", 99), ("own", 100)):
+        local.memory.put_locked(key, 1, 9e9, 9e9, stamp)
+        local.suspect(key, 100)
+    assert [key for key in ("before", "own") if local.memory.get(key)] == ["own"]
 
 
 def test_an_error_that_is_over_is_let_go_of() -> None:

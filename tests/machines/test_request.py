@@ -29,6 +29,15 @@ def test_something_stale_answers_a_load_only_and_none_that_is_forced() -> None:
     assert not forced.allows_stale
 
 
+def test_a_request_begins_with_nothing() -> None:
+    """It is given its key as it stands, and whoever makes one says what is not so."""
+    made = Request("k", CachePolicy(), Mode.ON, GATES[Mode.ON], since=1.0, until=2.0)
+    assert (made.key, made.given, made.since, made.until) == ("k", "k", 1.0, 2.0)
+    taken = {"key", "given", "policy", "mode", "gates", "since", "until", "reason"}
+    left = {name: getattr(made, name) for name in Request.__slots__ if name not in taken}
+    assert {name: value for name, value in left.items() if value} == {}
+
+
 @pytest.mark.parametrize("stamps", [(1, 2), (2, 1), (2, 2)])
 def test_the_newest_stands_in(stamps: tuple[int, int]) -> None:
     """Whichever was found first."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import Reason, Source
+from resilient_cache import NotFound, Reason, Source
 from resilient_cache._guard import Answer
 from resilient_cache._local import DROPPED, KEY
+from resilient_cache.events import Served
 from resilient_cache.memory import FRESH
 from resilient_cache.outcome import AfterOutage
 
@@ -53,6 +54,27 @@ def test_what_is_read_from_the_store_may_be_loaded_again_early_from_memory(stage
     assert there.get("k") == "value"
     entry: Any = there.cache._rules.local.memory.entries["k"]
     assert entry[FRESH] - entry[1] == pytest.approx(4.0)
+
+
+def test_what_is_read_from_the_store_is_fresh_to_its_end_where_nothing_is_loaded_early(stage: Make) -> None:
+    """And so answers at once until then."""
+    there = stage(memory=10)
+    there.run(there.another().set, "k", "value")
+    assert there.get("k") == "value"
+    entry: Any = there.cache._rules.local.memory.entries["k"]
+    assert entry[FRESH] == entry[1]
+
+
+def test_that_there_is_none_is_an_answer_and_no_error(stage: Make) -> None:
+    """L7: it is counted as what it is, when the origin says so and when it is remembered."""
+    told: list[Any] = []
+    there = stage(hooks=[told.append])
+    for count in (1, 2):
+        with pytest.raises(NotFound):
+            there.load("k", NotFound("k"))
+        stats = there.cache.stats()
+        assert (stats["negative"], stats.get("errors", 0)) == (count, 0)
+    assert [event.error for event in told if isinstance(event, Served)] == [False, False]
 
 
 @pytest.mark.parametrize("forced", [True, False])

@@ -32,6 +32,7 @@ OWN: dict[str, str | tuple[str, ...]] = {
     "policy": "test_values",
     "_switch": "test_reporting",
     "_many": ("test_many", "test_local"),
+    "_guard": ("test_guard", "test_partition"),
     **{room: (f"test_{room}", "test_reentry") for room in ("fences", "flights", "leases", "memory", "pauses")},
 }
 """The tests that try a file bare are named after it, but for these."""

@@ -49,9 +49,18 @@ def test_the_report_fails_on_a_broken_cache_that_is_not_caught() -> None:
 
 
 def test_a_seed_is_replayed_from_the_command_line() -> None:
-    """The one-line command prints the violation and a shortened history."""
-    command = [sys.executable, "-m", "tests.prove", "--seed", "1", "--broken", "keeps nothing"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    """The one-line command prints the violation and a shortened history, and fails where there is one."""
+
+    def replay(*broken: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "tests.prove", "--seed", "1", *broken]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    failed, shown = replay("--broken", "keeps nothing")
+    assert failed == 1
     assert "seed 1: a second read did not hit" in shown
     assert "shortened from" in shown
     assert "get_or_load" in shown
+    failed, shown = replay()
+    assert failed == 0
+    assert "seed 1 keeps every promise" in shown
