@@ -193,13 +193,13 @@ def test_a_bypass_ends_by_itself_and_the_longest_of_them_is_the_last() -> None:
 def test_a_mode_stays_as_it_is_known_unless_it_is_asked_for_bypassed_or_over() -> None:
     """Then nobody has to be asked for it at every request."""
     switch, _ = switch_of(Mode.FROZEN)
-    assert switch.fixed is True
+    seen = [switch.fixed]
     handle = switch.hold_locked(FOREVER)
-    assert switch.fixed is False
+    seen.append(switch.fixed)
     switch.release_locked(handle)
-    assert switch.fixed is True
+    seen.append(switch.fixed)
     switch.closed = True
-    assert switch.fixed is False
+    assert [*seen, switch.fixed] == [True, False, True, False]
     assert switch_of(lambda: Mode.ON)[0].fixed is False
 
 
