@@ -15,7 +15,7 @@ from ._asyncio import check_loader
 from ._files import check_path
 from ._task_calls import aside
 from ._task_pool import KINDS, Keys, Pool
-from ._warming import Tally
+from ._warming import Tally, patient
 from .entry import Duration, Entry
 from .errors import MisuseError
 from .outcome import Lookup, Progress
@@ -55,6 +55,7 @@ class Warmed(Tended, Generic[K, V]):
         """
         check_loader(loader)
         tally = Tally(self._rules, keys, KINDS, concurrency, retries, progress)
+        policy = patient(self._rules, policy)
 
         async def work(key: K) -> Lookup[Any] | Exception:
             tries = 0

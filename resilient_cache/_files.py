@@ -18,9 +18,17 @@ ABANDONED: Final = 3_600.0
 def check_path(path: object) -> str:
     """`path` as text. Raises `MisuseError` for what names no file."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(text, str) or not text or "\0" in text or not _can_be_named(text):
         raise MisuseError(f"path must be the name of a file, a str or a pathlib.Path, not {path!r}")
     return text
+
+
+def _can_be_named(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -28,9 +36,12 @@ def replacing(path: str) -> Generator[BinaryIO]:
     """A new file that takes the place of `path` when the block is over; when anything goes wrong, nothing has happened.
 
     Its bytes are on the disk before its name is: after a crash at any moment the old file is there or the new one.
-    Only this user may read it. Raises `OSError`.
+    Only this user may read it. Raises `OSError`, also where `path` is something else than a file: a device, a folder.
     """
-    folder, name = os.path.split(os.path.realpath(path))  # through a link, which stays one
+    real = os.path.realpath(path)  # through a link, which stays one
+    if os.path.lexists(real) and not os.path.isfile(real):  # a file in place of /dev/null is the end of a machine
+        raise OSError(f"not a file: {path}")
+    folder, name = os.path.split(real)
     begun = os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         with open(begun, "xb", opener=_privately) as file:
@@ -38,7 +49,7 @@ def replacing(path: str) -> Generator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(begun, os.path.join(folder, name))
+        os.replace(begun, real)
     except BaseException:
         with suppress(OSError):
             os.unlink(begun)

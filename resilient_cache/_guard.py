@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, final
 from . import locks
 from ._partition import Pair, Partition
 from ._reporting import Reporter
-from .breaker import REJECTED, Breaker, Transition
+from .breaker import REJECTED, UP, Breaker, Transition
 from .entry import make
 from .errors import FailureKind, StoreError
 from .events import CircuitChanged, CircuitState, StoreCalled
@@ -34,8 +34,6 @@ NOT_HEARD: Final = {
     Direction.WRITE: {FailureKind.PER_KEY},
 }
 """The kinds of failure that say nothing about the store as a whole in that direction."""
-
-UP: Final = (CircuitState.CLOSED, CircuitState.FORCED_CLOSED)
 
 DIRECTIONS: Final = {
     Operation.GET: Direction.READ,
@@ -118,7 +116,7 @@ class Guard:
         leased = replace(breaker, lease=max(float_of(breaker.lease), 4 * timeout))
         untimed = replace(leased, slow_after=None, lost_time=None)  # a slow delete is worth its wait: (ag)
         policies = {Direction.READ: leased, Direction.WRITE: untimed}
-        make = partial(make_breaker, policies, random, self.lock)
+        make = partial(make_breaker, policies, random, self.lock, self._recovered)
         self._timed = breaker.slow_after is not None
         self.pair = Pair(make)
         self._partition = Partition(shard, self.pair, make, reporter, self.lock) if shard is not None else None
@@ -230,6 +228,10 @@ class Guard:
         if self.on_fork is not None:
             self.on_fork()
 
+    def _recovered(self) -> None:
+        if self.on_recovery is not None:
+            self.on_recovery()
+
     def _changed(self, call: Call, change: Transition | None) -> None:
         if change is not None:
             pair, direction = call.pair, DIRECTIONS[call.operation]
@@ -237,16 +239,20 @@ class Guard:
             if change.after is CircuitState.OPEN:
                 for waiter in tuple(pair.waiting[direction]):
                     waiter.wake()
-            if change.after is CircuitState.CLOSED and self.on_recovery is not None:
-                self.on_recovery()
+            if change.after is CircuitState.CLOSED:
+                self._recovered()
             self.reporter.tell(CircuitChanged(self.reporter.name, direction, *change, shard=pair.shard))
 
 
 def make_breaker(
-    policies: Mapping[Direction, BreakerPolicy], random: Callable[[], float], lock: RLock, direction: Direction
+    policies: Mapping[Direction, BreakerPolicy],
+    random: Callable[[], float],
+    lock: RLock,
+    on_close: Callable[[], object],
+    direction: Direction,
 ) -> Breaker:
     """The circuit of a store, or of a shard of it, in one direction."""
-    return Breaker(policies[direction], random, lock)
+    return Breaker(policies[direction], random, lock, on_close)
 
 
 def kind_of(error: Exception) -> FailureKind:

@@ -78,7 +78,7 @@ def read(rules: Rules, path: str, fresh: bool) -> Taken:
                 taken += _adopt(rules, request, envelope, fresh)
     except Refused as refused:
         return Taken(taken, refused.reason)
-    except OSError as error:
+    except (OSError, MemoryError) as error:  # a damaged size may be more than there is room for
         return Taken(taken, Reason.ABSENT if isinstance(error, FileNotFoundError) else Reason.ERROR)
     return Taken(taken, Reason.HIT)
 
@@ -95,7 +95,7 @@ def told_read(rules: Rules, path: str, taken: Taken) -> int:
     entries, reason = taken
     rules.reporter.count("snapshots_read" if reason is Reason.HIT else f"snapshot_refused_{reason}")
     if reason is not Reason.HIT and reason is not Reason.ABSENT:
-        LOGGER.warning("cache %s: nothing is taken from the snapshot %s: %s", rules.name, path, reason)
+        LOGGER.warning("cache %s: %d entries are taken from the snapshot %s: %s", rules.name, entries, path, reason)
     rules.reporter.tell(SnapshotRead(rules.name, entries, reason))
     return entries
 

@@ -246,6 +246,7 @@ class Loads:
     def _withhold(self, request: Request, value: Any) -> Failure:
         """A load whose value was refused has failed, but for those aboard who accept it."""
         request.withheld = True
+        self.freshness.put_off(request)
         source = Source.NEGATIVE if self._is_negative(request.policy, value) else Source.LOADER
         withheld = Lookup(value, source, request.reason, self._local.age(request.stamp))
         return Failure(_refusal(), None, Source.NONE, request.stand_in, withheld)

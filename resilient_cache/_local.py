@@ -93,7 +93,7 @@ class Local(Many):
         since: float = FOREVER,
         early: float = 0.0,
     ) -> bool:
-        """Remember `found` unless it was invalidated or its flight replaced; False when it was.
+        """Remember `found` unless it was invalidated, its flight replaced, or something newer is known; False then.
 
         `since`: when it began to be read. What may have been invalidated unheard after that is kept as if expired.
         `early`: seconds before the end of its freshness from which on it may be loaded again behind.
@@ -104,10 +104,12 @@ class Local(Many):
         with self._lock:
             if not self._current_locked(key, found, flight):
                 return False
-            if key in negatives.entries:
-                negatives.drop_locked(key)
-            if key in stand_ins.entries:
-                stand_ins.drop_locked(key)
+            for tier in (negatives, stand_ins):
+                known = tier.entries.get(key)
+                if known is not None:
+                    if known[STAMP] > found.stamp:  # what a slow store gives may be from before it: L11
+                        return False
+                    tier.drop_locked(key)
             failure = failures.entries.get(key)
             if failure is not None and failure[STAMP] < found.stamp:
                 failures.drop_locked(key)
@@ -329,7 +331,9 @@ class Local(Many):
 
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
         # A refresh whose flight another ended joins the refresh that took off since, or two end each other for ever.
-        fresh = not request.forced or (flight.forced and 0 < request.boarded < flight.stamp)
+        # Who refused what the store had given meanwhile waits on for the load that goes on, and begins none beside it.
+        goes_on = request.turned_down and flight.found is not None
+        fresh = not request.forced or goes_on or (flight.forced and 0 < request.boarded < flight.stamp)
         if request.picky and flight.takes_stale and flight.found is None:  # else its load is on its way
             return False
         return fresh and flight.stamp > self.barred and self.fences.admits(request.key, flight.stamp)

@@ -102,6 +102,8 @@ class Switch:
             try:
                 self.known = Mode(self._setting())
             except Exception:  # noqa: BLE001 - the caller's function, as a hook
+                if self.watched is not None:  # it knows when the mode ends that it cannot look up
+                    self.known = self.watched.in_force
                 self._reporter.count("mode_errors")
                 if self._reporter.counts["mode_errors"] == 1:
                     LOGGER.warning("cache %s: the mode function failed", self._reporter.name, exc_info=True)

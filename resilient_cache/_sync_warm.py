@@ -15,7 +15,7 @@ from ._sync_upkeep import Tended
 from ._thread_calls import aside
 from ._thread_pool import KINDS, Keys, Pool
 from ._threads import check_loader
-from ._warming import Tally
+from ._warming import Tally, patient
 from .entry import Duration, Entry
 from .errors import MisuseError
 from .outcome import Lookup, Progress
@@ -56,6 +56,7 @@ class Warmed(Tended, Generic[K, V]):
         """
         check_loader(loader)
         tally = Tally(self._rules, keys, KINDS, concurrency, retries, progress)
+        policy = patient(self._rules, policy)
 
         def work(key: K) -> Lookup[Any] | Exception:
             tries = 0

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sized
+from dataclasses import replace
 from typing import Any, final
 
 from ._rules import Rules
 from .errors import MisuseError, NotFound
 from .outcome import Lookup, Progress, Source
+from .policy import CachePolicy
 
-__all__ = ["Tally"]
+__all__ = ["Tally", "patient"]
 
 MOST = 1_000
 """Loads at once: each is a thread in one of the colours."""
+
+
+def patient(rules: Rules, policy: CachePolicy | None) -> CachePolicy | None:
+    """`policy`, with what is stale being loaded and waited for: whoever warms a cache has no use for an old value."""
+    own: object = rules.policy if policy is None else policy
+    return replace(own, refresh_behind=False) if isinstance(own, CachePolicy) and own.refresh_behind else policy
 
 
 @final

@@ -40,9 +40,10 @@ from typing import Final, NamedTuple, final
 from .events import CircuitState
 from .policy import BreakerPolicy, float_of
 
-__all__ = ["REJECTED", "Breaker", "Forced", "Transition"]
+__all__ = ["REJECTED", "UP", "Breaker", "Forced", "Transition"]
 
 REJECTED: Final = 0
+UP: Final = (CircuitState.CLOSED, CircuitState.FORCED_CLOSED)
 BUCKETS: Final = 10
 FOREVER: Final = float("inf")
 PAST: Final = -FOREVER
@@ -69,6 +70,7 @@ class Breaker:
         "_issued",
         "_lease_until",
         "_lock",
+        "_on_close",
         "_openings",
         "_policy",
         "_probe",
@@ -84,10 +86,18 @@ class Breaker:
         "_width",
     )
 
-    def __init__(self, policy: BreakerPolicy, random: Callable[[], float], lock: RLock) -> None:
+    def __init__(
+        self,
+        policy: BreakerPolicy,
+        random: Callable[[], float],
+        lock: RLock,
+        on_close: Callable[[], object] | None = None,
+    ) -> None:
+        """`on_close`: called without the lock when the circuit is closed by hand, or let go of and was open."""
         self._policy = policy
         self._random = random
         self._lock = lock
+        self._on_close = on_close
         self._width = float_of(policy.window) / BUCKETS
         self._slow_after = FOREVER if policy.slow_after is None else float_of(policy.slow_after)
         self._forced: list[CircuitState] = []
@@ -158,25 +168,27 @@ class Breaker:
         return self._force_to(CircuitState.FORCED_CLOSED)
 
     def _force_to(self, state: CircuitState) -> Forced:
-        with self._lock:
-            self._forced.append(state)
-            self._obey_locked()
+        self._obey(self._forced.append, state)
         return Forced(self, state)
 
     def release(self, state: CircuitState) -> None:
         """Give back one hold on `state`; `Forced.release` does it."""
-        with self._lock:
-            self._forced.remove(state)
-            self._obey_locked()
+        self._obey(self._forced.remove, state)
 
-    def _obey_locked(self) -> None:
-        self._openings = 0
-        self._close()
-        if self._forced:
-            forced_open = CircuitState.FORCED_OPEN in self._forced
-            self._state = CircuitState.FORCED_OPEN if forced_open else CircuitState.FORCED_CLOSED
-            if forced_open:
-                self._ticket = 0
+    def _obey(self, change: Callable[[CircuitState], None], state: CircuitState) -> None:
+        with self._lock:
+            before = self._state
+            change(state)
+            self._openings = 0
+            self._close()
+            if self._forced:
+                forced_open = CircuitState.FORCED_OPEN in self._forced
+                self._state = CircuitState.FORCED_OPEN if forced_open else CircuitState.FORCED_CLOSED
+                if forced_open:
+                    self._ticket = 0
+            closes = before not in UP and self._state in UP
+        if closes and self._on_close is not None:
+            self._on_close()
 
     def _issue(self) -> int:
         self._issued += 1

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 FOREVER: Final = float("inf")
 LONGEST: Final = 4096
-"""Characters of a file that are looked at."""
+"""Characters of a file, at most."""
 
 RACY: Final = 2.0
 """Seconds for which a file may be changed once more without another time of change, on the coarsest of file systems."""
@@ -52,6 +52,8 @@ class Order(NamedTuple):
 
 def parse(text: str, since: float) -> Order:
     """The order in `text`, whose `for` counts from `since`. Raises `ValueError` for what is none."""
+    if len(text) > LONGEST:  # what is not seen may go on
+        raise ValueError(f"longer than {LONGEST} characters")
     said = [line for line in (line.partition("#")[0].strip() for line in text.splitlines()) if line]
     found = LINE.fullmatch(said[0]) if len(said) == 1 else None
     if found is None:
@@ -102,8 +104,16 @@ class Control:
         if now >= self._due:
             self._due = now + self._every  # first: others need not look too, and a look that fails is not repeated
             self._look()
-        mode, until = self._seen.order
-        return mode if until == FOREVER or self._clock.time() < until else Mode.ON
+        return self.in_force
+
+    @property
+    def in_force(self) -> Mode:
+        """The mode that holds now, as of the last look that found one. An end that has come is final."""
+        seen = self._seen
+        if self._clock.time() >= seen.order.until:
+            self._seen = seen._replace(order=NOTHING.order)  # or a clock that goes back would switch it on again
+            return Mode.ON
+        return seen.order.mode
 
     @property
     def ends_in(self) -> float | None:
@@ -165,8 +175,8 @@ class ModeFile(Control):
         version = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if version == self._seen.version and self._seen.settled:
             return
-        with open(self._path, encoding="utf-8", errors="replace") as file:
-            text = file.read(LONGEST)
+        with open(self._path, encoding="utf-8-sig", errors="replace") as file:
+            text = file.read(LONGEST + 1)
         settled = abs(self._clock.time() - found.st_mtime) >= RACY
         self._heed(Seen(text=text, version=version, settled=settled), found.st_mtime)
 

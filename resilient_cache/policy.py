@@ -35,8 +35,12 @@ def _share(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be a share between 0 and 1, not {value!r}")
 
 
+def _is_awaited(value: object) -> bool:
+    return iscoroutinefunction(value) or iscoroutinefunction(getattr(type(value), "__call__", None))  # noqa: B004
+
+
 def _plain(name: str, value: object, of: str) -> None:
-    if value is not None and (not callable(value) or iscoroutinefunction(value)):
+    if value is not None and (not callable(value) or _is_awaited(value)):
         raise MisuseError(f"{name} must be a plain function of {of} or None, not {value!r}")
 
 
@@ -214,7 +218,7 @@ class CachePolicy:
         _as_seconds(self, {"load_wait": 0.0})
         _one_of("adaptive_loads", self.adaptive_loads, bool, "True or False")
         _one_of("origin", self.origin, BreakerPolicy | None, "a BreakerPolicy or None")
-        if iscoroutinefunction(self.on_overload):
+        if _is_awaited(self.on_overload):
             raise MisuseError(f"on_overload must be a plain function of the key, not {self.on_overload!r}")
         if callable(self.on_overload):
             return

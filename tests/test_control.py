@@ -292,8 +292,45 @@ def test_what_is_no_text_is_not_understood(file: Source) -> None:
 
 
 def test_no_more_of_a_file_is_read_than_a_line_may_need(file: Source) -> None:
-    file.path.write_text("bypass" + " " * 5_000 + "and more")
+    """And what is not read may change what is: `for 15m` must not become `for 1`."""
+    line = "bypass for 15m"
+    for size, answer in ((4096, "bypass"), (4097, "ValueError")):
+        file.say("#" * (size - len(line) - 1) + "\n" + line)
+        assert str(told(file.control)) == answer
+        file.clock.advance(1)
+
+
+def test_a_mark_of_its_encoding_is_no_part_of_the_line(file: Source) -> None:
+    """Some editors begin a file with one."""
+    file.path.write_bytes(b"\xef\xbb\xbfbypass")
     assert told(file.control) == "bypass"
+
+
+def test_what_has_ended_stays_so_when_the_clock_goes_back(source: Source) -> None:
+    source.say("bypass for 60")
+    assert [source.look(), source.look(60)] == [Mode.BYPASS, Mode.ON]
+    source.clock.jump(-30)
+    assert (source.look(), source.control.ends_in) == (Mode.ON, None)
+    source.say("bypass for 90")
+    assert source.look() is Mode.BYPASS
+
+
+@pytest.mark.parametrize("every", [0.0, 1.0])
+def test_a_mode_ends_although_it_cannot_be_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: float
+) -> None:
+    """However often the look fails, and also where each request is the one that looks."""
+    file = Source("file", tmp_path, monkeypatch, every)
+    cache = ResilientCache[str, int](None, name="control", memory=10, clock=file.clock, mode=file.control)
+    file.say("bypass for 60")
+    seen = [cache.mode]
+    file.path.unlink()
+    file.path.mkdir()
+    for _ in range(3):
+        file.clock.advance(29)
+        seen.append(cache.mode)
+    assert seen == [Mode.BYPASS, Mode.BYPASS, Mode.BYPASS, Mode.ON]
+    assert cache.stats()["mode_errors"] == 3
 
 
 def test_what_is_no_file_leaves_the_mode_and_is_tried_once_a_second(file: Source) -> None:

@@ -77,6 +77,25 @@ def test_what_may_have_missed_an_invalidation_is_not_kept(stage: Make) -> None:
     assert there.get("k") == 2
 
 
+@pytest.mark.parametrize("held", ["open", "closed over an outage"])
+def test_when_a_circuit_is_closed_by_hand_everything_is_forgotten(stage: Make, held: str) -> None:
+    """As when it closes by itself: by the next time it is open, another value may have come."""
+    there = stage(policy=KEPT)
+    read = there.cache.circuits["read"]
+    if held == "open":
+        with read.force_open():
+            assert there.load("k", "old") == "old"
+    else:
+        break_down(there)
+        assert there.load("k", "old") == "old"
+        there.plan.calm()
+        read.force_closed().release()
+    assert there.set("k", "new")
+    with read.force_open():
+        assert there.get("k") is None
+        assert there.load("k", "newest") == "newest"
+
+
 def test_their_ends_are_jittered(stage: Make) -> None:
     """So that what was loaded in one moment is not loaded again in one."""
     chances = iter([0.0] * 5 + [0.0, 1.0, 0.0, 0.5, 0.0, 0.0])

@@ -77,6 +77,19 @@ def test_whatever_a_load_behind_raises_is_told_to_nobody(stage: Make) -> None:
     assert there.load("k", "unneeded") == "old"
 
 
+def test_a_load_behind_whose_value_is_refused_has_failed(stage: Make) -> None:
+    """It is counted, and not tried again at once."""
+    there = stage(policy=replace(BEHIND, accept=lambda _, value: value != "bad"), memory=10)
+    there.load("k", "old")
+    there.clock.advance(61)
+    for _ in range(2):
+        assert there.load("k", "bad") == "old"
+        there.run_behind()
+        there.clock.advance(0.5)
+    assert there.cache.stats()["refresh_errors"] == 1
+    assert there.loads == 2
+
+
 def test_a_load_behind_may_be_run_by_another_loader() -> None:
     """By a `spawn` of the caller's: that loader is still known to wait for itself when it does."""
     there = Stage("async", policy=BEHIND)

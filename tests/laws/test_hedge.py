@@ -294,6 +294,22 @@ def test_no_second_load_begins_beside_one_that_the_store_overtook(colour: str, m
 
 
 @pytest.mark.parametrize("colour", COLOURS)
+def test_who_refuses_what_the_store_overtook_with_waits_for_the_load_that_goes_on(colour: str) -> None:
+    """L14: and begins none beside it."""
+    play = Play(colour)
+    strict = replace(POLICY, accept=lambda _, value: value != "old")
+
+    def before(other: Any) -> Any:
+        play.thinks(0.125)
+        return other.set("k", "old")
+
+    acts = [partial(play.load, "value", 1.0), partial(play.load, "value", 1.0, policy=strict)]
+    play.run((0.0, acts[0]), (0.03125, acts[1]), before=before)
+    assert [(play.results[n].value, play.ends[n]) for n in range(2)] == [("old", 0.125), ("new", 1.0625)]
+    assert len(play.loads) == play.most == 1
+
+
+@pytest.mark.parametrize("colour", COLOURS)
 def test_who_comes_when_the_store_has_overtaken_is_not_failed_by_the_load(colour: str) -> None:
     """L12: the store had an entry for the flight, and that is as good as ever when its load fails."""
     play = Play(colour)
@@ -359,6 +375,22 @@ def test_who_comes_after_an_invalidation_shares_neither_the_read_nor_the_load(co
     assert [play.results[n].value for n in (0, 2, 3)] == ["new"] * 3
     assert play.results[3].source is Source.MEMORY
     assert len(play.loads) == 2
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("memory", [0, 10])
+def test_a_late_entry_does_not_end_a_newer_none(colour: str, memory: int) -> None:
+    """L11: the origin has none, and what the store says after that is older."""
+    play = Play(colour, memory=memory)
+
+    def before(other: Any) -> Any:
+        play.thinks(0.1875)
+        return other.set("k", "old")
+
+    late = partial(lambda: play.cache.lookup("k"))
+    play.run((0.0, partial(play.load, "missing")), (0.5, late), before=before)
+    assert isinstance(play.results[0], NotFound)
+    assert play.results[1].source is Source.NEGATIVE
 
 
 @pytest.mark.parametrize("colour", COLOURS)

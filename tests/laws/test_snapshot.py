@@ -453,7 +453,7 @@ def test_a_folder_cannot_be_read_and_not_be_written(stage: Make, tmp_path: Path)
     first = stage(memory=10)
     assert first.restore(tmp_path) == 0
     assert first.cache.stats()["snapshot_refused_error"] == 1
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="not a file"):
         first.snapshot(tmp_path)
     with pytest.raises(FileNotFoundError):
         first.snapshot(tmp_path / "nowhere" / "file")
@@ -463,6 +463,33 @@ def test_a_folder_cannot_be_read_and_not_be_written(stage: Make, tmp_path: Path)
 def test_a_pipe_is_no_snapshot_and_nobody_waits_for_what_comes_out_of_it(stage: Make, path: Path) -> None:
     os.mkfifo(path)
     first = stage(memory=10)
+    assert first.restore(path) == 0
+    assert first.cache.stats()["snapshot_refused_error"] == 1
+
+
+def test_a_snapshot_takes_the_place_of_a_file_only(stage: Make, path: Path) -> None:
+    """Or whoever gives /dev/null as the path would be left without it. Also where a link leads there."""
+    os.mkfifo(path)
+    link = path.with_name("link")
+    link.symlink_to(path)
+    for name in (path, link):
+        with pytest.raises(OSError, match="not a file"):
+            stage(memory=10).snapshot(name)
+    assert path.is_fifo()
+    assert sorted(path.parent.iterdir()) == sorted([path, link])
+
+
+def test_a_damaged_size_that_there_is_no_room_for_is_a_file_that_cannot_be_read(
+    stage: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stage(memory=10)
+    first.set("k", "v")
+    assert first.snapshot(path) == 1
+
+    def decode(*_: object) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("resilient_cache._keeping.decode", decode)
     assert first.restore(path) == 0
     assert first.cache.stats()["snapshot_refused_error"] == 1
 
@@ -522,7 +549,7 @@ def test_what_killed_processes_left_is_swept_away(stage: Make, path: Path) -> No
     assert sorted(path.parent.iterdir()) == sorted([path, young, foreign])
 
 
-@pytest.mark.parametrize("bad", [None, 7, b"bytes", "", "a\0b", ["x"]])
+@pytest.mark.parametrize("bad", [None, 7, b"bytes", "", "a\0b", "\ud800", ["x"]])
 @pytest.mark.parametrize("call", ["snapshot", "restore"])
 def test_a_path_that_names_no_file_is_misuse(stage: Make, call: str, bad: object) -> None:
     with pytest.raises(MisuseError, match="path must"):

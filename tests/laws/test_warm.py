@@ -263,6 +263,20 @@ def test_policy_and_deadline_are_those_of_each_key(stage: Make) -> None:
     assert warmed.lookup("k").source is Source.NONE
 
 
+@pytest.mark.parametrize("of_call", [True, False])
+def test_what_is_stale_is_loaded_and_waited_for(stage: Make, of_call: bool) -> None:
+    """A value that may serve while it is loaded again behind is still not what a cache is warmed with."""
+    behind = replace(POLICY, refresh_behind=True)
+    there = stage(memory=10, **({} if of_call else {"policy": behind}))
+    there.set("k", "old")
+    there.clock.advance(61)
+    told: list[Progress] = []
+    options = {"policy": behind} if of_call else {}
+    assert there.warm(["k"], there.loader("new"), progress=told.append, **options) == 1
+    assert [(one.loaded, one.failed) for one in told] == [(1, 0)]
+    assert there.get("k") == "new"
+
+
 def test_a_mode_that_never_loads_fails_every_key(stage: Make) -> None:
     warmed = stage(memory=10, mode=Mode.FROZEN)
     told: list[Progress] = []

@@ -6,6 +6,7 @@ import pytest
 
 from resilient_cache.breaker import REJECTED, Breaker, Forced, Transition
 from resilient_cache.events import CircuitState
+from resilient_cache.locks import make_rlock
 from resilient_cache.policy import BreakerPolicy
 
 from .test_breaker import NEVER, RATE, circuit, fail, opened, succeed
@@ -260,6 +261,28 @@ def test_a_probe_of_before_the_force_is_inert_after_it() -> None:
     breaker.force_open().release()
     assert breaker.failure(probe, now) is None
     assert breaker.state is CLOSED
+
+
+def test_who_closes_it_by_hand_is_heard_and_who_only_lets_go_is_not() -> None:
+    """Of one that was open, by force or by itself; when the last hold on it being open is gone."""
+    closed: list[CircuitState] = []
+    breaker = Breaker(BreakerPolicy(), lambda: 1.0, make_rlock(), lambda: closed.append(breaker.state))
+    first, second = breaker.force_open(), breaker.force_open()
+    kept = breaker.force_closed()
+    first.release()
+    assert closed == []
+    second.release()
+    assert closed == [FORCED_CLOSED]
+    kept.release()
+    breaker.force_closed().release()
+    assert closed == [FORCED_CLOSED]
+    breaker.force_open().release()
+    assert closed == [FORCED_CLOSED, CLOSED]
+    ticket = breaker.admit(0.0)
+    while breaker.failure(ticket, 9.0) is None:
+        pass
+    breaker.force_closed().release()
+    assert closed == [FORCED_CLOSED, CLOSED, FORCED_CLOSED]
 
 
 # under another thread's hand

@@ -57,6 +57,19 @@ def test_a_value_ends_what_was_said_of_there_being_none() -> None:
     assert local.negatives.get("k") is None
 
 
+@pytest.mark.parametrize("room", ["negatives", "stand_ins"])
+def test_what_is_older_than_what_is_known_is_not_kept(room: str) -> None:
+    """L11: a slow read of the store brings what was there before the origin said that there is none."""
+    local = make()
+    older, stamp = local.stamps.next(), local.stamps.next()
+    tier: Memory[Any] = getattr(local, room)
+    tier.put_locked("k", "known", 9e9, 9e9, stamp)
+    assert local.keep("k", Candidate(1, 9e9, 9e9, older)) is False
+    assert (tier.get("k") is not None, local.memory.get("k")) == (True, None)
+    assert local.keep("k", Candidate(1, 9e9, 9e9, stamp)) is True
+    assert tier.get("k") is None
+
+
 def test_without_memory_what_the_store_has_ends_what_is_remembered_all_the_same() -> None:
     """Whichever of the three it is, and by itself: that there is none, a stand-in, what the loader raised."""
     for room in ("negatives", "stand_ins", "failures"):

@@ -39,6 +39,13 @@ async def later(*_: object) -> bool:
     return True
 
 
+class Later:
+    """The same as an object."""
+
+    async def __call__(self, *_: object) -> bool:
+        return True
+
+
 DURATIONS: list[tuple[Make, str, bool]] = [  # made of, named, may be 0
     (BreakerPolicy, "span", True),
     (BreakerPolicy, "window", False),
@@ -100,8 +107,8 @@ ILLEGAL: list[tuple[Make, str, object]] = [
     ),
     *((CachePolicy, "beta", bad) for bad in (0, -1, 100.1, NAN, INF, *NO_NUMBERS)),
     *((CachePolicy, "origin", bad) for bad in (1, "on", CachePolicy())),
-    *((CachePolicy, "accept", bad) for bad in (1, "all", later)),
-    *((CachePolicy, "on_overload", bad) for bad in (1, None, "wait", later)),
+    *((CachePolicy, "accept", bad) for bad in (1, "all", later, Later())),
+    *((CachePolicy, "on_overload", bad) for bad in (1, None, "wait", later, Later())),
     *((CachePolicy, "after_outage", bad) for bad in (1, None, "hope")),
     *((CachePolicy, "hedge_after", bad) for bad in (-0.001, 0.25, 1.0, NAN, "1", True)),
 ]
