@@ -18,9 +18,9 @@ MOST = 1_000
 """Loads at once: each is a thread in one of the colours."""
 
 
-def patient(rules: Rules, policy: CachePolicy | None) -> CachePolicy | None:
+def patient(rules: Rules, policy: Any) -> Any:
     """`policy`, with what is stale being loaded and waited for: whoever warms a cache has no use for an old value."""
-    own: object = rules.policy if policy is None else policy
+    own = rules.policy if policy is None else policy
     return replace(own, refresh_behind=False) if isinstance(own, CachePolicy) and own.refresh_behind else policy
 
 

@@ -109,7 +109,7 @@ MAY_WAIT = {"servers.py", "topologies.py", "virtual.py"} | {  # real processes; 
     for name in ("load", "play", "scenes")  # what the real-time tests there are made of
 }
 MAY_WAIT |= {f"invalidation/{name}.py" for name in ("late", "million", "moves")}
-MAY_WAIT |= {f"benchmarks/{name}.py" for name in ("outage", "remote", "tier")}  # no tests
+MAY_WAIT |= {f"benchmarks/{name}.py" for name in ("crowds", "remote", "tier")}  # no tests
 
 
 def waits(source: str) -> bool:
