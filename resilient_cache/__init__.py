@@ -20,11 +20,12 @@ from .errors import (
     StoreError,
 )
 from .fallback import fallback
-from .outcome import Invalidation, Lookup, Mistake, Mode, OnOverload, Reason, Source
+from .outcome import AfterOutage, Invalidation, Lookup, Mistake, Mode, OnOverload, Reason, Source
 from .policy import BreakerPolicy, CachePolicy
 
 __all__ = [
     "NOT_MODIFIED",
+    "AfterOutage",
     "AsyncResilientCache",
     "Backpressure",
     "BreakerPolicy",

@@ -47,6 +47,8 @@ class AsyncResilientCache(Warmed[K, V], Generic[K, V]):
     next process knows. `backplane`: tells the memory of other processes what is invalidated here, and the reverse.
     Both are closed with the cache.
 
+    Annotated like a dict: `AsyncResilientCache[str, Region]`, of keys and of values.
+
     Raises `MisuseError` for an argument that can never be right. No store, clock or loop is touched.
     """
 
@@ -190,7 +192,7 @@ class AsyncResilientCache(Warmed[K, V], Generic[K, V]):
 
     # Writing
 
-    async def set(self, key: K, value: V, *, ttl: Duration | None = None) -> bool:
+    async def set(self, key: K, value: V | Entry[V], *, ttl: Duration | None = None) -> bool:
         """Put `value` in place of whatever the cache has; True when the store acknowledged it.
 
         False: the store does not have it or may not, and what it had before is not served again. To hold also against
@@ -255,7 +257,7 @@ class AsyncResilientCache(Warmed[K, V], Generic[K, V]):
         """
         return await self._bulk.load(keys, load_many, policy, deadline)
 
-    async def set_many(self, values: Mapping[K, V], *, ttl: Duration | None = None) -> bool:
+    async def set_many(self, values: Mapping[K, V | Entry[V]], *, ttl: Duration | None = None) -> bool:
         """The same as `set` for each; True when the store acknowledged all of them. Never raises for a store."""
         return await self._bulk.set(values, ttl)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from . import _build
@@ -40,21 +41,23 @@ class Face:
         return self._rules.bypass(for_)
 
     @property
-    def circuits(self) -> dict[Direction, Breaker]:
+    def circuits(self) -> Mapping[str, Breaker]:
         """The circuits by direction, to be held open or closed by hand: `force_open()`, `force_closed()`."""
         origin = self._rules.loads.origin.circuit
-        return {**self._rules.guard.circuits, **({} if origin is None else {Direction.ORIGIN: origin})}
+        circuits: dict[str, Breaker] = dict(self._rules.guard.circuits.items())
+        return circuits if origin is None else {**circuits, Direction.ORIGIN: origin}
 
     @property
-    def shards(self) -> dict[str, dict[Direction, Breaker]]:
+    def shards(self) -> Mapping[str, Mapping[str, Breaker]]:
         """The same for each shard that was asked, of a store that has them. `circuits` are for keys without a shard."""
-        return {name: dict(pair.circuits) for name, pair in self._rules.guard.shards.items()}
+        shards = self._rules.guard.shards.items()
+        return {name: dict(pair.circuits.items()) for name, pair in shards}
 
     def stats(self) -> dict[str, int]:
         """The counters at one moment; requests = hits + stale + negative + loads + misses + errors."""
         return _build.stats(self._rules)
 
-    def health(self) -> dict[str, object]:
+    def health(self) -> dict[str, Any]:
         """Circuits, pending invalidations, stuck flights and mode, as plain data. Never touches the store.
 
         `store`: what the adapter's own `health()` tells, where it has one.

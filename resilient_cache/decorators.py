@@ -6,13 +6,13 @@ import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import FunctionType
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
+from ._cached import AsyncCached, AsyncDecorator, Cached, Decorator, KeyOption, MakeAsyncCached, MakeCached
 from ._rules import Rules
 from .entry import Duration
 from .errors import MisuseError
 from .keys import calls_of
-from .outcome import Invalidation, Lookup
 from .policy import CachePolicy
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 Check: TypeAlias = Callable[[object], None]
-KeyOption: TypeAlias = str | Callable[..., str] | None
 
 INSIDE: Final[dict[type[Any], str]] = {
     FunctionType: "__wrapped__",
@@ -38,119 +37,7 @@ INSIDE: Final[dict[type[Any], str]] = {
 """Where a class keeps a method inside something else."""
 
 P = ParamSpec("P")
-Q = ParamSpec("Q")
 R = TypeVar("R")
-S = TypeVar("S")
-
-
-class Cached(Protocol[P, R]):
-    """A cached function. Each method takes the arguments of the function itself.
-
-    That of a method takes the instance first, even through an instance: `Shop.price.key(shop, sku)`. It raises
-    `MisuseError` for what is no instance.
-    """
-
-    __wrapped__: Callable[..., Any]
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The result, from the cache or by calling the function."""
-        ...
-
-    @overload
-    def __get__(self, instance: None, owner: object = None, /) -> Self: ...
-    @overload
-    def __get__(self: Cached[Concatenate[S, Q], R], instance: S, owner: object = None, /) -> Callable[Q, R]: ...
-
-    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R]:
-        """What the cache has for this call, without calling the function."""
-        ...
-
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Invalidation:
-        """Invalidate the result of this call."""
-        ...
-
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function and replace what the cache has."""
-        ...
-
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The key of this call."""
-        ...
-
-
-class AsyncCached(Protocol[P, R]):
-    """A cached coroutine function. Each method takes the arguments of the function itself.
-
-    That of a method takes the instance first, even through an instance: `Shop.price.key(shop, sku)`. It raises
-    `MisuseError` for what is no instance.
-    """
-
-    __wrapped__: Callable[..., Any]
-
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The result, from the cache or by calling the function."""
-        ...
-
-    @overload
-    def __get__(self, instance: None, owner: object = None, /) -> Self: ...
-    @overload
-    def __get__(
-        self: AsyncCached[Concatenate[S, Q], R], instance: S, owner: object = None, /
-    ) -> Callable[Q, Awaitable[R]]: ...
-
-    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Lookup[R]:
-        """What the cache has for this call, without calling the function."""
-        ...
-
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Invalidation:
-        """Invalidate the result of this call."""
-        ...
-
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function and replace what the cache has."""
-        ...
-
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The key of this call."""
-        ...
-
-
-class Decorator(Protocol):
-    """What `@cache.cached(...)` gives: put it on a function."""
-
-    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]:
-        """`function`, cached."""
-        ...
-
-
-class AsyncDecorator(Protocol):
-    """What `@cache.cached(...)` of an async cache gives: put it on a coroutine function."""
-
-    def __call__(self, function: Callable[P, Awaitable[R]], /) -> AsyncCached[P, R]:
-        """`function`, cached."""
-        ...
-
-
-class MakeCached(Protocol):
-    """`cache.cached`, with and without options."""
-
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
-    @overload
-    def __call__(
-        self, *, key: KeyOption = None, ttl: Duration | None = None, policy: CachePolicy | None = None
-    ) -> Decorator: ...
-
-
-class MakeAsyncCached(Protocol):
-    """`cache.cached` of an async cache, with and without options."""
-
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]], /) -> AsyncCached[P, R]: ...
-    @overload
-    def __call__(
-        self, *, key: KeyOption = None, ttl: Duration | None = None, policy: CachePolicy | None = None
-    ) -> AsyncDecorator: ...
 
 
 def make_cached(cache: Any, rules: Rules, check: Check) -> MakeCached:
@@ -213,19 +100,16 @@ def _decorator(cache: Any, rules: Rules, check: Check, key: KeyOption, policy: C
     """The decorator of a sync cache. Raises `MisuseError` on a function that it cannot cache."""
     _check_key(key)
 
-    def decorate(function: Callable[P, R]) -> Cached[P, R]:
+    def decorate(function: Any) -> Any:
         check(function)
 
-        def miss(made: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        def miss(made: str, /, *args: Any, **kwargs: Any) -> Any:
             return cache.get_or_load(made, _calling(function, *args, **kwargs), policy=policy)
 
-        def refresh(made: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        def refresh(made: str, /, *args: Any, **kwargs: Any) -> Any:
             return cache.refresh(made, _calling(function, *args, **kwargs), policy=policy)
 
-        return cast(
-            "Cached[P, R]",
-            _dressed(function, cache, rules, key=key, policy=policy, miss=miss, refresh=refresh),
-        )
+        return _dressed(function, cache, rules, key=key, policy=policy, miss=miss, refresh=refresh)
 
     return decorate
 
@@ -236,19 +120,16 @@ def _async_decorator(
     """The decorator of an async cache. Raises `MisuseError` on a function that it cannot cache."""
     _check_key(key)
 
-    def decorate(function: Callable[P, Awaitable[R]]) -> AsyncCached[P, R]:
+    def decorate(function: Any) -> Any:
         check(function)
 
-        def miss(made: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        def miss(made: str, /, *args: Any, **kwargs: Any) -> Any:
             return cache.get_or_load(made, _awaiting(function, *args, **kwargs), policy=policy)
 
-        def refresh(made: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        def refresh(made: str, /, *args: Any, **kwargs: Any) -> Any:
             return cache.refresh(made, _awaiting(function, *args, **kwargs), policy=policy)
 
-        return cast(
-            "AsyncCached[P, R]",
-            _dressed(function, cache, rules, key=key, policy=policy, waits=True, miss=miss, refresh=refresh),
-        )
+        return _dressed(function, cache, rules, key=key, policy=policy, waits=True, miss=miss, refresh=refresh)
 
     return decorate
 

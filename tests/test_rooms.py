@@ -33,7 +33,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_colours", "_threads", "_thread_ticker", "_thread_calls", "_thread_turns", "_thread_listener"})
     | frozenset({"_thread_pool", "_task_pool", "_thread_bulkhead", "_task_bulkhead", "_thread_bench", "_task_bench"})
     | frozenset({"_asyncio", "_task_ticker", "_task_calls", "_task_turns", "_task_listener"}),
-    frozenset({"_build", "_face", "keys", "decorators"}),
+    frozenset({"_build", "_face", "keys", "_cached", "decorators"}),
     # flow
     frozenset({"_sync_collector", "_async_collector"}),
     frozenset({"_sync_store", "_sync_marks", "_sync_upkeep", "_sync_replay", "_lineup"})

@@ -47,8 +47,39 @@ inferred = ResilientCache(MappingAdapter(), name="inferred", type=Region)
 
 
 @inferred.cached
+def briefly_of(host: str) -> Entry[Region]:
+    return Entry(Region(f"home of {host}"), ttl=5)
+
+
+@inferred.cached(key="either:{host}")
+def either_of(host: str) -> Region | Entry[Region]:
+    return Entry(Region(f"home of {host}"), ttl=5) if host else Region("nowhere")
+
+
+@inferred.cached
 def region_of(host: str, *, strict: bool = False) -> Region:
     return Region(f"home of {host}, {strict}")
+
+
+def test_a_cached_function_that_gives_an_entry_gives_its_value() -> None:
+    assert_type(briefly_of("shop.example"), Region)
+    assert_type(either_of("shop.example"), Region)
+    assert_type(either_of.refresh(""), Region)
+    assert_type(briefly_of.__name__, str)
+    assert (briefly_of("a"), either_of("a"), briefly_of.__name__) == (Region("home of a"),) * 2 + ("briefly_of",)
+
+
+def test_what_is_set_may_be_an_entry() -> None:
+    assert inferred.set("set", Entry(Region("eu"), tags=("acme",)))
+    assert inferred.set_many({"a": Entry(Region("eu")), "b": Region("us")})
+    plain: dict[str, Region] = {"a": Region("eu")}
+    assert inferred.set_many(plain)
+
+
+def test_circuits_and_health_are_asked_for_by_name() -> None:
+    """As the documents do."""
+    with inferred.circuits["read"].force_open():
+        assert inferred.health()["circuits"]["read"]["state"] == "forced_open"
 
 
 def test_the_sync_face_is_typed() -> None:
