@@ -99,12 +99,13 @@ class Local(Many):
         `early`: seconds before the end of its freshness from which on it may be loaded again behind.
         """
         memory, negatives, stand_ins, failures = self.memory, self.negatives, self.stand_ins, self.failures
-        if flight is None and not (memory.capacity or negatives.entries or stand_ins.entries or failures.entries):
+        beside = negatives.entries or stand_ins.entries or failures.entries or self.spare.entries
+        if flight is None and not (memory.capacity or beside):
             return True  # there is nothing to do
         with self._lock:
             if not self._current_locked(key, found, flight):
                 return False
-            for tier in (negatives, stand_ins):
+            for tier in (negatives, stand_ins, self.spare):
                 known = tier.entries.get(key)
                 if known is not None:
                     if known[STAMP] > found.stamp:  # what a slow store gives may be from before it: L11

@@ -57,11 +57,12 @@ def test_a_value_ends_what_was_said_of_there_being_none() -> None:
     assert local.negatives.get("k") is None
 
 
-@pytest.mark.parametrize("room", ["negatives", "stand_ins"])
+@pytest.mark.parametrize("room", ["negatives", "stand_ins", "spare"])
 def test_what_is_older_than_what_is_known_is_not_kept(room: str) -> None:
     """L11: a slow read of the store brings what was there before the origin said that there is none."""
     local = make()
     older, stamp = local.stamps.next(), local.stamps.next()
+    local.spare = Memory[Any](10)
     tier: Memory[Any] = getattr(local, room)
     tier.put_locked("k", "known", 9e9, 9e9, stamp)
     assert local.keep("k", Candidate(1, 9e9, 9e9, older)) is False
@@ -71,9 +72,10 @@ def test_what_is_older_than_what_is_known_is_not_kept(room: str) -> None:
 
 
 def test_without_memory_what_the_store_has_ends_what_is_remembered_all_the_same() -> None:
-    """Whichever of the three it is, and by itself: that there is none, a stand-in, what the loader raised."""
-    for room in ("negatives", "stand_ins", "failures"):
+    """Whichever it is, and by itself: that there is none, a stand-in, what is for an outage, what the loader raised."""
+    for room in ("negatives", "stand_ins", "spare", "failures"):
         local = Local(0, DEFAULTS, ManualClock(), RLock())
+        local.spare = Memory[Any](10)
         tier: Memory[Any] = getattr(local, room)
         tier.put_locked("k", "before", 9e9, 9e9, local.stamps.next())
         assert local.keep("k", Candidate(1, 9e9, 9e9, local.stamps.next())) is True
