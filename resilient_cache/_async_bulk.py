@@ -15,7 +15,7 @@ from ._task_bench import Bench
 from ._task_bulkhead import wait_turn
 from .bulk import Loaded
 from .flights import LEADING
-from .outcome import Invalidation
+from .outcome import Invalidation, Source
 
 __all__ = ["Bulk"]
 
@@ -174,7 +174,7 @@ class Bulk:
         loaded = {leg.request.key: (leg, *_bulk_loads.loaded(rules, leg, values)) for leg in legs}
         drafts: list[tuple[Request, Draft | None]] = []
         for leg, outcome, draft in loaded.values():
-            if draft is None:
+            if draft is None and outcome.source is not Source.NEGATIVE:  # what that ends is owed: `write` notes it
                 land(leg.flight, outcome)
             else:
                 drafts.append((leg.request, draft))

@@ -149,6 +149,7 @@ class Local(Many):
                 return
             if request.stand_in is not None or request.forced:  # only then: unknown keys must not use up the fences
                 self.fences.raise_locked(key, stamp)
+                self.owe_locked(KEY + key, stamp)  # or other processes are served it while the origin is down
             for tier in (self.memory, self.stand_ins, self.failures, self.spare):
                 tier.drop_locked(key)
             if request.loading_since >= self.trusted_since:

@@ -17,7 +17,7 @@ from ._threads import Behind, Seat, check_loader, load
 from .entry import Duration
 from .flights import AGAIN, FOUND, LEAD, LEADING, Flight, lead
 from .marks import NAMESPACE
-from .outcome import Lookup, Mistake, Reason
+from .outcome import Lookup, Mistake, Reason, Source
 from .policy import CachePolicy
 
 __all__ = ["Flow"]
@@ -204,9 +204,12 @@ class Flow:
         try:
             value = load(rules.loads.freshness.armed(request, loader), request.given)
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the flight's outcome, and raised as it is
-            return rules.loads.failed(request, flight, error)
+            failure = rules.loads.failed(request, flight, error)
+            if failure.source is Source.NEGATIVE:
+                self.write(request, None)
+            return failure
         outcome, draft = rules.loads.loaded(request, flight, value)
-        if draft is not None or request.forced:
+        if draft is not None or request.forced or outcome.source is Source.NEGATIVE:
             self.write(request, draft)
         return outcome
 

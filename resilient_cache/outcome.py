@@ -81,8 +81,8 @@ class Direction(StrEnum):
 class Invalidation(StrEnum):
     """What `invalidate` can promise beyond this process, where it holds either way.
 
-    `CONFIRMED`: the store acknowledged. `PENDING`: it did not; other processes may read the old entry until its
-    life ends or a new value is written.
+    `CONFIRMED`: the store acknowledged. `PENDING`: it did not, and is asked again behind; other processes may read the
+    old entry until it has confirmed, or its life ends, or a new value is written.
     """
 
     CONFIRMED = "confirmed"

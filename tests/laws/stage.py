@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from resilient_cache import AsyncResilientCache, CachePolicy, ResilientCache
+import pytest
+
+from resilient_cache import AsyncResilientCache, CachePolicy, NotFound, ResilientCache
 from resilient_cache.testing import AsyncFaultyAdapter, FaultPlan, FaultyAdapter, ManualClock, run_virtual
 
 from .scenario import BREAKER, TIMEOUT
@@ -85,3 +87,14 @@ class Stage:
         while self.behind:
             work = self.behind.pop(0)
             self.run(work if self.colour == "sync" else lambda work=work: work)
+
+
+def find_none(there: Stage, way: str, key: str = "k") -> None:
+    """Have the origin say that there is none: as a "value" that the policy's `negative` knows, to "many", or raised."""
+    if way == "value":
+        there.load(key, "none")
+    elif way == "many":
+        assert there.get_or_load_many([key], there.loader({})) == {}
+    else:
+        with pytest.raises(NotFound):
+            getattr(there, way)(key, there.loader(NotFound(key)))

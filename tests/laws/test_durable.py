@@ -12,7 +12,7 @@ from resilient_cache.events import JournalFailed, Settled
 from resilient_cache.outcome import Direction
 from resilient_cache.testing import Fault, FaultKind
 
-from .stage import POLICY, Stage
+from .stage import POLICY, Stage, find_none
 
 DOWN = Fault(FaultKind.RAISE)
 Make = Callable[..., Stage]
@@ -309,4 +309,22 @@ def test_the_row_of_a_write_of_unknown_outcome_after_a_delete_goes_as_well(stage
         first.clock.advance(pause)
         first.get("another")
         first.run_behind()
+    assert disk.rows == {}
+
+
+@pytest.mark.parametrize("way", ["get_or_load", "refresh", "many", "value"])
+def test_what_the_origin_has_no_more_is_written_down(stage: Make, way: str) -> None:
+    """The next process deletes it, although this one died with its store down; what was never there is not noted."""
+    disk = Disk()
+    first = stage(journal=disk, policy=replace(POLICY, negative=lambda value: value == "none"))
+    first.set("k", "old")
+    first.clock.advance(61)
+    find_none(first, way)
+    assert list(disk.rows) == ["laws:kk"]
+    second = first.another(journal=disk)
+    assert first.run(second.get, "other") is None
+    assert first.stored == {}
+    disk.rows.clear()
+    if way != "refresh":
+        find_none(first, way, "unknown")
     assert disk.rows == {}

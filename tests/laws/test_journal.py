@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from resilient_cache.events import Settled
 from resilient_cache.testing import Fault, FaultKind
 
 from .scenario import TIMEOUT
-from .stage import Stage
+from .stage import POLICY, Stage, find_none
 
 Make = Callable[..., Stage]
 AGAIN = 5.0
@@ -67,6 +68,47 @@ def test_nothing_is_asked_before_its_time(stage: Make) -> None:
     assert pending(there) == 1
     come_by(there, 0.01)
     assert pending(there) == 0
+
+
+@pytest.mark.parametrize("memory", [0, 10])
+@pytest.mark.parametrize("way", ["get_or_load", "refresh", "many", "value"])
+def test_what_the_origin_has_no_more_the_store_loses_too(stage: Make, way: str, memory: int) -> None:
+    """L12: or another process would serve it while the origin is down, although it was heard that there is none."""
+    policy = replace(POLICY, negative=lambda value: value == "none")
+    there = stage(memory=memory, policy=policy)
+    there.set("k", "old")
+    there.clock.advance(61)
+    there.plan.then("delete", DOWN)
+    find_none(there, way)
+    assert pending(there) == 1
+    come_by(there, SOON)
+    assert (pending(there), "laws:k" in there.stored) == (1, True)
+    come_by(there, 2 * SOON)
+    assert (pending(there), "laws:k" in there.stored) == (0, False)
+    with pytest.raises(OSError, match="down"):
+        there.run(there.another().get_or_load, "k", there.loader(OSError("down")))
+
+
+@pytest.mark.parametrize("way", ["get_or_load", "many", "value"])
+def test_what_was_never_there_is_not_owed(stage: Make, way: str) -> None:
+    """Asking for keys that do not exist is free: it must not fill the journal."""
+    there = stage(memory=10, policy=replace(POLICY, negative=lambda value: value == "none"))
+    find_none(there, way)
+    come_by(there, AGAIN)
+    assert pending(there) == 0
+    assert not [call for call in there.adapter.calls if call.operation == "delete"]
+
+
+def test_what_there_is_again_is_not_deleted(stage: Make) -> None:
+    """L4: a load that finds a value after all settles what was owed."""
+    there = stage(policy=replace(POLICY, negative_ttl=0))
+    there.set("k", "old")
+    there.clock.advance(61)
+    find_none(there, "get_or_load")
+    assert there.load("k", "new") == "new"
+    assert pending(there) == 0
+    come_by(there, 2 * AGAIN)
+    assert there.get("k") == "new"
 
 
 @pytest.mark.parametrize("occasion", ["get", "set", "invalidate"])

@@ -30,6 +30,8 @@ def test_a_refresh_that_finds_none_ends_what_the_store_has(colour: str, memory: 
         stage.refresh("k", stage.loader(NotFound("k")))
     stage.clock.advance(11)
     assert stage.get("k") is None
+    stage.run_behind()
+    assert stage.stored == {}
 
 
 @both_colours
