@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any, final
 
 from ._guard import Guard
-from ._local import Local, candidate_of
-from ._request import Candidate, Request
+from ._local import Local
+from ._request import Candidate, Request, candidate_of
 from .flights import Flight
 from .memory import STAMP
 from .outcome import Lookup, Reason, Source

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ._files import replacing
-from ._local import candidate_of
 from ._reporting import LOGGER
-from ._request import GATES, Candidate, Request
+from ._request import GATES, Candidate, Request, candidate_of
 from ._rules import Rules
 from .events import SnapshotRead, SnapshotWritten
 from .memory import PAST, PLACE, STAMP

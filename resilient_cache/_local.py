@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from ._many import DROPPED, EVERYTHING, KEY, MARK, Many
-from ._request import Candidate, Request
+from ._request import Candidate, Request, candidate_of
 from .entry import Slot
 from .errors import MisuseError
 from .flights import LEADING, Flight, Waiter
-from .memory import FRESH, PAST, PLACE, STAMP, TAGS, Memory
+from .memory import FRESH, PAST, PLACE, STAMP, Memory
 from .outcome import Source
 
 __all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local", "candidate_of"]
@@ -149,7 +149,8 @@ class Local(Many):
                 return
             if request.stand_in is not None or request.forced:  # only then: unknown keys must not use up the fences
                 self.fences.raise_locked(key, stamp)
-                self.owe_locked(KEY + key, stamp)  # or other processes are served it while the origin is down
+                if request.gates.write:  # or other processes are served it while the origin is down
+                    self.owe_locked(KEY + key, stamp)
             for tier in (self.memory, self.stand_ins, self.failures, self.spare):
                 tier.drop_locked(key)
             if request.loading_since >= self.trusted_since:
@@ -344,8 +345,3 @@ class Local(Many):
         if flight is not None and flight.detached:
             return False
         return self.admits(key, found)
-
-
-def candidate_of(entry: Slot[Any], taken: int) -> Candidate:
-    """An entry of memory as one that may yet answer, in hand since the moment stamped `taken`."""
-    return Candidate(entry[0], entry[FRESH], entry[2], entry[STAMP], entry[TAGS], taken)

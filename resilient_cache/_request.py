@@ -7,10 +7,12 @@ from copy import copy
 from types import TracebackType
 from typing import Any, Final, NamedTuple, final
 
+from .entry import Slot
+from .memory import FRESH, STAMP, TAGS
 from .outcome import Lookup, Mode, Reason, Source
 from .policy import CachePolicy
 
-__all__ = ["GATES", "Candidate", "Draft", "Failure", "Gates", "Request"]
+__all__ = ["GATES", "Candidate", "Draft", "Failure", "Gates", "Request", "candidate_of"]
 
 
 class Gates(NamedTuple):
@@ -48,6 +50,11 @@ class Candidate(NamedTuple):
     stamp: int
     tags: tuple[str, ...] = ()
     taken: int = 0
+
+
+def candidate_of(entry: Slot[Any], taken: int) -> Candidate:
+    """An entry of memory as one that may yet answer, in hand since the moment stamped `taken`."""
+    return Candidate(entry[0], entry[FRESH], entry[2], entry[STAMP], entry[TAGS], taken)
 
 
 class Draft(NamedTuple):

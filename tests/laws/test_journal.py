@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import CachePolicy, FailureKind, Invalidation, MisuseError, Mode, StoreError
+from resilient_cache import CachePolicy, FailureKind, Invalidation, MisuseError, Mode, Source, StoreError
 from resilient_cache.events import Settled
 from resilient_cache.testing import Fault, FaultKind
 
@@ -97,6 +97,18 @@ def test_what_was_never_there_is_not_owed(stage: Make, way: str) -> None:
     come_by(there, AGAIN)
     assert pending(there) == 0
     assert not [call for call in there.adapter.calls if call.operation == "delete"]
+
+
+@pytest.mark.parametrize("mode", [Mode.READ_ONLY, Mode.MEMORY_ONLY])
+def test_who_does_not_write_owes_nothing_for_what_the_origin_has_no_more(stage: Make, mode: Mode) -> None:
+    """Or a process that only reads would collect debts for as long as it lives."""
+    there = stage(memory=10)
+    there.set("k", "old")
+    there.clock.advance(61)
+    there.cache.mode = mode
+    find_none(there, "get_or_load")
+    assert pending(there) == 0
+    assert there.lookup("k").source is Source.NEGATIVE
 
 
 def test_what_there_is_again_is_not_deleted(stage: Make) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from resilient_cache.breaker import REJECTED, Breaker, Forced, Transition
@@ -293,6 +296,34 @@ def test_who_comes_for_a_probe_just_after_another_thread_has_closed_is_admitted(
     breaker.force_closed().release()
     ticket = breaker._admit_probe(now)
     assert ticket == breaker.admit(now) > 0
+
+
+class Late:
+    """A lock that another thread gets first, and does something under."""
+
+    def __init__(self) -> None:
+        self.inner = make_rlock()
+        self.first: Callable[[], object] | None = None
+
+    def __enter__(self) -> None:
+        first, self.first = self.first, None
+        if first is not None:
+            first()
+        self.inner.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.inner.release()
+
+
+def test_who_comes_for_a_probe_just_after_another_thread_has_opened_it_again_is_rejected() -> None:
+    """Its hold has begun anew."""
+    lock: Any = Late()
+    breaker = Breaker(BreakerPolicy(consecutive=1, span=0, hold=1), lambda: 1.0, lock)
+    assert breaker.failure(breaker.admit(0.0), 0.0) is not None
+    probe = breaker.admit(1.0)
+    lock.first = lambda: breaker.failure(probe, 1.0)
+    assert breaker.admit(1.0) is REJECTED
+    assert breaker.state is OPEN
 
 
 def test_a_release_forgets_how_often_it_has_opened() -> None:

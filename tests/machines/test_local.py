@@ -455,6 +455,23 @@ def test_a_load_behind_is_followed_by_another_after_a_pause() -> None:
     assert local.depart(asking(), found, 9.0, 1.0) is not None
 
 
+@pytest.mark.parametrize(
+    ("turned_down", "found", "joins"), [(True, "old", True), (True, None, False), (False, "old", False)]
+)
+def test_who_refused_what_the_store_gave_joins_the_load_that_goes_on(
+    turned_down: bool, found: str | None, joins: bool
+) -> None:
+    """And nobody else who is to replace what there is: a refresh, or one who refused before any load had begun."""
+    local = make()
+    flight, _ = local.board(asking(), Passenger, 0.0)
+    flight.found = found
+    request = asking()
+    request.force()
+    request.turned_down = turned_down
+    joined, _ = local.board(request, Passenger, 0.0)
+    assert (joined is flight) is joins
+
+
 def test_who_does_not_take_what_is_stale_joins_those_who_do_not_either() -> None:
     """A load that may end with a stale value is for those who take one."""
     local = make(refresh_behind=True)

@@ -9,10 +9,12 @@ import pytest
 
 from resilient_cache._reporting import Reporter, Seldom
 from resilient_cache._switch import FOREVER, Bypass, Switch
+from resilient_cache.control import Control, Seen
 from resilient_cache.deadline import CURRENT, remaining
 from resilient_cache.errors import MisuseError
 from resilient_cache.events import Event, Served
 from resilient_cache.outcome import Mode, Reason, Source
+from resilient_cache.testing import ManualClock
 
 EVENT = Served("c", Source.NONE, Reason.ABSENT)
 
@@ -201,6 +203,24 @@ def test_a_mode_stays_as_it_is_known_unless_it_is_asked_for_bypassed_or_over() -
     switch.closed = True
     assert [*seen, switch.fixed] == [True, False, True, False]
     assert switch_of(lambda: Mode.ON)[0].fixed is False
+
+
+class Lost(Control):
+    """It is found to say what it says, and never again."""
+
+    def _look(self) -> None:
+        if self._seen.text:
+            raise OSError("lost")
+        self._heed(Seen(text="read_only for 60"), self._clock.time())
+
+
+def test_a_timed_mode_that_cannot_be_looked_up_any_more_ends_all_the_same() -> None:
+    clock = ManualClock()
+    clock.jump(1_000.0 - clock.time())
+    switch = Switch(Lost(0, clock), Reporter("c", (), clock.monotonic), clock.monotonic)
+    seen = [switch.mode(), switch.mode()]
+    clock.advance(60)
+    assert [*seen, switch.mode()] == [Mode.READ_ONLY, Mode.READ_ONLY, Mode.ON]
 
 
 def test_a_handle_lets_go_once() -> None:
