@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
-from aiohttp import ClientSession, TCPConnector
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -84,13 +84,15 @@ class _Proxy:
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
-        async with aclosing(self._router), ClientSession(connector=TCPConnector(limit=0)) as self._http:
+        jar = DummyCookieJar()  # a cookie is one visitor's: kept here it would be sent with the next one's request
+        session = ClientSession(connector=TCPConnector(limit=0), cookie_jar=jar)
+        async with aclosing(self._router), session as self._http:
             await self._router.start()
             yield
 
     async def pass_on(self, request: Request) -> Response:
         try:
-            host = canonical_host(request.headers.get("host", ""))
+            host = _host(request.headers.get("host", ""))
             return await self._answer(request, host)
         except BadHost as error:
             return PlainTextResponse(f"bad host: {error}\n", 400)
@@ -115,7 +117,15 @@ class _Proxy:
 
     async def _forward(self, request: Request, host: str, answer: Answer) -> Response:
         url = self._upstreams[answer.region.name] + request.url.path
-        async with self._http.get(url, headers={"Host": host}) as reply:
+        async with self._http.get(url, headers={"Host": host}, allow_redirects=False) as reply:
             body = await reply.read()
         told = {"X-Region": answer.region.name, "X-Region-Source": answer.source}
+        told |= {name: reply.headers[name] for name in reply.headers if name.lower() == "location"}
         return Response(body, reply.status, told, reply.content_type)
+
+
+def _host(spelling: str) -> str:
+    """Of what a header holds: bytes that were read as Latin-1, in which the UTF-8 of one name may spell another."""
+    if not spelling.isascii():
+        raise BadHost("not ASCII; an internationalised name is sent as xn--")
+    return canonical_host(spelling)
