@@ -31,7 +31,7 @@ from .web import Answer, NotKnown
 
 __all__ = ["ResilientRouter"]
 
-POLICY: Final = CachePolicy(ttl=300, stale_for=86_400, timeout=0.25)
+POLICY: Final = CachePolicy(ttl=300, stale_for=86_400, timeout=0.25, load_timeout=1)  # a record may hang, too
 
 
 class ResilientRouter:
