@@ -20,7 +20,7 @@ from examples.region_resolver.directory import Region
 from examples.region_resolver.hosts import canonical_host
 from examples.region_resolver.upstreams import serving
 from examples.region_resolver.web import Answer, router_app
-from resilient_cache import NotFound
+from resilient_cache import Invalidation, NotFound
 
 pytestmark = pytest.mark.realtime
 
@@ -42,7 +42,8 @@ class Known:
             raise NotFound(host)
         return Answer(Region("tenant", self.homes[host]), "record")
 
-    async def move(self, tenant: str, region: str) -> None: ...
+    async def move(self, tenant: str, region: str) -> Invalidation:
+        return Invalidation.CONFIRMED
 
     async def misdirected(self, host: str, region: Region) -> None:
         self.told.append((host, region.name))

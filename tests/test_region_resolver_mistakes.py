@@ -95,7 +95,7 @@ def test_a_region_that_there_is_not_is_never_named(valkey_server: ValkeyServer, 
             assert (await ask(tenant.hosts[0])) == expected
 
     with closing(Directory(tmp_path / "record")) as directory:
-        not_known = (503, "the home region of this host is not known now\n")
+        not_known = (503, "the home region is not known now\n")
         asyncio.run(scene(directory, REGIONS, (200, tenant.region)))
         asyncio.run(scene(directory, (other(tenant.region),), not_known))
         asyncio.run(scene(directory, REGIONS, (200, tenant.region)))

@@ -82,7 +82,10 @@ class Directory:
         return row
 
     async def move(self, tenant: str, region: str) -> list[str]:
-        """Give `tenant` another home region; the hosts whose answer changed. Idempotent."""
+        """Give `tenant` another home region; the hosts whose answer changed. Idempotent.
+
+        Raises `NotFound` for an unknown tenant, `DirectoryDown` as `lookup` does.
+        """
         await self._reachable()
         return await self._run(self._move, tenant, region)
 
@@ -108,8 +111,10 @@ class Directory:
 
     def _move(self, tenant: str, region: str) -> list[str]:
         with self._connection:
-            self._connection.execute("update tenant set region = ? where name = ?", (region, tenant))
-        rows = self._connection.execute("select name from host where tenant = ?", (tenant,))
+            found = self._connection.execute("update tenant set region = ? where name = ?", (region, tenant)).rowcount
+            rows = self._connection.execute("select name from host where tenant = ?", (tenant,)).fetchall()
+        if not found:
+            raise NotFound(tenant)
         return [name for (name,) in rows]
 
 

@@ -6,15 +6,17 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ExceptionHandler
 
-from resilient_cache import NotFound
+from resilient_cache import Invalidation, NotFound
 
 from .directory import DirectoryDown, Region
 from .hosts import BadHost, canonical_host
@@ -51,8 +53,8 @@ class Router(Protocol):
         """The home region of a canonical host."""
         ...
 
-    async def move(self, tenant: str, region: str) -> None:
-        """Give a tenant another home region."""
+    async def move(self, tenant: str, region: str) -> Invalidation:
+        """Give a tenant another home region; `PENDING` while other routers may still name the old one."""
         ...
 
     async def misdirected(self, host: str, region: Region) -> None:
@@ -73,7 +75,13 @@ def router_app(router: Router, upstreams: Mapping[str, str]) -> Starlette:
     """
     proxy = _Proxy(router, upstreams)
     routes = [Route("/-/move", proxy.move, methods=["POST"]), Route("/{path:path}", proxy.pass_on)]
-    return Starlette(routes=routes, lifespan=proxy.lifespan)
+    refusals: dict[Any, ExceptionHandler] = {
+        BadHost: _bad_host,
+        NotFound: _nobodys,
+        DirectoryDown: _not_known,
+        NotKnown: _not_known,
+    }
+    return Starlette(routes=routes, lifespan=proxy.lifespan, exception_handlers=refusals)
 
 
 class _Proxy:
@@ -91,16 +99,8 @@ class _Proxy:
             yield
 
     async def pass_on(self, request: Request) -> Response:
-        try:
-            host = _host(request.headers.get("host", ""))
-            return await self._answer(request, host)
-        except BadHost as error:
-            return PlainTextResponse(f"bad host: {error}\n", 400)
-        except NotFound:
-            return PlainTextResponse("nobody owns this host\n", 404)
-        except (DirectoryDown, NotKnown) as error:
-            later = {"Retry-After": str(max(1, ceil(getattr(error, "retry_after", 0.0))))}
-            return PlainTextResponse("the home region of this host is not known now\n", 503, later)
+        host = _host(request.headers.get("host", ""))
+        return await self._answer(request, host)
 
     async def _answer(self, request: Request, host: str) -> Response:
         answer = await self._router.resolve(host)
@@ -112,8 +112,13 @@ class _Proxy:
 
     async def move(self, request: Request) -> Response:
         asked = request.query_params
-        await self._router.move(asked["tenant"], asked["region"])
-        return PlainTextResponse("moved\n")
+        if "tenant" not in asked or asked.get("region") not in self._upstreams:
+            raise HTTPException(400, f"tenant=NAME and region=, one of {', '.join(self._upstreams)}\n")
+        try:
+            result = await self._router.move(asked["tenant"], asked["region"])
+        except NotFound as error:
+            raise HTTPException(404, "no such tenant\n") from error
+        return PlainTextResponse(f"moved, {result}\n")
 
     async def _forward(self, request: Request, host: str, answer: Answer) -> Response:
         url = self._upstreams[answer.region.name] + request.url.path
@@ -129,3 +134,16 @@ def _host(spelling: str) -> str:
     if not spelling.isascii():
         raise BadHost("not ASCII; an internationalised name is sent as xn--")
     return canonical_host(spelling)
+
+
+def _bad_host(_: Request, error: Exception) -> Response:
+    return PlainTextResponse(f"bad host: {error}\n", 400)
+
+
+def _nobodys(_: Request, error: Exception) -> Response:
+    return PlainTextResponse("nobody owns this host\n", 404)
+
+
+def _not_known(_: Request, error: Exception) -> Response:
+    later = max(1, ceil(getattr(error, "retry_after", 0.0)))
+    return PlainTextResponse("the home region is not known now\n", 503, {"Retry-After": str(later)})
