@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, DummyCookieJar
+from aiohttp import ClientPayloadError, ClientResponse, ClientSession, DummyCookieJar
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from examples.region_resolver.directory import Region
+from examples.region_resolver.forward import LARGEST
 from examples.region_resolver.hosts import canonical_host
 from examples.region_resolver.upstreams import serving
 from examples.region_resolver.web import Answer, router_app
@@ -84,7 +86,9 @@ class Edge:
             response = await behave(request) if behave else PlainTextResponse(name)
             await response(scope, receive, send)
 
-        return Starlette(routes=[Route("/{path:path}", Anything(answer))])
+        app = Starlette()
+        app.router.default = answer
+        return app
 
     async def ask(
         self,
@@ -112,16 +116,6 @@ class Edge:
         return answer
 
 
-@dataclass
-class Anything:
-    """An app that a route gives every method to."""
-
-    app: Callable[[Scope, Receive, Send], Awaitable[None]]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
-
-
 @asynccontextmanager
 async def standing(homes: Mapping[str, str] = HOMES) -> AsyncGenerator[Edge]:
     plain = ClientSession(cookie_jar=DummyCookieJar(), auto_decompress=False)
@@ -130,7 +124,7 @@ async def standing(homes: Mapping[str, str] = HOMES) -> AsyncGenerator[Edge]:
         async with serving(edge.region("eu")) as eu, serving(edge.region("us")) as us:
             named = {name: base.replace("127.0.0.1", "localhost") for name, base in (("eu", eu), ("us", us))}
             edge.bases = {**named, "down": "http://127.0.0.1:1"}
-            async with serving(router_app(edge.router, edge.bases)) as edge.base:
+            async with serving(router_app(edge.router, edge.bases, patience=0.5)) as edge.base:
                 yield edge
 
 
@@ -183,3 +177,188 @@ def test_a_host_header_that_is_not_ascii_is_400() -> None:
         assert await edge.says(pious) == (200, b"eu")
 
     play(scene, {pious: "eu", bakery: "us"})
+
+
+TARGETS = [
+    "/",
+    "/a%252Fb%2Fc",
+    "/a/../b/./c",
+    "//usa.example/x",
+    "/?q=1&q=%20%2B+&r",
+    "/%ff%0d%0aX:1?%3F",
+    "/a%3Fb%23c;d=e@f:80",
+]
+
+
+def test_a_target_arrives_as_it_was_sent() -> None:
+    async def scene(edge: Edge) -> None:
+        for target in TARGETS:
+            assert await edge.says("acme.example", target) == (200, b"eu")
+        assert [request.target for request in edge.arrived] == [target.encode() for target in TARGETS]
+
+    play(scene)
+
+
+def test_a_target_that_is_no_path_is_sent_to_nobody() -> None:
+    """After the base URL of a region some would name another server: `http://eu:80` and `%2F@elsewhere/`."""
+
+    async def scene(edge: Edge) -> None:
+        for target in ("http://usa.example/x", "*", "%2F@usa.example/", "?q", "x", ":80/", "/a#b"):
+            asked = f"GET {target} HTTP/1.1\r\nHost: acme.example\r\nConnection: close\r\n\r\n"
+            assert (await edge.raw(asked.encode())).startswith(b"HTTP/1.1 400 "), target
+        assert not edge.arrived
+
+    play(scene)
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"]
+
+
+def test_a_method_arrives_with_its_body() -> None:
+    async def scene(edge: Edge) -> None:
+        for method in METHODS:
+            for body in (None, bytes(range(256))):
+                assert (await edge.ask("acme.example", method=method, body=body))[0].status == 200
+        sent = [(method, body) for method in METHODS for body in (b"", bytes(range(256)))]
+        assert [(request.method, request.body) for request in edge.arrived] == sent
+
+    play(scene)
+
+
+def test_a_region_gets_the_headers_that_were_sent_and_who_asks() -> None:
+    """What concerns the visitor's own connection stays there, and a visitor's word for who it is does not count."""
+    sent = (
+        b"POST /login HTTP/1.1\r\nHost: ACME.example.:8443\r\nCookie: a=b; c=d\r\nAuthorization: Bearer x\r\n"
+        b"Accept: a\r\nAccept: b\r\nX-Name: p\xc3\xado\r\n"
+        b"Connection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n"
+        b"Upgrade: h2c\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.7\r\n"
+        b"Expect: 100-continue\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
+    )
+
+    async def scene(edge: Edge) -> None:
+        assert b"HTTP/1.1 200 OK" in await edge.raw(sent)
+        assert sorted(edge.arrived[0].headers) == [
+            (b"accept", b"a"),
+            (b"accept", b"b"),
+            (b"authorization", b"Bearer x"),
+            (b"content-length", b"3"),
+            (b"cookie", b"a=b; c=d"),
+            (b"host", b"acme.example"),
+            (b"x-forwarded-for", b"127.0.0.1"),
+            (b"x-forwarded-proto", b"http"),
+            (b"x-name", "pío".encode()),
+        ]
+        assert edge.arrived[0].body == b"abc"
+
+    play(scene)
+
+
+def test_a_visitor_gets_the_answer_of_the_region_and_which_one_it_was() -> None:
+    squeezed = gzip.compress(b"eu")
+
+    async def scene(edge: Edge) -> None:
+        async def created(_: Request) -> Response:
+            response = Response(squeezed, 201, {"Content-Encoding": "gzip", "ETag": '"1"', "X-Region": "mars"})
+            response.headers.append("Connection", "X-Hop")
+            response.headers.append("X-Hop", "1")
+            response.raw_headers.append((b"x-name", b"p\xedo"))
+            for cookie in ("a", "b"):
+                response.set_cookie(cookie, "1")
+            return response
+
+        edge.behave["eu"] = created
+        reply, body = await edge.ask("acme.example")
+        assert (reply.status, body) == (201, squeezed)
+        names = [name.lower() for name, _ in reply.raw_headers]
+        assert sorted(names) == [
+            *(b"content-encoding", b"content-length", b"date", b"etag", b"server", b"set-cookie", b"set-cookie"),
+            *(b"x-name", b"x-region", b"x-region-source"),
+        ]
+        assert (b"x-name", b"p\xedo") in [(name.lower(), value) for name, value in reply.raw_headers]
+        assert (reply.headers["X-Region"], reply.headers["X-Region-Source"]) == ("eu", "record")
+        reply, body = await edge.ask("acme.example", method="HEAD")
+        assert (reply.status, reply.headers["Content-Length"], body) == (201, str(len(squeezed)), b"")
+
+    play(scene)
+
+
+def test_whatever_a_region_answers_is_its_answer() -> None:
+    async def scene(edge: Edge) -> None:
+        for status in (204, 304, 404, 500, 503):
+
+            async def answer(_: Request, status: int = status) -> Response:
+                return Response(None, status, {"Retry-After": "9"})
+
+            edge.behave["eu"] = answer
+            reply, body = await edge.ask("acme.example")
+            assert (reply.status, reply.headers["Retry-After"], reply.headers["X-Region"]) == (status, "9", "eu")
+            assert body == b""
+
+    play(scene)
+
+
+def test_no_way_to_a_region_is_502_and_a_silent_one_504() -> None:
+    async def scene(edge: Edge) -> None:
+        async def hang(_: Request) -> Response:
+            await asyncio.sleep(60)
+            return Response()
+
+        edge.behave["eu"] = hang
+        assert (await edge.says("gone.example"))[0] == 502
+        assert (await edge.says("far.example"))[0] == 502
+        assert (await edge.says("acme.example"))[0] == 504
+        assert await edge.says("usa.example") == (200, b"us")
+        assert [request.region for request in edge.arrived] == ["eu", "us"]
+
+    play(scene)
+
+
+def test_an_answer_flows_and_one_that_breaks_off_is_not_made_whole() -> None:
+    async def scene(edge: Edge) -> None:
+        seen = asyncio.Event()
+
+        async def halves() -> AsyncGenerator[bytes]:
+            yield b"first"
+            await seen.wait()
+            raise ConnectionError("gone")
+
+        async def answer(_: Request) -> Response:
+            return StreamingResponse(halves())
+
+        edge.behave["eu"] = answer
+        async with edge.http.get(edge.base, headers={"Host": "acme.example"}) as reply:
+            assert await reply.content.readany() == b"first"
+            seen.set()
+            with pytest.raises(ClientPayloadError):
+                await reply.content.read()
+
+    play(scene)
+
+
+def test_a_body_is_sent_again_to_the_region_that_serves_the_host() -> None:
+    async def scene(edge: Edge) -> None:
+        async def misdirected(_: Request) -> Response:
+            return Response("not mine", 421)
+
+        edge.behave["eu"] = misdirected
+        reply, body = await edge.ask("acme.example", method="POST", body=b"order")
+        assert (reply.status, reply.headers["X-Region"], body) == (200, "us", b"us")
+        assert [(request.region, request.body) for request in edge.arrived] == [("eu", b"order"), ("us", b"order")]
+        assert edge.router.told == [("acme.example", "eu")]
+        edge.behave["us"] = misdirected
+        assert await edge.says("usa.example") == (421, b"not mine")
+
+    play(scene)
+
+
+def test_what_cannot_be_passed_on_whole_is_refused() -> None:
+    async def scene(edge: Edge) -> None:
+        reply, _ = await edge.ask("acme.example", method="PUT", body=bytes(LARGEST))
+        assert reply.status == 200
+        reply, _ = await edge.ask("acme.example", method="PUT", body=io.BytesIO(bytes(LARGEST + 1)))
+        assert reply.status == 413
+        latin = b"GET / HTTP/1.1\r\nHost: acme.example\r\nX-Name: p\xedo\r\nConnection: close\r\n\r\n"
+        assert (await edge.raw(latin)).startswith(b"HTTP/1.1 400 ")
+        assert [len(request.body) for request in edge.arrived] == [LARGEST]
+
+    play(scene)
