@@ -357,8 +357,11 @@ def test_what_cannot_be_passed_on_whole_is_refused() -> None:
         assert reply.status == 200
         reply, _ = await edge.ask("acme.example", method="PUT", body=io.BytesIO(bytes(LARGEST + 1)))
         assert reply.status == 413
-        latin = b"GET / HTTP/1.1\r\nHost: acme.example\r\nX-Name: p\xedo\r\nConnection: close\r\n\r\n"
-        assert (await edge.raw(latin)).startswith(b"HTTP/1.1 400 ")
+        for value in (b"p\xedo", b"p\x01o", b"p\x7fo"):
+            sent = b"GET / HTTP/1.1\r\nHost: acme.example\r\nX-Name: " + value + b"\r\nConnection: close\r\n\r\n"
+            assert (await edge.raw(sent)).startswith(b"HTTP/1.1 400 "), value
+        connect = b"CONNECT / HTTP/1.1\r\nHost: acme.example\r\nConnection: close\r\n\r\n"
+        assert (await edge.raw(connect)).startswith(b"HTTP/1.1 400 ")
         assert [len(request.body) for request in edge.arrived] == [LARGEST]
 
     play(scene)

@@ -7,6 +7,7 @@ flows through. What only concerns one connection stays there (RFC 9110, 7.6.1).
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ SAID_ANEW: Final = frozenset(  # by us to a region: a visitor's word for where i
     b" x-real-ip".split()
 )
 SAID_BACK: Final = frozenset(b"date server x-region x-region-source".split())  # by us or our server to a visitor
+CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # no part of a header's value (RFC 9110, 5.5)
 AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # what aiohttp would add
 
 
@@ -49,14 +51,15 @@ async def read(request: Request, host: str) -> Asked:
     """`request` as it will be sent, for `host`. Raises `HTTPException`: 400 or 413."""
     scope = request.scope
     sent = end_to_end(scope["headers"], SAID_ANEW)
-    sent += [(b"host", host.encode()), (b"x-forwarded-proto", request.url.scheme.encode())]
+    sent += [(b"host", host.encode()), (b"x-forwarded-proto", scope["scheme"].encode())]
     sent += [(b"x-forwarded-for", request.client.host.encode())] if request.client else []
     try:
         target = (scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")).decode()
-        headers = [(name.decode(), value.decode()) for name, value in sent]  # aiohttp will encode them as UTF-8
-    except UnicodeDecodeError as error:
-        raise HTTPException(400, "a header that is not UTF-8\n") from error
-    if not target.startswith("/") or "#" in target:  # after a base URL it would name another server, or be cut off
+        headers = [(name.decode(), _text(value)) for name, value in sent]
+    except ValueError as error:
+        raise HTTPException(400, "a header that is not UTF-8, or has control characters\n") from error
+    # After a base URL such a target would name another server, or be cut off. CONNECT has no path.
+    if not target.startswith("/") or "#" in target or request.method == "CONNECT":
         raise HTTPException(400, "the target of a request begins with / and has no #\n")
     body = bytearray()
     async for piece in request.stream():
@@ -64,6 +67,13 @@ async def read(request: Request, host: str) -> Asked:
         if len(body) > LARGEST:
             raise HTTPException(413, f"more than {LARGEST} bytes\n")
     return Asked(request.method, target, headers, bytes(body))
+
+
+def _text(value: bytes) -> str:
+    """What aiohttp will make the same bytes of: it encodes headers as UTF-8, and sends no control characters."""
+    if CONTROL.search(value):
+        raise ValueError("control characters")
+    return value.decode()
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]], ours: frozenset[bytes]) -> Headers:
