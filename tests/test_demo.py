@@ -53,7 +53,7 @@ def seen(fast: tuple[int, str, float, Path]) -> Any:
 def test_the_fast_run_succeeds_in_time(fast: tuple[int, str, float, Path]) -> None:
     code, said, seconds, _ = fast
     assert code == 0, said
-    assert seconds < 30  # under 20 on a machine with nothing else to do
+    assert seconds < 30  # under 25 on a machine with nothing else to do
     assert "seed 7" in said
 
 

@@ -200,6 +200,70 @@ def test_a_tenant_that_moved_while_the_cache_was_cut_off_goes_to_its_new_region_
     play(resilient, valkey_server, tmp_path, scene)
 
 
+def test_a_move_says_whether_the_other_routers_know(valkey_server: ValkeyServer, tmp_path: Path) -> None:
+    async def scene(service: Service) -> None:
+        async def moved(tenant: Tenant) -> tuple[int, str]:
+            asked = {"tenant": tenant.name, "region": other(tenant.region)}
+            async with service.http.post(f"{service.base}/-/move", params=asked) as reply:
+                return reply.status, await reply.text()
+
+        assert await moved(service.tenants[0]) == (200, "moved, confirmed\n")
+        service.wire.inject(WireFault.CUT)
+        assert await moved(service.tenants[1]) == (200, "moved, pending\n")
+
+    play(resilient, valkey_server, tmp_path, scene)
+
+
+MOVES = [
+    ({"region": "eu"}, 400), ({"tenant": "?"}, 400), ({"tenant": "?", "region": "mars"}, 400),
+    ({"tenant": "?", "region": ""}, 400), ({"tenant": "nobody", "region": "eu"}, 404),
+]  # fmt: skip
+
+
+@both
+def test_a_move_of_nobody_or_to_nowhere_changes_nothing(
+    build: Build, valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    async def scene(service: Service) -> None:
+        tenant = service.tenants[0]
+        for asked, status in MOVES:
+            named = {name: value.replace("?", tenant.name) for name, value in asked.items()}
+            async with service.http.post(f"{service.base}/-/move", params=named) as reply:
+                assert (reply.status, await reply.text() == "") == (status, False), asked
+        assert (await service.get(tenant.hosts[0]))[:2] == (200, tenant.region)
+        service.directory.down = True
+        assert await service.move(tenant, other(tenant.region)) == 503
+
+    play(build, valkey_server, tmp_path, scene)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_move_that_has_begun_is_carried_through_though_who_asked_for_it_has_gone(
+    ends: bool, valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    """Between record and cache: else every router would name the old region until `ttl` is over."""
+    (tenant, *_) = seeded(tmp_path / "record", seed=3, count=1)
+    host = tenant.hosts[0]
+
+    async def scene(directory: Directory) -> None:
+        router = ResilientRouter(directory, valkey_server.url)
+        for _ in range(2):
+            assert (await router.resolve(host)).region.name == tenant.region
+        directory.delay = 0.1
+        moving = asyncio.ensure_future(router.move(tenant.name, other(tenant.region)))
+        await asyncio.sleep(0.05)
+        moving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await moving
+        await (router.aclose() if ends else asyncio.sleep(0.3))
+        after = ResilientRouter(directory, valkey_server.url) if ends else router
+        assert (await after.resolve(host)).region.name == other(tenant.region)
+        await after.aclose()
+
+    with closing(Directory(tmp_path / "record")) as directory:
+        asyncio.run(scene(directory))
+
+
 def test_the_naive_router_sends_a_moved_tenant_to_its_old_region(valkey_server: ValkeyServer, tmp_path: Path) -> None:
     async def scene(service: Service) -> None:
         tenant = service.tenants[0]

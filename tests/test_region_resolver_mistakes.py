@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from examples.region_resolver.__main__ import FAST
+from examples.region_resolver.build import _builders
 from examples.region_resolver.directory import REGIONS, Directory, Region, seeded
 from examples.region_resolver.naive import NaiveRouter
+from examples.region_resolver.process import Diary, Plan, resilient
 from examples.region_resolver.resilient import POLICY, ResilientRouter
 from examples.region_resolver.upstreams import region_app, serving
-from examples.region_resolver.web import Router, router_app
+from examples.region_resolver.web import NotKnown, Router, router_app
 from resilient_cache import Backpressure, CachePolicy
+from resilient_cache.control import ModeFile
 
 from .servers import ValkeyServer
 
@@ -91,7 +95,7 @@ def test_a_region_that_there_is_not_is_never_named(valkey_server: ValkeyServer, 
             assert (await ask(tenant.hosts[0])) == expected
 
     with closing(Directory(tmp_path / "record")) as directory:
-        not_known = (503, "the home region of this host is not known now\n")
+        not_known = (503, "the home region is not known now\n")
         asyncio.run(scene(directory, REGIONS, (200, tenant.region)))
         asyncio.run(scene(directory, (other(tenant.region),), not_known))
         asyncio.run(scene(directory, REGIONS, (200, tenant.region)))
@@ -135,4 +139,56 @@ def test_a_load_that_is_shed_or_takes_too_long_is_503_and_says_when_to_come_back
             await asyncio.gather(first, return_exceptions=True)
 
     with closing(record(tmp_path / "record")) as directory:
+        asyncio.run(scene(directory))
+
+
+def copied(directory: Directory, url: str) -> Router:
+    return ResilientRouter(directory, url, policy=replace(POLICY, ttl=0.3))
+
+
+def staged(directory: Directory, url: str) -> Router:
+    settings = replace(FAST, ttl=0.3)
+    builders = _builders(settings, url, Diary("resilient"), partial(ModeFile, "no such file"), Path("no such file"))
+    return builders["resilient"][0](directory)
+
+
+def of_a_process(directory: Directory, url: str) -> Router:
+    plan = Plan("", 0, {}, url, "", "", ttl=0.3, timeout=0.25, naive_timeout=1, hold=1, planted=False)
+    return resilient(plan, directory, Diary("resilient"), url, None)
+
+
+@pytest.mark.parametrize("build", [copied, staged, of_a_process])
+def test_while_the_record_hangs_an_old_answer_stands_in_soon(
+    build: Callable[[Directory, str], Router], valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    (tenant, *_) = seeded(tmp_path / "record", 3, 4)
+
+    async def scene(directory: Directory) -> None:
+        router = build(directory, valkey_server.url)
+        assert (await router.resolve(tenant.hosts[0])).region.name == tenant.region
+        await asyncio.sleep(0.4)
+        directory.delay = 60
+        async with asyncio.timeout(5):
+            answer = await router.resolve(tenant.hosts[0])
+            assert (answer.region.name, answer.source) == (tenant.region, "stale")
+            with pytest.raises(NotKnown):
+                await router.resolve(tenant.hosts[1])
+        await router.aclose()
+
+    with closing(Directory(tmp_path / "record")) as directory:
+        asyncio.run(scene(directory))
+
+
+def test_a_record_that_breaks_is_one_that_cannot_be_asked(valkey_server: ValkeyServer, tmp_path: Path) -> None:
+    """Locked, damaged, or with other tables: to a visitor it is the same."""
+    (tenant, *_) = seeded(tmp_path / "record", 3, 4)
+
+    async def scene(directory: Directory) -> None:
+        router = ResilientRouter(directory, valkey_server.url)
+        async with serving(router_app(router, {})) as base, ClientSession() as http:
+            directory._connection.execute("alter table host rename to guest")
+            async with http.get(base, headers={"Host": tenant.hosts[0]}) as reply:
+                assert (reply.status, reply.headers.get("Retry-After")) == (503, "1")
+
+    with closing(Directory(tmp_path / "record")) as directory:
         asyncio.run(scene(directory))

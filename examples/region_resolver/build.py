@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from resilient_cache import BreakerPolicy, CachePolicy
+from resilient_cache import BreakerPolicy
 from resilient_cache.control import ModeFile
 from resilient_cache.events import Hook
 from resilient_cache.testing import ChaosProxy
@@ -22,7 +22,7 @@ from .fleet import Crew, Fleet, RouterProcess
 from .naive import NaiveRouter
 from .process import NAMES, Plan
 from .report import Settings
-from .resilient import ResilientRouter
+from .resilient import POLICY, ResilientRouter
 from .stage import Contender, Stage
 from .store import Valkey
 from .traffic import Lane, Truth
@@ -152,7 +152,7 @@ def _builders(
     settings: Settings, url: str, hook: Hook, control: Callable[[], ModeFile], left: Path
 ) -> dict[str, tuple[Build, Build]]:
     """How routers are built, and their heirs, which hand on a copy in a file; nobody writes that for a naive one."""
-    policy = CachePolicy(ttl=settings.ttl, stale_for=300, timeout=settings.timeout)
+    policy = replace(POLICY, ttl=settings.ttl, stale_for=300, timeout=settings.timeout)
     breaker = BreakerPolicy(hold=settings.hold, max_hold=2 * settings.hold)  # a minute here stands for an hour
 
     def naive(directory: Directory) -> Router:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ class Directory:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory")
 
     async def lookup(self, host: str) -> Region:
-        """The home region of `host`. Raises `NotFound` for a host nobody owns, `DirectoryDown` when off."""
+        """The home region of `host`. Raises `NotFound` for a host nobody owns, `DirectoryDown` when nobody can say."""
         self.lookups += 1
         self.asking += 1
         self.peak = max(self.peak, self.asking)
@@ -82,7 +82,10 @@ class Directory:
         return row
 
     async def move(self, tenant: str, region: str) -> list[str]:
-        """Give `tenant` another home region; the hosts whose answer changed. Idempotent."""
+        """Give `tenant` another home region; the hosts whose answer changed. Idempotent.
+
+        Raises `NotFound` for an unknown tenant, `DirectoryDown` as `lookup` does.
+        """
         await self._reachable()
         return await self._run(self._move, tenant, region)
 
@@ -96,8 +99,11 @@ class Directory:
             raise DirectoryDown("the record is switched off")
         await asyncio.sleep(self.delay)
 
-    def _run(self, call: Callable[[*Ts], T], *args: *Ts) -> Awaitable[T]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+    async def _run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+        except sqlite3.Error as error:  # locked, full, damaged, not the tables it had: nobody knows now
+            raise DirectoryDown(str(error)) from error
 
     def _find(self, host: str) -> Region | None:
         row = self._connection.execute(FIND, (host,)).fetchone()
@@ -105,8 +111,10 @@ class Directory:
 
     def _move(self, tenant: str, region: str) -> list[str]:
         with self._connection:
-            self._connection.execute("update tenant set region = ? where name = ?", (region, tenant))
-        rows = self._connection.execute("select name from host where tenant = ?", (tenant,))
+            found = self._connection.execute("update tenant set region = ? where name = ?", (region, tenant)).rowcount
+            rows = self._connection.execute("select name from host where tenant = ?", (tenant,)).fetchall()
+        if not found:
+            raise NotFound(tenant)
         return [name for (name,) in rows]
 
 

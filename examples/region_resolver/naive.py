@@ -7,6 +7,8 @@ from dataclasses import asdict
 
 from redis.asyncio import Redis
 
+from resilient_cache import Invalidation
+
 from .directory import Directory, Region
 from .web import Answer
 
@@ -36,10 +38,11 @@ class NaiveRouter:
         await self.redis.set(f"region:{host}", json.dumps(asdict(region)), px=int(self.ttl * 1000))
         return Answer(region, "record")
 
-    async def move(self, tenant: str, region: str) -> None:
-        """A tenant moves: the record first, then the cache."""
+    async def move(self, tenant: str, region: str) -> Invalidation:
+        """A tenant moves: the record first, then the cache, which raises if it cannot be told."""
         for host in await self.directory.move(tenant, region):
             await self.redis.delete(f"region:{host}")
+        return Invalidation.CONFIRMED
 
     async def misdirected(self, host: str, region: Region) -> None:
         """Believes its cache all the same."""

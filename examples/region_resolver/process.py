@@ -11,14 +11,14 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from resilient_cache import BreakerPolicy, CachePolicy
+from resilient_cache import BreakerPolicy
 from resilient_cache.events import Event, Settled
 
 from .directory import Directory
 from .naive import NaiveRouter
-from .resilient import ResilientRouter
+from .resilient import POLICY, ResilientRouter
 from .upstreams import serving
 from .web import Router, router_app
 
@@ -69,7 +69,7 @@ def resilient(plan: Plan, directory: Directory, diary: Diary, store: str, second
         directory,
         store,
         second_url=second,
-        policy=CachePolicy(ttl=plan.ttl, stale_for=300, timeout=plan.timeout),
+        policy=replace(POLICY, ttl=plan.ttl, stale_for=300, timeout=plan.timeout),
         breaker=BreakerPolicy(hold=plan.hold, max_hold=2 * plan.hold),
         journal=plan.journal and f"{plan.journal}-{diary.name}",
         hooks=[diary],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +13,7 @@ from resilient_cache import (
     AsyncResilientCache,
     BreakerPolicy,
     CachePolicy,
+    Invalidation,
     LoadTimeout,
     Mode,
     NoSafeValue,
@@ -31,7 +33,7 @@ from .web import Answer, NotKnown
 
 __all__ = ["ResilientRouter"]
 
-POLICY: Final = CachePolicy(ttl=300, stale_for=86_400, timeout=0.25)
+POLICY: Final = CachePolicy(ttl=300, stale_for=86_400, timeout=0.25, load_timeout=1)  # a record may hang, too
 
 
 class ResilientRouter:
@@ -65,6 +67,7 @@ class ResilientRouter:
         def exists(host: str, region: Region) -> bool:
             return region.name in regions
 
+        self._moving: set[asyncio.Future[Invalidation]] = set()
         self.directory = directory
         self.snapshot = snapshot
         store: AsyncCacheAdapter = AsyncRedisAdapter.from_url(cache_url)
@@ -101,17 +104,28 @@ class ResilientRouter:
             raise NotFound(host)
         return Answer(found.value, found.source)
 
-    async def move(self, tenant: str, region: str) -> None:
-        """A tenant moves: the record first, then the cache. Once this returns, nobody is sent to the old region."""
-        for host in await self.directory.move(tenant, region):
-            await self.cache.invalidate(host)
+    async def move(self, tenant: str, region: str) -> Invalidation:
+        """A tenant moves: the record first, then the cache. Then this router names the old region no more.
+
+        `CONFIRMED`: nor do the others, as soon as they have heard of it; a write that lands late is deleted within 5 s.
+        `PENDING`: they may, until the store has confirmed. A move that has begun is carried through, even if who asked
+        for it is cancelled. Raises `NotFound` for an unknown tenant, or what the record raised.
+        """
+        moving = asyncio.ensure_future(self._move(tenant, region))
+        self._moving.add(moving)
+        moving.add_done_callback(self._moving.discard)
+        return await asyncio.shield(moving)
+
+    async def _move(self, tenant: str, region: str) -> Invalidation:
+        return await self.cache.invalidate_many(await self.directory.move(tenant, region))
 
     async def misdirected(self, host: str, region: Region) -> None:
         """`region` says that it does not serve `host`: if the cache still says it does, the record is asked again."""
         await self.cache.report_mistake(host, region)
 
     async def aclose(self) -> None:
-        """Leaves what it knows to the next process, and ends what runs behind."""
+        """Leaves what it knows to the next process, and ends what runs behind; moves that have begun end first."""
+        await asyncio.gather(*self._moving, return_exceptions=True)
         if self.snapshot:
             with suppress(OSError):  # a disk that is full must not keep it from ending
                 await self.cache.snapshot(self.snapshot)

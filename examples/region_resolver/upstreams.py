@@ -51,6 +51,7 @@ async def serving(app: Starlette) -> AsyncGenerator[str]:
         app,
         http="h11",
         ws="none",
+        proxy_headers=False,  # by default uvicorn believes what a visitor from loopback says of where it comes from
         log_config=None,
         log_level=60,  # above everything: a 500 is counted, not printed
         timeout_keep_alive=60,  # longer than clients keep a connection, so that none is closed under a request

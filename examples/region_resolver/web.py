@@ -6,17 +6,20 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
-from aiohttp import ClientSession, TCPConnector
+from aiohttp import ClientResponse
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ExceptionHandler, Receive, Scope, Send
 
-from resilient_cache import NotFound
+from resilient_cache import Invalidation, NotFound
 
 from .directory import DirectoryDown, Region
+from .forward import Asked, Regions, passed_back, read
 from .hosts import BadHost, canonical_host
 
 __all__ = ["Answer", "NotKnown", "Router", "router_app"]
@@ -51,8 +54,8 @@ class Router(Protocol):
         """The home region of a canonical host."""
         ...
 
-    async def move(self, tenant: str, region: str) -> None:
-        """Give a tenant another home region."""
+    async def move(self, tenant: str, region: str) -> Invalidation:
+        """Give a tenant another home region; `PENDING` while other routers may still name the old one."""
         ...
 
     async def misdirected(self, host: str, region: Region) -> None:
@@ -64,58 +67,82 @@ class Router(Protocol):
         ...
 
 
-def router_app(router: Router, upstreams: Mapping[str, str]) -> Starlette:
+def router_app(router: Router, upstreams: Mapping[str, str], *, patience: float = 30.0) -> Starlette:
     """A service around `router`, which it closes. `upstreams`: region name -> base URL.
 
     400 for no host name, 404 for a host nobody owns, 503 with `Retry-After` when nobody can say: a region is never
-    guessed. A region that answers 421 does not serve the host: the router is told and asked once more. Anything else a
-    router raises is a 500. `POST /-/move` would listen elsewhere, and ask who you are, in a real service.
+    guessed. 502 for a region that cannot be reached, 504 for one that says nothing for `patience` seconds. A region
+    that answers 421 does not serve the host: the router is told and asked once more. Anything else a router raises is a
+    500. `POST /-/move` would listen elsewhere, and ask who you are, in a real service.
     """
-    proxy = _Proxy(router, upstreams)
-    routes = [Route("/-/move", proxy.move, methods=["POST"]), Route("/{path:path}", proxy.pass_on)]
-    return Starlette(routes=routes, lifespan=proxy.lifespan)
+    proxy = _Proxy(router, Regions(upstreams, patience))
+    refusals: dict[Any, ExceptionHandler] = {
+        BadHost: _bad_host,
+        NotFound: _nobodys,
+        DirectoryDown: _not_known,
+        NotKnown: _not_known,
+    }
+    routes = [Route("/-/move", proxy.move, methods=["POST"])]
+    app = Starlette(routes=routes, lifespan=proxy.lifespan, exception_handlers=refusals)
+    app.router.default = proxy  # no route of its own, for the pattern of a path takes no %0A
+    return app
 
 
 class _Proxy:
-    def __init__(self, router: Router, upstreams: Mapping[str, str]) -> None:
+    def __init__(self, router: Router, regions: Regions) -> None:
         self._router = router
-        self._upstreams = upstreams
-        self._http: ClientSession
+        self._regions = regions
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
-        async with aclosing(self._router), ClientSession(connector=TCPConnector(limit=0)) as self._http:
+        async with aclosing(self._router), self._regions.open():
             await self._router.start()
             yield
 
-    async def pass_on(self, request: Request) -> Response:
-        try:
-            host = canonical_host(request.headers.get("host", ""))
-            return await self._answer(request, host)
-        except BadHost as error:
-            return PlainTextResponse(f"bad host: {error}\n", 400)
-        except NotFound:
-            return PlainTextResponse("nobody owns this host\n", 404)
-        except (DirectoryDown, NotKnown) as error:
-            later = {"Retry-After": str(max(1, ceil(getattr(error, "retry_after", 0.0))))}
-            return PlainTextResponse("the home region of this host is not known now\n", 503, later)
-
-    async def _answer(self, request: Request, host: str) -> Response:
-        answer = await self._router.resolve(host)
-        response = await self._forward(request, host, answer)
-        if response.status_code == MISDIRECTED:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Any request, whatever its method: passed on."""
+        request = Request(scope, receive)
+        host = _host(request.headers.get("host", ""))
+        asked = await read(request, host)
+        answer, reply = await self._asked(host, asked)
+        if reply.status == MISDIRECTED:
+            reply.release()
             await self._router.misdirected(host, answer.region)
-            response = await self._forward(request, host, await self._router.resolve(host))
-        return response
+            answer, reply = await self._asked(host, asked)
+        async with reply:
+            said = {"X-Region": answer.region.name, "X-Region-Source": answer.source}
+            await passed_back(reply, said)(scope, receive, send)
+
+    async def _asked(self, host: str, asked: Asked) -> tuple[Answer, ClientResponse]:
+        answer = await self._router.resolve(host)
+        return answer, await self._regions.ask(answer.region.name, asked)
 
     async def move(self, request: Request) -> Response:
-        asked = request.query_params
-        await self._router.move(asked["tenant"], asked["region"])
-        return PlainTextResponse("moved\n")
+        asked, regions = request.query_params, self._regions.bases
+        if "tenant" not in asked or asked.get("region") not in regions:
+            raise HTTPException(400, f"tenant=NAME and region=, one of {', '.join(regions)}\n")
+        try:
+            result = await self._router.move(asked["tenant"], asked["region"])
+        except NotFound as error:
+            raise HTTPException(404, "no such tenant\n") from error
+        return PlainTextResponse(f"moved, {result}\n")
 
-    async def _forward(self, request: Request, host: str, answer: Answer) -> Response:
-        url = self._upstreams[answer.region.name] + request.url.path
-        async with self._http.get(url, headers={"Host": host}) as reply:
-            body = await reply.read()
-        told = {"X-Region": answer.region.name, "X-Region-Source": answer.source}
-        return Response(body, reply.status, told, reply.content_type)
+
+def _host(spelling: str) -> str:
+    """Of what a header holds: bytes that were read as Latin-1, in which the UTF-8 of one name may spell another."""
+    if not spelling.isascii():
+        raise BadHost("not ASCII; an internationalised name is sent as xn--")
+    return canonical_host(spelling)
+
+
+def _bad_host(_: Request, error: Exception) -> Response:
+    return PlainTextResponse(f"bad host: {error}\n", 400)
+
+
+def _nobodys(_: Request, error: Exception) -> Response:
+    return PlainTextResponse("nobody owns this host\n", 404)
+
+
+def _not_known(_: Request, error: Exception) -> Response:
+    later = max(1, ceil(getattr(error, "retry_after", 0.0)))
+    return PlainTextResponse("the home region is not known now\n", 503, {"Retry-After": str(later)})
