@@ -69,8 +69,8 @@ class KeepsATask(Queued):
     """With a task behind that does not let itself be cancelled."""
 
     async def get(self, key: str, /) -> bytes | None:
-        self.task: Any = asyncio.ensure_future(self.stay())
-        self.task._log_destroy_pending = False  # that it is left behind is what is asked here
+        task: Any = asyncio.ensure_future(self.stay())
+        task._log_destroy_pending = False  # that it is left behind is what is asked here
         await asyncio.sleep(0)
         return await super().get(key)
 
