@@ -75,7 +75,7 @@ def test_a_module_imports_only_from_its_floor_and_below(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(p for e in EDGES for p in (PACKAGE / e).rglob("*.py")), ids=str)
 def test_an_edge_knows_values_and_itself_only(path: Path) -> None:
     edge = PACKAGE / path.relative_to(PACKAGE).parts[0]
-    inside = {p.stem for p in edge.rglob("*.py")}
+    inside = {name for p in edge.rglob("*.py") for name in p.relative_to(edge).with_suffix("").parts}
     assert imported(path.read_text()) <= EDGES_MAY_KNOW | inside
 
 

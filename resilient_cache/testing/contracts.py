@@ -1,40 +1,46 @@
 """What a cache needs of an adapter, as tests: subclass one of these in a test module and say how yours is opened.
 
-    class TestFileAdapter(AdapterContract):
+    class TestFileAdapter(AdapterContract):  # for unittest: (AdapterContract, unittest.TestCase)
         excused = {"break_store": "...", "heal_store": "...", "open_dripping": "...", "close": "..."}
 
         def open(self):
             return FileAdapter(folder)
 
-pytest and unittest run the `test_` methods; they can be called as well. What an adapter cannot show is excused with a
-reason and skipped; what is neither shown nor excused fails. Open your servers in the class's own fixtures or `setUp`.
+pytest runs the `test_` methods, and unittest does where its `TestCase` is a second base; they can be called as well. A
+call that never returns fails its law, too: a thread is left behind with it. What an adapter cannot show is excused with
+a reason and skipped; what is neither shown nor excused fails. Open your servers in the class's own fixtures or `setUp`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import multiprocessing
 import os
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from threading import Barrier
 from typing import Any, Final
 from unittest import SkipTest
 
+from ..errors import MisuseError
 from ..protocols import AsyncCacheAdapter, CacheAdapter
-from ._faces import PATIENCE, AwaitedFace, Face, PlainFace, awaited
-from ._laws import LIFE, Laws
+from ._faces import METHODS, PATIENCE, AwaitedFace, Face, PlainFace, awaited
+from ._laws import Laws
+from ._laws.telling import LIFE, arguments, each_way
 
 __all__ = ["AdapterContract", "AsyncAdapterContract"]
 
-OPERATIONS: Final = {"get": b"old", "set": b"new", "delete": None}
-"""What may stand where b"old" stood, if the operation took effect."""
+OUTCOMES: Final = {"get": b"old", "set": b"new", "delete": None}
+"""What may stand where b"old" stood, if the operation took effect; the same for many keys."""
 SHARERS: Final = 8
 MOST_SUSPENSIONS: Final = 30
 READERS: Final = 200
+FORKED: Final = 50
+"""Rounds of parent and child: in fewer, one may be done before the other has begun."""
 
 
 class AdapterContract(Laws):
@@ -55,18 +61,22 @@ class AdapterContract(Laws):
     @contextmanager
     def opened(self, open_store: Callable[[], CacheAdapter]) -> Generator[PlainFace]:
         """An adapter by `open_store` that is closed afterwards."""
-        store = PlainFace(open_store(), self.monotonic)
+        adapter: object = open_store()
+        if inspect.iscoroutine(adapter):
+            adapter.close()
+            raise MisuseError(f"{_named(open_store)} must not be async here: AsyncAdapterContract takes coroutines")
+        _check(open_store, adapter, inspect.iscoroutinefunction, "plain methods, or be held to AsyncAdapterContract")
+        store = PlainFace(adapter, self.monotonic, self.slack)
         try:
             yield store
         finally:
             _close(store)
+            store.end()
 
     def test_threads_may_share_it(self) -> None:
         """A cache is shared between threads, and so is its adapter."""
-        with self.opened(self.open) as store, ThreadPoolExecutor(SHARERS) as threads:
-            users = [threads.submit(self.use, store, f"thread {number}") for number in range(SHARERS)]
-            for user in users:
-                user.result()
+        with self.opened(self.open) as store:
+            store.together(partial(self.use, store, f"thread {number}") for number in range(SHARERS))
 
     def test_a_forked_child_may_use_it_too(self) -> None:
         """Used, forked, used by both at once: each reads its own bytes, and nobody waits for a lock of the other."""
@@ -74,18 +84,28 @@ class AdapterContract(Laws):
         if not hasattr(os, "fork"):
             raise SkipTest("fork: there is none on this platform")
         with self.opened(self.open) as store:
-            self.use(store, "parent before")
-            child = multiprocessing.get_context("fork").Process(target=self.use, args=(store, "child"))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of threads: the child needs none
-                child.start()
-            try:
-                self.use(store, "parent")
-            finally:
-                child.join(PATIENCE)
-                child.kill()
-                child.join()
-            assert child.exitcode == 0, f"a forked child must be able to use it, too; it ended with {child.exitcode}"
+            store.scene("the parent", partial(self._fork, store))
+
+    def _fork(self, store: PlainFace) -> None:
+        """Played by the thread that has used the adapter: it is the one that goes on in the child."""
+        self.use(store, "parent before")
+        forking = multiprocessing.get_context("fork")
+        start = forking.Barrier(2)
+        child = forking.Process(target=self._meet, args=(start, store, "child"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of threads: the child needs none
+            child.start()
+        try:
+            self._meet(start, store, "parent")
+        finally:
+            child.join(PATIENCE)
+            child.kill()
+            child.join()
+        assert child.exitcode == 0, f"a forked child must be able to use it, too; it ended with {child.exitcode}"
+
+    def _meet(self, start: Barrier, store: PlainFace, name: str) -> None:
+        start.wait(PATIENCE)
+        self.use(store, name, FORKED)
 
 
 class AsyncAdapterContract(Laws):
@@ -110,84 +130,101 @@ class AsyncAdapterContract(Laws):
     @contextmanager
     def opened(self, open_store: Callable[[], Coroutine[Any, Any, AsyncCacheAdapter]]) -> Generator[AwaitedFace]:
         """An adapter by `open_store` that is closed afterwards, with its loop."""
-        with asyncio.Runner(loop_factory=self.new_loop) as runner:
-            store = AwaitedFace(runner.run(open_store()), runner, self.slack)
+        opening: object = open_store()
+        if not inspect.isawaitable(opening):
+            raise MisuseError(f"{_named(open_store)} must be async here: AdapterContract takes plain functions")
+        store = AwaitedFace(self.new_loop(), self.slack)
+        try:
+            store.take(store.run(awaited(lambda: opening), what=_named(open_store)))
+            _check(open_store, store.adapter, _is_plain, "coroutine methods, or be held to AdapterContract")
+            self._has_futures = store.futures is not None
+            store.by_futures = self._by_futures
             try:
                 yield store
             finally:
                 _close(store)
+        finally:
+            store.end()
 
+    @each_way
     def test_tasks_may_share_it(self) -> None:
         """Tasks that use it at once each read their own bytes."""
         with self.opened(self.open) as store:
-            store.run(self._share(store.adapter))
+            store.run(self._share(store))
 
+    @each_way
     def test_a_cancelled_call_disturbs_nobody(self) -> None:
         """Cancelled wherever it suspends: the next calls get their own answers, not the one that was left unread."""
-        for operation in OPERATIONS:
-            self._at_every_suspension(partial(self._disturb, operation))
+        self._at_every_suspension(self._disturb)
 
+    @each_way
     def test_a_cancellation_gets_out(self) -> None:
         """A call that is cancelled ends as cancelled: it neither swallows that nor makes a failure of it."""
         self._needs("cancellation")
-        for operation in OPERATIONS:
-            self._at_every_suspension(partial(self._cancel, operation))
+        self._at_every_suspension(self._cancel)
 
+    @each_way
     def test_two_hundred_cancelled_readers_disturb_nobody(self) -> None:
         """Readers are cancelled at any moment, and whoever reads then gets the bytes of their own key."""
         with self.opened(self.open) as store:
-            store.run(self._leave(store.adapter))
+            store.run(self._leave(store))
 
-    def _at_every_suspension(self, scene: Callable[[AsyncCacheAdapter, int], Coroutine[Any, Any, bool]]) -> None:
-        """Play `scene` on new adapters for the first suspension of a call, the second, until there are no more."""
-        at = 1
-        while at < MOST_SUSPENSIONS and self._play(scene, at):
-            at += 1
-
-    def _play(self, scene: Callable[[AsyncCacheAdapter, int], Coroutine[Any, Any, bool]], at: int) -> bool:
+    def _at_every_suspension(self, scene: Callable[[AwaitedFace, str, int], Coroutine[Any, Any, bool]]) -> None:
+        """Play `scene` on new adapters for the first suspension of each call, the second, until there are no more."""
         with self.opened(self.open) as store:
-            return store.run(scene(store.adapter, at))
+            operations = store.operations
+        for operation in operations:
+            at = 1
+            while at < MOST_SUSPENSIONS and self._play(scene, operation, at):
+                at += 1
 
-    async def _disturb(self, operation: str, adapter: AsyncCacheAdapter, at: int) -> bool:
+    def _play(
+        self, scene: Callable[[AwaitedFace, str, int], Coroutine[Any, Any, bool]], operation: str, at: int
+    ) -> bool:
+        with self.opened(self.open) as store:
+            return store.run(scene(store, operation, at))
+
+    async def _disturb(self, store: AwaitedFace, operation: str, at: int) -> bool:
         key, other = self.key("cancelled"), self.key("other")
-        cold, _ = await _cancelled_at(at, adapter, operation, key)
-        await adapter.set(key, b"old", LIFE)
-        await adapter.set(other, b"other", LIFE)
-        assert await adapter.get(other) == b"other", _disturbed(operation, at)
-        warm, _ = await _cancelled_at(at, adapter, operation, key)
+        cold, _ = await _cancelled_at(at, store, operation, key)
+        await store.ask("set", key, b"old", LIFE)
+        await store.ask("set", other, b"other", LIFE)
+        assert await store.ask("get", other) == b"other", _disturbed(operation, at)
+        warm, _ = await _cancelled_at(at, store, operation, key)
         for _ in range(2):
-            assert await adapter.get(other) == b"other", _disturbed(operation, at)
-            assert await adapter.get(key) in (b"old", OPERATIONS[operation]), _disturbed(operation, at)
+            assert await store.ask("get", other) == b"other", _disturbed(operation, at)
+            left = (b"old", OUTCOMES[operation.removesuffix("_many")])
+            assert await store.ask("get", key) in left, _disturbed(operation, at)
         return cold or warm
 
-    async def _cancel(self, operation: str, adapter: AsyncCacheAdapter, at: int) -> bool:
-        cancelled, end = await _cancelled_at(at, adapter, operation, self.key("cancelled"))
+    async def _cancel(self, store: AwaitedFace, operation: str, at: int) -> bool:
+        cancelled, end = await _cancelled_at(at, store, operation, self.key("cancelled"))
         told = f"{operation}, cancelled at suspension {at}, must end as cancelled, not with {end!r:.60}"
         assert not cancelled or isinstance(end, asyncio.CancelledError), told
         return cancelled
 
-    async def _share(self, adapter: AsyncCacheAdapter) -> None:
-        await asyncio.gather(*(self._use(adapter, f"task {number}") for number in range(SHARERS)))
+    async def _share(self, store: AwaitedFace) -> None:
+        await asyncio.gather(*(self._use(store, f"task {number}") for number in range(SHARERS)))
 
-    async def _use(self, adapter: AsyncCacheAdapter, name: str) -> None:
+    async def _use(self, store: AwaitedFace, name: str) -> None:
         for number in range(20):
             key, body = self.key(name), f"{name}-{number}".encode()
-            await adapter.set(key, body, LIFE)
-            assert await adapter.get(key) == body, f"{name} must read its own bytes"
-            await adapter.delete(key)
-            assert await adapter.get(key) is None, f"{name} must see its own delete"
+            await store.ask("set", key, body, LIFE)
+            assert await store.ask("get", key) == body, f"{name} must read its own bytes"
+            await store.ask("delete", key)
+            assert await store.ask("get", key) is None, f"{name} must see its own delete"
 
-    async def _leave(self, adapter: AsyncCacheAdapter) -> None:
+    async def _leave(self, store: AwaitedFace) -> None:
         keys = [self.key(f"reader {number}") for number in range(READERS)]
         for key in keys:
-            await adapter.set(key, key.encode(), LIFE)
+            await store.ask("set", key, key.encode(), LIFE)
         for number, key in enumerate(keys):
-            reader = asyncio.ensure_future(awaited(adapter.get, key))
+            reader = asyncio.ensure_future(awaited(store.method("get"), key))
             for _ in range(number % 10):
                 await asyncio.sleep(0)
             reader.cancel()
             other = keys[number - 1]
-            assert await adapter.get(other) == other.encode(), _disturbed("get", number % 10)
+            assert await store.ask("get", other) == other.encode(), _disturbed("get", number % 10)
             await asyncio.gather(reader, return_exceptions=True)
 
 
@@ -226,11 +263,11 @@ def _cancel_current() -> bool:
     return task is not None and task.cancel()
 
 
-async def _cancelled_at(at: int, adapter: AsyncCacheAdapter, operation: str, key: str) -> tuple[bool, object]:
+async def _cancelled_at(at: int, store: AwaitedFace, operation: str, key: str) -> tuple[bool, object]:
     """Whether the call suspended so often and was cancelled there, and its result or what it raised."""
-    args = (key, OPERATIONS["set"], LIFE) if operation == "set" else (key,)
-    call = _CancelledAt(at, getattr(adapter, operation)(*args))
-    (end,) = await asyncio.gather(awaited(lambda: call), return_exceptions=True)
+    call = _CancelledAt(at, store.method(operation)(*arguments(operation, key, b"new")))
+    ending = asyncio.gather(awaited(lambda: call), return_exceptions=True)
+    (end,) = await store.bounded(awaited(lambda: ending), PATIENCE, operation)
     return call.reached, end
 
 
@@ -243,3 +280,20 @@ def _close(store: Face) -> None:
     if hasattr(store.adapter, store.closing):
         with contextlib.suppress(Exception):
             store.close()
+
+
+def _named(open_store: Callable[[], object]) -> str:
+    return getattr(open_store, "__name__", "open")
+
+
+def _is_plain(method: Any) -> bool:
+    return inspect.isroutine(method) and not inspect.iscoroutinefunction(inspect.unwrap(method))
+
+
+def _check(open_store: Callable[[], object], adapter: object, wrong: Callable[[Any], bool], what: str) -> None:
+    """Raises `MisuseError` for an adapter of the other colour."""
+    for name in METHODS:
+        method = getattr(adapter, name, None)
+        if not callable(method) or wrong(method):
+            told = f"{_named(open_store)} must give an adapter with {what}; {name} is not one in {adapter!r:.80}"
+            raise MisuseError(told)

@@ -62,6 +62,39 @@ class Hearsay(Sound):
         self.plane.listen("all", ready, receive)
 
 
+class Folding(Sound):
+    def publish(self, channel: str, message: bytes) -> None:
+        self.plane.publish(channel.lower(), message)
+
+    def listen(self, channel: str, ready: Ready, receive: Receive) -> None:
+        self.plane.listen(channel.lower(), ready, receive)
+
+
+class Cutting(Sound):
+    def publish(self, channel: str, message: bytes) -> None:
+        self.plane.publish(channel[:100], message)
+
+    def listen(self, channel: str, ready: Ready, receive: Receive) -> None:
+        self.plane.listen(channel[:100], ready, receive)
+
+
+class CuttingMessages(Sound):
+    def publish(self, channel: str, message: bytes) -> None:
+        self.plane.publish(channel, message[:200_000])
+
+
+class DroppingNothing(Sound):
+    def publish(self, channel: str, message: bytes) -> None:
+        if message:
+            self.plane.publish(channel, message)
+
+
+class GivingViews(Sound):
+    def listen(self, channel: str, ready: Ready, receive: Receive) -> None:
+        anything: Any = receive
+        self.plane.listen(channel, ready, lambda message: anything(bytearray(message)))
+
+
 class Silent(Sound):
     def listen(self, channel: str, ready: Ready, receive: Receive) -> None:
         self.plane.listen(channel, lambda: None, receive)
@@ -182,6 +215,11 @@ def test_a_sound_one_passes(law: str) -> None:
         (Twice, "test_messages_arrive_once_in_order_and_untouched", "once each"),
         (Stripping, "test_messages_arrive_once_in_order_and_untouched", "byte for byte"),
         (Hearsay, "test_messages_arrive_once_in_order_and_untouched", "once each"),
+        (Folding, "test_messages_arrive_once_in_order_and_untouched", "of one channel only"),
+        (Cutting, "test_messages_arrive_once_in_order_and_untouched", "of one channel only"),
+        (CuttingMessages, "test_messages_arrive_once_in_order_and_untouched", "byte for byte"),
+        (DroppingNothing, "test_messages_arrive_once_in_order_and_untouched", "once each"),
+        (GivingViews, "test_messages_arrive_once_in_order_and_untouched", "bytes, not bytearray"),
         (AtOnce, "test_messages_arrive_once_in_order_and_untouched", "once each"),
         (ReadyAgain, "test_messages_arrive_once_in_order_and_untouched", "ready must be called once"),
         (Silent, "test_messages_arrive_once_in_order_and_untouched", "must call ready"),
@@ -199,6 +237,16 @@ def test_a_broken_one_is_found(kind: type[Sound], law: str, told: str, monkeypat
     monkeypatch.setattr(plane_contracts, "PATIENCE", 0.2)
     with pytest.raises(AssertionError, match=told):
         held(kind, law)
+
+
+def test_no_message_is_larger_than_the_largest() -> None:
+    class Short(Contract):
+        kind = CuttingMessages
+        largest = 200_000
+
+    Short().test_messages_arrive_once_in_order_and_untouched()
+    Short.largest = 100
+    Short().test_messages_arrive_once_in_order_and_untouched()
 
 
 def test_one_that_does_not_notice_in_time_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +336,9 @@ def test_what_is_excused_is_skipped_and_what_is_neither_is_told() -> None:
     with pytest.raises(SkipTest, match="it never comes back"):
         Excused().test_a_broken_backplane_is_noticed()
     with pytest.raises(SkipTest, match="it has none"):
+        Excused().test_closed_means_closed()
+    Excused.excused = {"close": ""}
+    with pytest.raises(AssertionError, match="excused must give a reason for 'close'"):
         Excused().test_closed_means_closed()
     bare: list[Any] = [BackplaneContract(), AsyncBackplaneContract()]
     for contract in bare:

@@ -70,7 +70,7 @@ class TwoVendors:
     def options(self) -> dict[str, Any]:
         for store in self.stores:
             store.closed = False
-        return {"breaker": LENIENT, "clock": self.clock}
+        return {"breaker": LENIENT, "clock": self.clock, "stand_in_ttl": 3_600.0}
 
     def monotonic(self) -> float:
         return self.clock.monotonic()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from resilient_cache import MisuseError
 from resilient_cache.testing import AdapterContract, AsyncAdapterContract, FaultyAdapter, ManualClock
 
 from .well import OnStore, Queued
@@ -74,6 +75,52 @@ def test_an_excuse_names_something_and_gives_a_reason(excuses: dict[str, str], t
         Excused().test_closed_means_closed()
 
 
+class Awaits(AdapterContract):
+    async def open(self) -> Any:  # type: ignore[override]
+        return FaultyAdapter(ManualClock())
+
+
+class AwaitsNot(AsyncAdapterContract):
+    def open(self) -> Any:
+        return Queued(ManualClock())
+
+
+class GivesCoroutines(AdapterContract):
+    def open(self) -> Any:
+        return Queued(ManualClock())
+
+
+class GivesPlain(AsyncAdapterContract):
+    async def open(self) -> Any:
+        return FaultyAdapter(ManualClock())
+
+
+class GivesNothing(AdapterContract):
+    def open(self) -> Any:
+        """Forgets to return it."""
+
+
+@pytest.mark.parametrize(
+    ("contract", "told"),
+    [
+        (Awaits, "^open must not be async here: AsyncAdapterContract takes coroutines$"),
+        (AwaitsNot, "^open must be async here: AdapterContract takes plain functions$"),
+        (
+            GivesCoroutines,
+            "^open must give .* plain methods, or be held to AsyncAdapterContract; get is not one in <",
+        ),
+        (
+            GivesPlain,
+            "^open must give .* coroutine methods, or be held to AdapterContract; get is not one in <",
+        ),
+        (GivesNothing, "^open must give .*; get is not one in None$"),
+    ],
+)
+def test_the_other_colour_is_told_before_anything_is_asked(contract: Any, told: str) -> None:
+    with pytest.raises(MisuseError, match=told):
+        contract().test_what_is_missing_is_none()
+
+
 @pytest.mark.parametrize("contract", [AdapterContract, AsyncAdapterContract])
 def test_a_contract_without_an_adapter_says_what_to_write(contract: Any) -> None:
     with pytest.raises(NotImplementedError, match=rf"write {contract.__name__}\.open\(\)"):
@@ -98,4 +145,5 @@ def test_unittest_runs_a_contract_and_shows_what_is_excused() -> None:
     assert not result.failures
     assert result.testsRun >= 14
     skipped = {reason for _, reason in result.skipped}
-    assert skipped == {"open_dripping: no network", "the adapter has no get_many, set_many, delete_many"}
+    no = "the adapter has no"
+    assert skipped == {"open_dripping: no network", f"{no} get_many, set_many, delete_many", f"{no} shard"}
