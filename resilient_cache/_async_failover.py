@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any, final
 
 from ._async_replay import Replay
-from ._asyncio import Behind, Spawn, ask, check_adapter, close, quickest
+from ._asyncio import Behind, Spawn, ask, check_adapter, close, marks_of, quickest
 from ._guard import Answer
 from ._lineup import Trip, line_up
-from ._task_turns import check_hedge, each, first, turns
+from ._task_turns import Asking, check_hedge, each, first, turns
 from ._vendors import Vendor
 from .entry import Duration, seconds
+from .errors import FailureKind, StoreError
 from .events import Hook
-from .outcome import Operation
+from .outcome import Operation, Reason
 from .policy import BreakerPolicy
 from .protocols import AsyncCacheAdapter, Clock
 from .stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
@@ -59,6 +60,7 @@ class AsyncFailover:
             vendors,
             check=check_adapter,
             quickest=quickest,
+            marks_of=marks_of,
             names=names,
             timeout=timeout,
             stand_in_ttl=stand_in_ttl,
@@ -76,19 +78,37 @@ class AsyncFailover:
     async def get(self, key: str, /) -> bytes | None:
         """The bytes stored under `key`, or None when there are none. Raises `StoreError` when no vendor can say."""
         trip, vendors = self._lineup.begin(), self._lineup.readers(key)
-        trip.turns = len(vendors)
         if not vendors and self._lineup.serves():
             return None  # what they have is older than its delete
+        trip.turns = len(vendors)
+        asks = [partial(self._read, trip, vendor, vendor.get, key) for vendor in vendors]
         try:
-            answer = await first(
-                [partial(self._read, trip, vendor, key) for vendor in vendors], self._hedge_after, self._behind
-            )
+            answer = await first(asks, self._hedge_after, self._behind)
         finally:
             self._soon()
         if answer is None:
             raise trip.failure()
         value: Any = answer.value
         return value  # type: ignore[no-any-return]
+
+    async def get_mark(self, key: str, /) -> bytes | None:
+        """What `set_mark` has stored, of the first vendor that is there: no stand-in answers for one that only failed.
+
+        For what a stand-in has not, or has of before, would be taken for lost. Raises `StoreError` then, of kind
+        `PER_KEY`, and when no vendor may be asked.
+        """
+        trip = self._lineup.begin()
+        try:
+            for vendor in self._lineup.readers(key):
+                answer = await self._read(trip, vendor, vendor.get_mark, key)
+                if answer.failed is None:
+                    value: Any = answer.value
+                    return value  # type: ignore[no-any-return]
+                if answer.failed is not Reason.OPEN:
+                    raise StoreError(FailureKind.PER_KEY, f"{vendor.name} did not answer, and is not known to be gone")
+        finally:
+            self._soon()
+        raise trip.failure()
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> None:
         """Store `value` for `ttl` seconds, in one vendor. Raises `StoreError` when none acknowledged."""
@@ -109,14 +129,15 @@ class AsyncFailover:
         """
         trip = self._lineup.begin()
         owed = [(vendor, vendor.owe(key, vendor.guard.timeout)) for vendor in self._vendors]
-        trip.turns = turns(len(owed))
-        try:
-            answers = await each([partial(self._delete, trip, vendor, key, stamp) for vendor, stamp in owed])
-        finally:
-            self._soon()
-        pending = trip.pending(answers)
-        if pending is not None:
-            raise pending
+        await self._all(trip, [partial(self._delete, trip, vendor, key, stamp) for vendor, stamp in owed])
+
+    async def set_mark(self, key: str, value: bytes, ttl: float, /) -> None:
+        """Store `value` in every vendor, for all of `ttl` seconds. Raises `StoreError` unless all acknowledged.
+
+        It is of kind `PER_KEY` when one did. Nothing is owed then: whoever calls it has to see to it himself.
+        """
+        trip = self._lineup.begin()
+        await self._all(trip, [partial(self._mark, trip, vendor, key, value, ttl) for vendor in self._vendors])
 
     async def flush(self, timeout: Duration = 1.0) -> int:
         """Ask the vendors for every delete that they owe; how many are left after `timeout` seconds."""
@@ -149,9 +170,19 @@ class AsyncFailover:
             await close(vendor.adapter, vendor.reporter)
         return left
 
-    async def _read(self, trip: Trip, vendor: Vendor, key: str) -> Answer:
+    async def _all(self, trip: Trip, asks: Sequence[Asking]) -> None:
+        trip.turns = turns(len(asks))
+        try:
+            answers = await each(asks)
+        finally:
+            self._soon()
+        pending = trip.pending(answers)
+        if pending is not None:
+            raise pending
+
+    async def _read(self, trip: Trip, vendor: Vendor, get: Callable[[str], Any], key: str) -> Answer:
         guard, behind = vendor.guard, self._behind
-        answer = await ask(guard, behind, Operation.GET, trip.share(), vendor.get, key)
+        answer = await ask(guard, behind, Operation.GET, trip.share(), get, key)
         trip.done(answer)
         return answer
 
@@ -173,6 +204,10 @@ class AsyncFailover:
             vendor.doubt(key)
             vendor.refused()
         return answer
+
+    async def _mark(self, trip: Trip, vendor: Vendor, key: str, value: bytes, ttl: float) -> Answer:
+        guard, behind = vendor.guard, self._behind
+        return await ask(guard, behind, Operation.SET, trip.share(), vendor.set_mark, key, value, ttl)
 
     async def _delete(self, trip: Trip, vendor: Vendor, key: str, stamp: int) -> Answer:
         guard, behind = vendor.guard, self._behind

@@ -128,6 +128,7 @@ def line_up(
     *,
     check: Callable[[object], None],
     quickest: Callable[[Any], Any],
+    marks_of: Callable[[Any, Any], Sequence[Callable[..., Any]]],
     names: Sequence[str] | None,
     timeout: Duration,
     stand_in_ttl: Duration,
@@ -159,6 +160,7 @@ def line_up(
             Vendor(
                 adapter,
                 quickest(adapter),
+                marks_of(adapter, quickest(adapter)),
                 guard,
                 reporter=reporter,
                 local=local,

@@ -19,6 +19,7 @@ that time can be alive any more, `life` and `inflight_max` later. That is sure, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from ._debts import Debts
@@ -74,17 +75,20 @@ class Vendor:
         "_refused",
         "adapter",
         "debts",
+        "get_mark",
         "guard",
         "life",
         "name",
         "quick",
         "reporter",
+        "set_mark",
     )
 
     def __init__(
         self,
         adapter: Any,
         quick: Any,
+        marks: Sequence[Callable[..., Any]],
         guard: Guard,
         *,
         reporter: Reporter,
@@ -97,6 +101,7 @@ class Vendor:
         self.name = reporter.name
         self.adapter = adapter
         self.quick = quick
+        self.get_mark, self.set_mark = marks
         self.guard = guard
         self.reporter = reporter
         self.debts = debts
