@@ -25,6 +25,8 @@ from .protocols import Clock
 __all__ = ["Lineup", "Trip", "line_up"]
 
 FIRST_NAMES: Final = ("primary", "secondary")
+STAND_IN: Final = 60.0
+"""Seconds for which an entry in a stand-in lives, where nobody says otherwise."""
 
 
 @final
@@ -131,7 +133,7 @@ def line_up(
     marks_of: Callable[[Any, Any], Sequence[Callable[..., Any]]],
     names: Sequence[str] | None,
     timeout: Duration,
-    stand_in_ttl: Duration,
+    stand_in_ttl: Duration | None,
     max_ttl: Duration,
     breaker: BreakerPolicy | None,
     hooks: Iterable[Hook],
@@ -146,7 +148,8 @@ def line_up(
     if any(one is other for place, one in enumerate(adapters) for other in adapters[:place]):
         raise MisuseError("vendors must be different adapters: one that fails cannot stand in for itself")
     longest = seconds("max_ttl", max_ttl, least=0.001)
-    life = seconds("stand_in_ttl", stand_in_ttl, least=0.001, most=longest)
+    brief = min(STAND_IN, longest) if stand_in_ttl is None else stand_in_ttl
+    life = seconds("stand_in_ttl", brief, least=0.001, most=longest)
     policy, told = CachePolicy(timeout=timeout), tuple(hooks)
     vendors: list[Vendor] = []
     for adapter, name in zip(adapters, _check_names(names, len(adapters)), strict=True):

@@ -29,8 +29,9 @@ class Failover:
 
     `vendors`: two adapters or more, in the order in which they are asked; they are closed with it. `names` label their
     metrics. `timeout`: the longest one call to one of them may take; of what an operation has left, each is given an
-    equal share with those still to be asked. An entry in a stand-in lives for `stand_in_ttl` at most, one in the first
-    for `max_ttl`. `hedge_after`: seconds after which a read asks the next one too (only in `AsyncFailover`).
+    equal share with those still to be asked. An entry in a stand-in lives for `stand_in_ttl` at most (None: 60 s, or
+    `max_ttl` if that is less), one in the first for `max_ttl`. `hedge_after`: seconds after which a read asks the next
+    one too (only in `AsyncFailover`).
     Each has circuits of its own (`breaker`), and is asked again, behind, for every delete it did not acknowledge.
 
     Its methods raise nothing but `StoreError`; a key is never read from a vendor that may hold something older than
@@ -46,7 +47,7 @@ class Failover:
         *vendors: CacheAdapter,
         names: Sequence[str] | None = None,
         timeout: Duration = 0.1,
-        stand_in_ttl: Duration = 60.0,
+        stand_in_ttl: Duration | None = None,
         max_ttl: Duration = 3600.0,
         hedge_after: Duration | None = None,
         breaker: BreakerPolicy | None = None,
@@ -140,11 +141,14 @@ class Failover:
         self._all(trip, [partial(self._mark, trip, vendor, key, value, ttl) for vendor in self._vendors])
 
     def flush(self, timeout: Duration = 1.0) -> int:
-        """Ask the vendors for every delete that they owe; how many are left after `timeout` seconds."""
-        left, owed = seconds("timeout", timeout), 0
-        until = self._monotonic() + left
-        for replay in self._replays:
-            owed += replay.flush(max(0.0, min(left, until - self._monotonic())))
+        """Ask the vendors for every delete that they owe; how many are left after `timeout` seconds.
+
+        Each is given an equal share of what is left of them.
+        """
+        until, owed = self._monotonic() + seconds("timeout", timeout), 0
+        for place, replay in enumerate(self._replays):
+            share = (until - self._monotonic()) / (len(self._replays) - place)
+            owed += replay.flush(max(0.0, share))
         return owed
 
     def health(self) -> dict[str, object]:

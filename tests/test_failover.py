@@ -474,6 +474,29 @@ def test_flush_tells_what_is_left(make: Make) -> None:
     assert vendors.flush() == 0
 
 
+def test_a_silent_vendor_leaves_the_other_its_share_of_a_flush(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first took all of the time, and the second was not asked."""
+    vendors = make()
+    monkeypatch.setattr("resilient_cache._sync_collector.idle", vendors.clock.advance)
+    for plan in vendors.plans:
+        plan.during(HANG, "delete")
+    for key in "abc":
+        vendors.attempt("delete", key)
+    vendors.clock.advance(5)
+    vendors.plans[1].calm()
+    assert vendors.flush(1.0) == 3
+    assert (vendors.owed(0), vendors.owed(1)) == (3, 0)
+
+
+def test_a_stand_in_holds_nothing_for_longer_than_the_first(make: Make) -> None:
+    """A `max_ttl` of less than a minute was refused, in the name of an option that nobody had given."""
+    for max_ttl, life in ((30.0, 30.0), (100.0, 60.0)):
+        vendors = make(max_ttl=max_ttl)
+        kill(vendors)
+        vendors.set("k", b"v", 1e6)
+        assert vendors.stores[1]["k"][1] == vendors.clock.monotonic() + life
+
+
 class Gone(BaseException):
     """Not an `Exception`: somebody is to be taken away."""
 
