@@ -15,7 +15,7 @@ from ._vendors import Vendor
 from .entry import Duration, seconds
 from .errors import FailureKind, StoreError
 from .events import Hook
-from .outcome import Operation, Reason
+from .outcome import Direction, Operation, Reason
 from .policy import BreakerPolicy
 from .protocols import AsyncCacheAdapter, Clock
 from .stamps import SYSTEM_CLOCK, SYSTEM_RANDOM
@@ -78,7 +78,7 @@ class AsyncFailover:
 
     async def get(self, key: str, /) -> bytes | None:
         """The bytes stored under `key`, or None when there are none. Raises `StoreError` when no vendor can say."""
-        trip, vendors = self._lineup.begin(), self._lineup.readers(key)
+        trip, vendors = self._lineup.begin(Direction.READ), self._lineup.readers(key)
         if not vendors and self._lineup.serves():
             return None  # what they have is older than its delete
         trip.turns = len(vendors)
@@ -98,7 +98,7 @@ class AsyncFailover:
         For what a stand-in has not, or has of before, would be taken for lost. Raises `StoreError` then, of kind
         `PER_KEY`, and when no vendor may be asked.
         """
-        trip = self._lineup.begin()
+        trip = self._lineup.begin(Direction.READ)
         try:
             for vendor in self._lineup.readers(key):
                 answer = await self._read(trip, vendor, vendor.get_mark, key)
@@ -113,7 +113,7 @@ class AsyncFailover:
 
     async def set(self, key: str, value: bytes, ttl: float, /) -> None:
         """Store `value` for `ttl` seconds, in one vendor. Raises `StoreError` when none acknowledged."""
-        trip, vendors = self._lineup.begin(), self._lineup.writers(key)
+        trip, vendors = self._lineup.begin(Direction.READ, Direction.WRITE), self._lineup.writers(key)
         trip.turns = len(vendors)
         try:
             for vendor in vendors:
@@ -128,7 +128,7 @@ class AsyncFailover:
 
         It is of kind `PER_KEY` when one did: then a vendor is missing, not the store.
         """
-        trip = self._lineup.begin()
+        trip = self._lineup.begin(Direction.WRITE)
         owed = [(vendor, vendor.owe(key, vendor.guard.timeout)) for vendor in self._vendors]
         await self._all(trip, [partial(self._delete, trip, vendor, key, stamp) for vendor, stamp in owed])
 
@@ -137,7 +137,7 @@ class AsyncFailover:
 
         It is of kind `PER_KEY` when one did. Nothing is owed then: whoever calls it has to see to it himself.
         """
-        trip = self._lineup.begin()
+        trip = self._lineup.begin(Direction.WRITE)
         await self._all(trip, [partial(self._mark, trip, vendor, key, value, ttl) for vendor in self._vendors])
 
     async def flush(self, timeout: Duration = 1.0) -> int:

@@ -151,7 +151,11 @@ class Vendor:
 
     def serves(self) -> bool:
         """Whether it is asked for keys in general, and given new entries."""
-        return self.distrusted_for() <= 0 and self._is_well()
+        return self.is_there(*self.guard.circuits)
+
+    def is_there(self, *directions: Direction) -> bool:
+        """Whether it is asked for keys in general, as far as these circuits go."""
+        return self.distrusted_for() <= 0 and all(_closed(self.guard.circuits[way]) for way in directions)
 
     def distrusted_for(self) -> float:
         """Seconds for which it is not asked, because debts of it were forgotten."""
