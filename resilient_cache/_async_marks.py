@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
-from ._asyncio import Behind, ask, quickest
+from ._asyncio import Behind, ask, marks_of, quickest
 from ._guard import Answer
 from ._local import MARK
 from ._request import Draft, Request
@@ -22,11 +22,12 @@ FOREVER: Final = float("inf")
 class MarkStore:
     """The marks of one cache. Nothing here raises an `Exception`."""
 
-    __slots__ = ("_behind", "_prefix", "_quick", "_rules")
+    __slots__ = ("_behind", "_get_mark", "_prefix", "_quick", "_rules", "_set_mark")
 
     def __init__(self, rules: Rules, adapter: Any, behind: Behind) -> None:
         self._rules = rules
         self._quick = quickest(adapter)
+        self._get_mark, self._set_mark = marks_of(adapter, self._quick)
         self._behind = behind
         self._prefix = f"{rules.name}!"  # the keys of entries go on with a colon
 
@@ -85,10 +86,11 @@ class MarkStore:
         return answer
 
     async def _get(self, name: str, until: float, *, here: bool = False) -> Answer:
-        return await self._ask(until, Operation.GET, self._store_get, name, here=here)
+        get = self._get_mark if self._rules.marking.knows(name) else self._store_get
+        return await self._ask(until, Operation.GET, get, name, here=here)
 
     async def _set(self, name: str, data: bytes, until: float, *, here: bool = False) -> Answer:
-        return await self._ask(until, Operation.SET, self._store_set, name, data, self._rules.marking.life, here=here)
+        return await self._ask(until, Operation.SET, self._set_mark, name, data, self._rules.marking.life, here=here)
 
     async def _ask(
         self, until: float, operation: Operation, function: Callable[..., Any], name: str, *args: object, here: bool
@@ -98,6 +100,3 @@ class MarkStore:
 
     def _store_get(self, key: str) -> Any:
         return self._quick.get(key)  # the method is looked up inside the guard: a lazy client may fail in it
-
-    def _store_set(self, key: str, data: bytes, life: float) -> Any:
-        return self._quick.set(key, data, life)

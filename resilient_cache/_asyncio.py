@@ -43,6 +43,7 @@ __all__ = [
     "close",
     "load",
     "many_of",
+    "marks_of",
     "quickest",
 ]
 
@@ -67,13 +68,12 @@ Spawn: TypeAlias = Callable[[Coroutine[Any, Any, object]], object]
 """Runs a coroutine behind: takes it and returns at once."""
 
 check_adapter: Final = functools.partial(_colours.check_adapter, awaited=True)
-"""Raises `MisuseError` for an adapter that lacks a method or is of the other colour."""
-
 check_backplane: Final = functools.partial(_colours.check_backplane, awaited=True)
-"""The same for a backplane."""
+"""They raise `MisuseError` for what lacks a method or is of the other colour."""
 
 many_of: Final = functools.partial(_colours.many_of, awaited=True)
-"""Which methods for many keys an adapter has; `MisuseError` for one of the other colour."""
+marks_of: Final = functools.partial(_colours.marks_of, awaited=True)
+"""Which methods for many keys an adapter has, what to call for a mark; `MisuseError` for one of the other colour."""
 
 
 def check_loader(loader: object, name: str = "loader") -> None:

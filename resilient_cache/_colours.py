@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from .errors import MisuseError
@@ -18,6 +18,7 @@ __all__ = [
     "is_async",
     "is_plain",
     "many_of",
+    "marks_of",
     "method_of",
     "part_of",
     "shard_of",
@@ -25,6 +26,7 @@ __all__ = [
 
 METHODS: Final = ("get", "set", "delete")
 FOR_MANY: Final = ("get_many", "set_many", "delete_many")
+FOR_MARKS: Final = {"get_mark": "get", "set_mark": "set"}
 UNSEEN: Final = object()
 
 
@@ -109,12 +111,30 @@ def part_of(shard: Callable[[str], object] | None, key: str) -> str:
 
 
 def many_of(adapter: object, *, awaited: bool) -> frozenset[str]:
-    """Which of the methods for many keys it has. Raises `MisuseError` for one of the other colour.
+    """Which of the methods for many keys it has. Raises `MisuseError` for one of the other colour."""
+    return _own(adapter, FOR_MANY, awaited=awaited)
 
-    Not what `__getattr__` finds: a mock has everything.
+
+def marks_of(adapter: Any, quick: Any, *, awaited: bool) -> list[Callable[..., Any]]:
+    """What to get and to set a mark with, `quick` where `adapter` has no methods of its own for that.
+
+    They are looked up when they are called. Raises `MisuseError` for one of the other colour.
     """
+    own = _own(adapter, FOR_MARKS, awaited=awaited)
+    return [
+        functools.partial(_call, *((adapter, name) if name in own else (quick, plain)))
+        for name, plain in FOR_MARKS.items()
+    ]
+
+
+def _call(store: Any, name: str, *args: object) -> Any:
+    return getattr(store, name)(*args)
+
+
+def _own(adapter: object, names: Iterable[str], *, awaited: bool) -> frozenset[str]:
+    # Not what `__getattr__` finds: a mock has everything.
     found: set[str] = set()
-    for name in FOR_MANY:
+    for name in names:
         method = None if inspect.getattr_static(adapter, name, None) is None else method_of(adapter, name)
         if not callable(method):
             continue

@@ -1,7 +1,8 @@
 """Degraded memory: a cache that keeps nothing in memory does so for a while when its store cannot be read.
 
 Or the whole load would go to the origin for as long as the store is gone. What is loaded or set while the circuit for
-reads of that key is not closed is kept, 10 000 entries of at most `degraded_ttl`, each end at its own random moment.
+reads of that key is not closed, or none of those behind it lets anything be asked, is kept: 10 000 entries of at most
+`degraded_ttl`, each end at its own random moment.
 
 It is looked at only after the store was to be asked and was not, or did not answer: so requests go on to be the probes
 that close the circuit, and a cache whose store is well never looks here. All is forgotten when a circuit has closed

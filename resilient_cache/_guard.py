@@ -162,9 +162,9 @@ class Guard:
         return Call(operation, ticket, lease, now, until, time_left < 0.9 * timeout, pair, circuit)
 
     def is_down(self, key: str) -> bool:
-        """Whether the circuit for reads of `key` is not closed, as of its last call."""
+        """Whether the circuit for reads of `key` is not closed, or those behind are not, as of its last call."""
         pair = self.pair if self._partition is None else self._partition.pair(key, self.monotonic())
-        return pair.circuits[Direction.READ].state not in UP
+        return pair.shut or pair.circuits[Direction.READ].state not in UP
 
     def restarted(self, call: Call) -> Call:
         """The same call, whose time runs from now: it was to run behind, and that may have taken a while."""
@@ -173,8 +173,12 @@ class Guard:
 
     def answered(self, call: Call, value: object, now: float) -> Answer:
         """The store answered, in time."""
-        operation, ticket, lease, began, _, _, _, circuit = call
+        operation, ticket, lease, began, _, _, pair, circuit = call
         self._leases.release(lease)
+        if pair.shut and operation is Operation.GET:
+            pair.shut = False
+            if circuit.state in UP and self.on_recovery is not None:  # else it is called when the circuit closes
+                self.on_recovery()
         change = circuit.answered(ticket, now, now - began) if self._timed else circuit.success(ticket, now)
         if change is not None:
             self._changed(call, change)
@@ -190,7 +194,9 @@ class Guard:
         if not running:
             self._leases.release(call.lease)
         kind = kind_of(error)
-        if kind in NOT_HEARD[DIRECTIONS[call.operation]] or (call.short and kind is FailureKind.TIMEOUT):
+        if kind is FailureKind.NOT_ASKED:  # nothing was learned, and a probe has had its turn: its lease goes on
+            call.pair.shut |= call.operation is Operation.GET
+        elif kind in NOT_HEARD[DIRECTIONS[call.operation]] or (call.short and kind is FailureKind.TIMEOUT):
             call.circuit.neutral(call.ticket)
         else:
             self._changed(call, call.circuit.failure(call.ticket, now, now - call.began))

@@ -18,22 +18,25 @@ from .entry import Duration, seconds
 from .errors import FailureKind, MisuseError, StoreError
 from .events import Hook
 from .journal import Journal
-from .outcome import Mode
+from .outcome import Direction, Mode
 from .policy import BreakerPolicy, CachePolicy, float_of
 from .protocols import Clock
 
 __all__ = ["Lineup", "Trip", "line_up"]
 
 FIRST_NAMES: Final = ("primary", "secondary")
+STAND_IN: Final = 60.0
+"""Seconds for which an entry in a stand-in lives, where nobody says otherwise."""
 
 
 @final
 class Trip:
     """One operation: how long it may take at each vendor, and what became of it there."""
 
-    __slots__ = ("_kinds", "_monotonic", "_until", "turns")
+    __slots__ = ("_gone", "_kinds", "_monotonic", "_until", "turns")
 
-    def __init__(self, until: float, monotonic: Callable[[], float]) -> None:
+    def __init__(self, until: float, monotonic: Callable[[], float], gone: Callable[[], bool]) -> None:
+        self._gone = gone
         self._until = until
         self._monotonic = monotonic
         self._kinds: list[object] = []
@@ -55,11 +58,14 @@ class Trip:
     def failure(self) -> StoreError:
         """What to raise when no vendor could do it.
 
-        A refusal by the circuits says nothing new to a circuit of the whole: that would hold back their probes.
+        A refusal by the circuits says nothing new to a circuit of the whole: that would hold back their probes. Only
+        when all of them refuse everything is it not for the key's sake.
         """
         asked = [kind for kind in self._kinds if isinstance(kind, FailureKind)]
         if asked:
             return StoreError(asked[0], f"no vendor answered, the first failure was: {asked[0]}")
+        if self._gone():
+            return StoreError(FailureKind.NOT_ASKED, "no vendor may be asked now")
         return StoreError(FailureKind.PER_KEY, "no vendor may be asked for this key now")
 
     def pending(self, answers: Sequence[Answer]) -> StoreError | None:
@@ -84,12 +90,16 @@ class Lineup:
         self._timeout = timeout
         self._monotonic = monotonic
 
-    def begin(self) -> Trip:
-        """An operation that takes as long as its caller has, and no longer than each vendor's timeout once."""
+    def begin(self, *directions: Direction) -> Trip:
+        """An operation that goes through these circuits of a vendor.
+
+        It takes as long as its caller has, and no longer than each vendor's timeout once.
+        """
         if self.closed:
             raise StoreError(FailureKind.UNAVAILABLE, "the failover is closed: make a new one")
         left, longest = deadline.remaining(), self._timeout * len(self.vendors)
-        return Trip(self._monotonic() + (longest if left is None else min(left, longest)), self._monotonic)
+        until = self._monotonic() + (longest if left is None else min(left, longest))
+        return Trip(until, self._monotonic, lambda: not any(vendor.is_there(*directions) for vendor in self.vendors))
 
     def readers(self, key: str) -> list[Vendor]:
         """Who may be read for `key`, the first choice first."""
@@ -128,9 +138,10 @@ def line_up(
     *,
     check: Callable[[object], None],
     quickest: Callable[[Any], Any],
+    marks_of: Callable[[Any, Any], Sequence[Callable[..., Any]]],
     names: Sequence[str] | None,
     timeout: Duration,
-    stand_in_ttl: Duration,
+    stand_in_ttl: Duration | None,
     max_ttl: Duration,
     breaker: BreakerPolicy | None,
     hooks: Iterable[Hook],
@@ -145,7 +156,8 @@ def line_up(
     if any(one is other for place, one in enumerate(adapters) for other in adapters[:place]):
         raise MisuseError("vendors must be different adapters: one that fails cannot stand in for itself")
     longest = seconds("max_ttl", max_ttl, least=0.001)
-    life = seconds("stand_in_ttl", stand_in_ttl, least=0.001, most=longest)
+    brief = min(STAND_IN, longest) if stand_in_ttl is None else stand_in_ttl
+    life = seconds("stand_in_ttl", brief, least=0.001, most=longest)
     policy, told = CachePolicy(timeout=timeout), tuple(hooks)
     vendors: list[Vendor] = []
     for adapter, name in zip(adapters, _check_names(names, len(adapters)), strict=True):
@@ -159,6 +171,7 @@ def line_up(
             Vendor(
                 adapter,
                 quickest(adapter),
+                marks_of(adapter, quickest(adapter)),
                 guard,
                 reporter=reporter,
                 local=local,

@@ -11,8 +11,8 @@ from ._local import Local
 from ._request import Draft, Request
 from .entry import MICROS, Stored
 from .envelope import open_envelope, seal
-from .errors import MisuseError
-from .marks import NAMESPACE, Mark, tag_mark
+from .errors import FailureKind, MisuseError
+from .marks import FAILED, NAMESPACE, Mark, tag_mark, version_of
 from .outcome import Reason
 from .policy import CachePolicy
 
@@ -51,6 +51,10 @@ class Marking:
                 "epoch_ttl must not be None: no other process would heed that many are invalidated at once"
             )
 
+    def knows(self, name: str) -> bool:
+        """Whether any version of the mark is known. Who knows none takes the word of any of several stores."""
+        return self._local.marks.version(name) > 0
+
     def unsure(self, request: Request, names: Iterable[str] = (NAMESPACE,)) -> tuple[str, ...]:
         """Those of the marks that the store is to be asked for before something is written."""
         if not self.on or not request.gates.write or (request.unsure and not request.stamp):
@@ -77,7 +81,8 @@ class Marking:
         if found is not None and found.version >= known:
             self._local.learn(name, found, asked)
             renewed = request.gates.write and self._local.age(stamp) > self.life / 2
-            return self._make(name, found) if renewed and self._claim(name) else None
+            again = request.gates.write and self._local.marks.overtaken(name, found.version)
+            return self._make(name, found) if (renewed or again) and self._claim(name) else None
         if not request.gates.write or not self._claim(name):
             return None
         invalidated = max(self._local.marks.invalidated(name), found.invalidated if found is not None else 0)
@@ -89,6 +94,9 @@ class Marking:
         found = self._open(name, answer.value)[0] if answer.failed is None else None
         if found is not None:
             self._local.learn(name, found, asked)  # it may tell of somebody else's
+            made = version_of(stamp, self._local.node)
+            if found.version == self._local.marks.version(name) and found.invalidated == made:
+                return self._make(name, found)  # some have it already, and what they were given since is good
         version = self._next(name, stamp)
         return self._make(name, Mark(version, version))
 
@@ -99,9 +107,11 @@ class Marking:
 
     def written(self, name: str, made: Made, answer: Answer, asked: float, *, own: bool = False) -> None:
         """The mark was written; `own`: for an invalidation of this process."""
-        if answer.failed is None:
+        done = answer.failed is None
+        if done or (answer.value is FailureKind.PER_KEY and not own):  # some of several stores have it
             self._local.learn(name, made.mark, asked, own=own)
-        self._local.marks.settle(name)
+        left = made.mark.version if done else FAILED
+        self._local.marks.settle(name, 0 if own else left)
 
     def _claim(self, name: str) -> bool:
         """Whether it is the caller who writes the mark: others who find the same at the same time do not."""

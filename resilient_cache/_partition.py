@@ -32,13 +32,14 @@ IDLE: Final = 600.0
 class Pair:
     """The circuits of a store or of a shard of it, and who waits for calls through them."""
 
-    __slots__ = ("circuits", "shard", "used", "waiting")
+    __slots__ = ("circuits", "shard", "shut", "used", "waiting")
 
     def __init__(self, make: Callable[[Direction], Breaker], shard: str = "") -> None:
         self.shard = shard
         self.circuits = {direction: make(direction) for direction in SIDES}
         self.waiting: dict[Direction, dict[Waiter, None]] = {direction: {} for direction in SIDES}
         self.used = 0.0
+        self.shut = False  # whether what is behind was not to be asked when it was last to be read
 
     def health(self, now: float) -> dict[str, object]:
         """The circuits as plain data."""

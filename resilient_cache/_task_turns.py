@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 from ._asyncio import Behind
 from ._guard import Answer
 from .entry import Duration, seconds
 
-__all__ = ["check_hedge", "each", "first", "turns"]
+__all__ = ["Asking", "check_hedge", "each", "first", "turns"]
 
-T = TypeVar("T")
+Asking: TypeAlias = Callable[[], Coroutine[Any, Any, Answer]]
+"""Asks one vendor."""
 
 
 def check_hedge(hedge_after: Duration | None) -> float | None:
@@ -25,14 +26,12 @@ def turns(_: int) -> int:
     return 1
 
 
-async def each(calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+async def each(calls: Sequence[Asking]) -> list[Answer]:
     """The answers of all."""
     return list(await asyncio.gather(*(call() for call in calls)))
 
 
-async def first(
-    asks: Sequence[Callable[[], Coroutine[Any, Any, Answer]]], hedge_after: float | None, behind: Behind
-) -> Answer | None:
+async def first(asks: Sequence[Asking], hedge_after: float | None, behind: Behind) -> Answer | None:
     """The first answer there is, None when none answered.
 
     With `hedge_after` the next is asked as well when those before have not answered by then. Whatever the first one
@@ -48,9 +47,7 @@ async def first(
     return None
 
 
-async def _race(
-    asks: Sequence[Callable[[], Coroutine[Any, Any, Answer]]], hedge_after: float, behind: Behind
-) -> Answer | None:
+async def _race(asks: Sequence[Asking], hedge_after: float, behind: Behind) -> Answer | None:
     loop, tasks = asyncio.get_running_loop(), list[asyncio.Task[Answer]]()
     for ask in asks:
         tasks.append(loop.create_task(ask()))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeAlias
 
 from ._guard import Answer
 from ._threads import Behind
 from .entry import Duration
 from .errors import MisuseError
 
-__all__ = ["check_hedge", "each", "first", "turns"]
+__all__ = ["Asking", "check_hedge", "each", "first", "turns"]
 
-T = TypeVar("T")
+Asking: TypeAlias = Callable[[], Answer]
+"""Asks one vendor."""
 
 
 def check_hedge(hedge_after: Duration | None) -> float | None:
@@ -30,12 +31,12 @@ def turns(count: int) -> int:
     return count
 
 
-def each(calls: Sequence[Callable[[], T]]) -> list[T]:
+def each(calls: Sequence[Asking]) -> list[Answer]:
     """The answers of all."""
     return [call() for call in calls]
 
 
-def first(asks: Sequence[Callable[[], Answer]], _: float | None, __: Behind) -> Answer | None:
+def first(asks: Sequence[Asking], _: float | None, __: Behind) -> Answer | None:
     """The first answer there is, None when none answered."""
     for ask in asks:
         answer = ask()

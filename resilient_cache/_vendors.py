@@ -19,6 +19,7 @@ that time can be alive any more, `life` and `inflight_max` later. That is sure, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from ._debts import Debts
@@ -74,17 +75,20 @@ class Vendor:
         "_refused",
         "adapter",
         "debts",
+        "get_mark",
         "guard",
         "life",
         "name",
         "quick",
         "reporter",
+        "set_mark",
     )
 
     def __init__(
         self,
         adapter: Any,
         quick: Any,
+        marks: Sequence[Callable[..., Any]],
         guard: Guard,
         *,
         reporter: Reporter,
@@ -97,6 +101,7 @@ class Vendor:
         self.name = reporter.name
         self.adapter = adapter
         self.quick = quick
+        self.get_mark, self.set_mark = marks
         self.guard = guard
         self.reporter = reporter
         self.debts = debts
@@ -146,7 +151,11 @@ class Vendor:
 
     def serves(self) -> bool:
         """Whether it is asked for keys in general, and given new entries."""
-        return self.distrusted_for() <= 0 and self._is_well()
+        return self.is_there(*self.guard.circuits)
+
+    def is_there(self, *directions: Direction) -> bool:
+        """Whether it is asked for keys in general, as far as these circuits go."""
+        return self.distrusted_for() <= 0 and all(_closed(self.guard.circuits[way]) for way in directions)
 
     def distrusted_for(self) -> float:
         """Seconds for which it is not asked, because debts of it were forgotten."""

@@ -40,6 +40,7 @@ class FailureKind(StrEnum):
     UNAVAILABLE = "unavailable"  # the server answers, but cannot serve: LOADING, CLUSTERDOWN, MASTERDOWN, BUSY
     READ_ONLY = "read_only"  # only writes fail: READONLY, OOM, MISCONF, NOREPLICAS
     PER_KEY = "per_key"  # this key only, the store is well: WRONGTYPE, value too large
+    NOT_ASKED = "not_asked"  # what is behind the adapter may not be asked now: its own circuits are open
     UNKNOWN = "unknown"
 
 

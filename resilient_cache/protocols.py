@@ -21,6 +21,9 @@ class CacheAdapter(Protocol):
     For many keys in one call it may add any of `get_many(keys)`, which gives a mapping of those that there are to their
     bytes; `set_many(entries)`, given a mapping of keys to (value, ttl); `delete_many(keys)`. Keys are a list of at most
     500, all of one shard. Each succeeds as a whole or raises: then nothing is taken to be known of any of its keys.
+
+    One over several stores that stand in for each other may add `get_mark(key)` and `set_mark(key, value, ttl)`, which
+    a cache calls for what all of them must have: see `Failover`. Who wraps such an adapter passes them on.
     """
 
     def get(self, key: str, /) -> bytes | None:
@@ -40,9 +43,9 @@ class CacheAdapter(Protocol):
 class AsyncCacheAdapter(Protocol):
     """The same as `CacheAdapter`, with coroutines.
 
-    An adapter may add `shard(key)`, a plain function here, too; `aclose()`; the methods for many keys; and `futures`:
-    `get`, `set` and `delete` as plain functions that give an `asyncio.Future`, which a cache calls instead, for it then
-    needs no task to call them in.
+    An adapter may add `shard(key)`, a plain function here, too; `aclose()`; the methods for many keys and for marks;
+    and `futures`: `get`, `set` and `delete` as plain functions that give an `asyncio.Future`, which a cache calls
+    instead, for it then needs no task to call them in.
     """
 
     def get(self, key: str, /) -> Coroutine[Any, Any, bytes | None]:

@@ -22,6 +22,7 @@ from resilient_cache import (
 from resilient_cache.adapters import AsyncMappingAdapter, MappingAdapter
 from resilient_cache.events import CircuitChanged, Settled, StoreCalled
 from resilient_cache.failover import AsyncFailover, Failover
+from resilient_cache.outcome import Direction
 from resilient_cache.testing import Fault, FaultKind
 
 from .servers import in_child
@@ -135,8 +136,21 @@ def test_when_nobody_may_be_asked_no_circuit_of_the_whole_hears_of_it(make: Make
     kill(vendors, 1)
     kill(vendors, 0)
     calls = vendors.calls(0, "get"), vendors.calls(1, "get")
-    assert vendors.attempt("get", "k").kind is FailureKind.PER_KEY
+    assert vendors.attempt("get", "k").kind is FailureKind.NOT_ASKED
     assert (vendors.calls(0, "get"), vendors.calls(1, "get")) == calls
+
+
+def test_only_when_all_refuse_everything_is_it_not_for_the_sake_of_the_key(make: Make) -> None:
+    vendors = make()
+    kill(vendors, 1)
+    vendors.plans[0].then("delete", DEAD)
+    vendors.attempt("delete", "k")
+    vendors.plans[0].during(READ_ONLY, "set", "delete")
+    for key in "abc":
+        vendors.attempt("delete", key)
+    assert vendors.get("other") is None, "the first can be read"
+    assert vendors.attempt("get", "k").kind is FailureKind.PER_KEY
+    assert vendors.attempt("set", "other", b"1", 60.0).kind is FailureKind.NOT_ASKED
 
 
 def test_an_entry_in_a_stand_in_has_a_short_life(make: Make) -> None:
@@ -383,6 +397,67 @@ def test_a_cache_hits_again_while_the_first_is_dead(make: Make) -> None:
     assert cache.health()["store"]["vendors"]["primary"]["circuits"]["read"]["state"] == "open"
 
 
+@pytest.mark.parametrize("known", ["by another cache", "by its own calls"])
+def test_when_all_vendors_are_gone_a_cache_remembers_by_itself(make: Make, known: str) -> None:
+    """One that had not opened the vendors' circuits itself sent everything to the origin: its own stayed closed."""
+    vendors = make()
+    for plan in vendors.plans:
+        plan.during(DEAD)
+    cache = cache_over(vendors)
+    if known == "by another cache":
+        for _ in range(4):
+            vendors.attempt("get", "k")
+    else:
+        for number in range(9):
+            vendors.run(cache.get, str(number))
+            vendors.clock.advance(0.05)
+    loads: list[str] = []
+
+    def load(key: str) -> int:
+        loads.append(key)
+        return 1
+
+    async def load_async(key: str) -> int:
+        return load(key)
+
+    for _ in range(3):
+        for key in "abc":
+            assert vendors.run(cache.get_or_load, key, load if vendors.colour == "sync" else load_async) == 1
+    assert loads == ["a", "b", "c"]
+    vendors.behind.clear()
+    for plan in vendors.plans:
+        plan.calm()
+    for _ in range(30):
+        vendors.clock.advance(0.5)
+        vendors.run(cache.get, "other")
+        vendors.run_behind()
+    assert cache.health()["circuits"]["read"]["state"] == "closed"
+    assert vendors.run(cache.get, "a") is None, "what it remembered is forgotten: the store may know better"
+
+
+def test_a_probe_that_finds_nobody_to_be_asked_has_had_its_turn(make: Make) -> None:
+    """The next request was the next probe: a thread for each, for as long as the outage took."""
+    vendors = make()
+    for plan in vendors.plans:
+        plan.during(DEAD)
+    cache = cache_over(vendors, breaker=BreakerPolicy(consecutive=3, span=0, hold=1, max_hold=1))
+    for vendor in vendors.failover._vendors:
+        for circuit in vendor.guard.circuits.values():
+            circuit.force_open()
+    cache._rules.guard.circuits[Direction.READ]._open_locked(vendors.clock.monotonic())
+    vendors.clock.advance(1.0)
+    vendors.behind.clear()
+    probes = 0
+    for number in range(50):
+        vendors.run(cache.get, str(number))
+        probes += len(vendors.behind)
+        vendors.run_behind()
+    assert probes == 1
+    vendors.clock.advance(2.0)
+    vendors.run(cache.get, "k")
+    assert len(vendors.behind) == 1, "when its lease is over another one goes"
+
+
 def test_an_invalidation_is_pending_until_every_vendor_knows(make: Make) -> None:
     vendors = make()
     cache = cache_over(vendors)
@@ -472,6 +547,29 @@ def test_flush_tells_what_is_left(make: Make) -> None:
     assert vendors.flush(0.0) == 1
     vendors.plans[1].calm()
     assert vendors.flush() == 0
+
+
+def test_a_silent_vendor_leaves_the_other_its_share_of_a_flush(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first took all of the time, and the second was not asked."""
+    vendors = make()
+    monkeypatch.setattr("resilient_cache._sync_collector.idle", vendors.clock.advance)
+    for plan in vendors.plans:
+        plan.during(HANG, "delete")
+    for key in "abc":
+        vendors.attempt("delete", key)
+    vendors.clock.advance(5)
+    vendors.plans[1].calm()
+    assert vendors.flush(1.0) == 3
+    assert (vendors.owed(0), vendors.owed(1)) == (3, 0)
+
+
+def test_a_stand_in_holds_nothing_for_longer_than_the_first(make: Make) -> None:
+    """A `max_ttl` of less than a minute was refused, in the name of an option that nobody had given."""
+    for max_ttl, life in ((30.0, 30.0), (100.0, 60.0)):
+        vendors = make(max_ttl=max_ttl)
+        kill(vendors)
+        vendors.set("k", b"v", 1e6)
+        assert vendors.stores[1]["k"][1] == vendors.clock.monotonic() + life
 
 
 class Gone(BaseException):

@@ -18,15 +18,21 @@ DEAD = Fault.raising(ConnectionError("down"))
 
 
 class Vendors:
-    """`plans[n]` says what the n-th vendor does wrong, `stores[n]` holds what it has."""
+    """`plans[n]` says what the n-th vendor does wrong, `stores[n]` holds what it has.
 
-    def __init__(self, colour: str, count: int = 2, **options: Any) -> None:
+    `beside`: those of another process, which has ways of its own to the same stores.
+    """
+
+    def __init__(self, colour: str, count: int = 2, *, beside: Vendors | None = None, **options: Any) -> None:
         self.colour = colour
-        self.clock = ManualClock()
+        self.clock: ManualClock = ManualClock() if beside is None else beside.clock
         self.behind: list[Any] = []
         self.plans = [FaultPlan() for _ in range(count)]
         faulty: Any = FaultyAdapter if colour == "sync" else AsyncFaultyAdapter
-        self.adapters: list[Any] = [faulty(self.clock, plan=plan) for plan in self.plans]
+        inner = [None] * count if beside is None else [adapter.inner for adapter in beside.adapters]
+        self.adapters: list[Any] = [
+            faulty(self.clock, store, plan=plan) for store, plan in zip(inner, self.plans, strict=True)
+        ]
         make: Any = Failover if colour == "sync" else AsyncFailover
         given = {"timeout": TIMEOUT, "breaker": BREAKER, "clock": self.clock, "random": lambda: 0.5}
         self.failover: Any = make(*self.adapters, **{**given, "spawn": self.behind.append, **options})

@@ -123,7 +123,8 @@ def test_kinds_that_say_nothing_about_the_store_open_nothing(operation: Operatio
     guarded = Guarded()
     for _ in range(2):
         guarded.guard.failed(guarded.call(operation), StoreError(kind))
-    neutral = kind is FailureKind.PER_KEY or (kind is FailureKind.READ_ONLY and operation is Operation.GET)
+    neutral = kind in (FailureKind.PER_KEY, FailureKind.NOT_ASKED)
+    neutral = neutral or (kind is FailureKind.READ_ONLY and operation is Operation.GET)
     direction = Direction.READ if operation is Operation.GET else Direction.WRITE
     assert guarded.state(direction) is (CircuitState.CLOSED if neutral else CircuitState.OPEN)
     assert guarded.guard.in_flight() == 0
@@ -200,6 +201,52 @@ def test_a_probe_that_says_nothing_gives_its_turn_back() -> None:
     guarded.guard.failed(guarded.call(), StoreError(FailureKind.PER_KEY))
     guarded.guard.ended(guarded.call())
     assert guarded.call().ticket < 0
+
+
+def test_a_probe_that_finds_nobody_to_be_asked_keeps_its_lease() -> None:
+    """It has had its turn: or every call would be the next one, for as long as the store's own circuits are open."""
+    guarded = Guarded()
+    guarded.open()
+    guarded.clock.advance(1.0)
+    guarded.guard.failed(guarded.call(), StoreError(FailureKind.NOT_ASKED))
+    assert guarded.admit() is Reason.OPEN
+    guarded.clock.advance(2.0)
+    assert guarded.call().ticket < 0
+
+
+def test_what_is_not_to_be_asked_is_down_until_it_answers_a_read() -> None:
+    """Behind a circuit that is closed; that it answers is as good as the closing of one."""
+    guarded = Guarded()
+    recoveries: list[float] = []
+    guarded.guard.on_recovery = lambda: recoveries.append(guarded.clock.monotonic())
+    guarded.guard.failed(guarded.call(Operation.SET), StoreError(FailureKind.NOT_ASKED))
+    assert not guarded.guard.is_down("k")
+    guarded.guard.failed(guarded.call(), StoreError(FailureKind.NOT_ASKED))
+    for operation in (Operation.SET, Operation.DELETE):
+        assert guarded.guard.is_down("k")
+        guarded.guard.answered(guarded.call(operation), None, guarded.clock.monotonic())
+    assert (guarded.guard.is_down("k"), recoveries) == (True, [])
+    for _ in range(2):
+        guarded.guard.answered(guarded.call(), None, guarded.clock.monotonic())
+    assert (guarded.guard.is_down("k"), len(recoveries)) == (False, 1)
+    guarded.guard.on_recovery = None
+    guarded.guard.failed(guarded.call(), StoreError(FailureKind.NOT_ASKED))
+    guarded.guard.answered(guarded.call(), None, guarded.clock.monotonic())
+    assert not guarded.guard.is_down("k")
+
+
+def test_of_what_is_not_to_be_asked_behind_an_open_circuit_only_its_closing_is_the_recovery() -> None:
+    guarded = Guarded()
+    recoveries: list[CircuitState] = []
+    guarded.guard.on_recovery = lambda: recoveries.append(guarded.state(Direction.READ))
+    guarded.open()
+    guarded.clock.advance(1.0)
+    guarded.guard.failed(guarded.call(), StoreError(FailureKind.NOT_ASKED))
+    guarded.clock.advance(2.0)
+    for closed in (False, True):
+        guarded.guard.answered(guarded.call(), None, guarded.clock.monotonic())
+        assert guarded.guard.is_down("k") is not closed
+    assert recoveries == [CircuitState.CLOSED]
 
 
 def test_a_call_whose_work_goes_on_with_little_time_is_heard_when_the_timeout_is_over() -> None:
