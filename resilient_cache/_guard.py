@@ -177,8 +177,8 @@ class Guard:
         self._leases.release(lease)
         if pair.shut and operation is Operation.GET:
             pair.shut = False
-            if circuit.state in UP and self.on_recovery is not None:  # else it is called when the circuit closes
-                self.on_recovery()
+            if circuit.state in UP:  # else it has recovered when the circuit closes
+                self._recovered()
         change = circuit.answered(ticket, now, now - began) if self._timed else circuit.success(ticket, now)
         if change is not None:
             self._changed(call, change)
