@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import pytest
 
@@ -198,11 +201,11 @@ def test_nothing_is_left() -> None:
 
 
 def test_a_port_that_cannot_be_had_leaves_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refused(*_: object, **__: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise OSError("no port")
 
     before = set(threading.enumerate())
-    monkeypatch.setattr(asyncio, "start_server", refused)
+    monkeypatch.setattr(socket, "create_server", refused)
     with pytest.raises(OSError, match="no port"), ChaosProxy(1):
         raise AssertionError("entered")
     assert set(threading.enumerate()) == before
@@ -211,3 +214,151 @@ def test_a_port_that_cannot_be_had_leaves_nothing_either(monkeypatch: pytest.Mon
 def test_seconds_are_above_none() -> None:
     with pytest.raises(ValueError, match="seconds must be above 0, not 0"):
         ChaosProxy(1).inject(WireFault.FLAP, 0)
+
+
+# A well wire is as none
+
+
+@contextmanager
+def serving(serve: Callable[[socket.socket], object]) -> Iterator[ChaosProxy]:
+    """A proxy before a server that does `serve` with its one connection, and closes it."""
+
+    def accept() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            serve(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        with ChaosProxy(listener.getsockname()[1]) as proxy:
+            yield proxy
+        thread.join()
+
+
+def test_who_has_said_all_is_still_answered() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"got " + received(connection, 100))
+
+    with serving(serve) as proxy, dialled(proxy) as line:
+        line.sendall(b"hello")
+        line.shutdown(socket.SHUT_WR)
+        assert received(line, 100) == b"got hello"
+
+
+def test_a_reply_is_whole_for_a_slow_reader_although_the_server_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def narrow(*args: Any, **options: Any) -> socket.socket:
+        listener = create(*args, **options)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of what it accepts too
+        return listener
+
+    create, size = socket.create_server, 60_000
+    monkeypatch.setattr(socket, "create_server", narrow)
+    with serving(lambda connection: connection.sendall(bytes(size))) as proxy, socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(5)
+        line.connect(("127.0.0.1", proxy.port))
+        line.shutdown(socket.SHUT_WR)
+        time.sleep(0.3)
+        assert len(received(line, size + 1)) == size
+
+
+@pytest.mark.parametrize("slow", [WireFault.DRIP, WireFault.DELAY])
+@pytest.mark.parametrize("fault", [WireFault.HOLE, WireFault.GARBAGE, WireFault.RESET, WireFault.CUT])
+def test_a_fault_counts_for_the_reply_that_is_under_way(slow: WireFault, fault: WireFault) -> None:
+    with echoing() as (proxy, _), dialled(proxy) as line:
+        proxy.inject(slow, 0.4)
+        line.sendall(b"?")
+        head = received(line, 1) if slow is WireFault.DRIP else b""
+        time.sleep(0.1)
+        proxy.inject(fault)
+        if fault is WireFault.HOLE:
+            line.settimeout(0.6)
+            with pytest.raises(TimeoutError):
+                line.recv(1)
+            line.settimeout(2)
+            proxy.heal()
+            assert head + received(line, len(REPLY) - len(head)) == REPLY
+        elif fault is WireFault.GARBAGE:
+            assert received(line, 8) == b"HTTP/1.1"
+        else:
+            rest = REPLY[len(head) :]
+            half = len(rest) // 2 if fault is WireFault.RESET else 0
+            assert received(line, half) == rest[:half]
+            with pytest.raises(ConnectionResetError):
+                line.recv(1)
+
+
+def test_a_flap_cuts_at_each_of_its_turns_whoever_is_idle_too() -> None:
+    with echoing() as (proxy, _):
+        proxy.inject(WireFault.FLAP, 0.2)
+        for _ in range(2):
+            time.sleep(0.1)
+            while True:
+                with contextlib.suppress(ConnectionError), dialled(proxy) as line:
+                    if asked(line) == REPLY:
+                        with pytest.raises(ConnectionResetError):
+                            line.recv(1)
+                        break
+                time.sleep(0.01)
+
+
+def test_who_leaves_right_after_a_connect_leaves_nothing() -> None:
+    with warnings.catch_warnings(record=True) as told, socket.create_server(("127.0.0.1", 0)) as listener:
+        warnings.simplefilter("always")
+        for _ in range(40):
+            with ChaosProxy(listener.getsockname()[1]) as proxy, dialled(proxy):
+                pass
+        gc.collect()
+    assert not told
+
+
+# Life
+
+
+def test_a_fault_may_be_given_by_its_name() -> None:
+    name: Any = "garbage"
+    with echoing() as (proxy, _), dialled(proxy) as line:
+        proxy.inject(name)
+        assert asked(line, 8) == b"HTTP/1.1"
+        with pytest.raises(ValueError, match=r"fault must be one of delay, .*, flap, not 'nonsense'"):
+            proxy.inject(cast("Any", "nonsense"))
+
+
+def test_outside_its_context_there_is_no_wire() -> None:
+    with FakeServer.replying(REPLY) as server:
+        proxy = ChaosProxy(server.port)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="only within its context"):
+                proxy.inject(WireFault.CUT)
+            with pytest.raises(RuntimeError, match="only within its context"):
+                proxy.heal()
+            with proxy, dialled(proxy) as line:
+                assert asked(line) == REPLY  # what it had before is forgotten
+                proxy.inject(WireFault.FLAP)
+                with pytest.raises(RuntimeError, match="entered already"):
+                    proxy.__enter__()
+            proxy.__exit__()
+
+
+@pytest.mark.parametrize(
+    ("port", "host", "error", "said"),
+    [
+        ("abc", "127.0.0.1", TypeError, "port must be int, not 'abc'"),
+        (0, "127.0.0.1", ValueError, "port must be from 1 to 65535, not 0"),
+        (65_536, "127.0.0.1", ValueError, "port must be from 1 to 65535, not 65536"),
+        (1, None, TypeError, "host must be str, not None"),
+    ],
+)
+def test_a_place_that_cannot_be_is_said(port: Any, host: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        ChaosProxy(port, host)
+
+
+def test_a_host_that_nobody_knows_is_no_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror("not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(socket.gaierror, match="not known"), ChaosProxy(1, "nowhere.invalid"):
+        raise AssertionError("entered")

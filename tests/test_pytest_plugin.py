@@ -7,12 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resilient_cache import AsyncResilientCache, Invalidation, ResilientCache, Source
 from resilient_cache.events import CircuitChanged, CircuitState, Invalidated, Served, StoreCalled
-from resilient_cache.testing import CacheFaults, CacheRecorder, ManualClock, run_virtual
+from resilient_cache.testing import CacheFaults, CacheRecorder, Fault, FaultKind, ManualClock, run_virtual
 
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
 
@@ -52,6 +53,41 @@ def test_a_store_that_hangs_costs_its_deadline_in_either_colour(
     run_virtual(main(), fake_clock)
     assert 1000.5 <= fake_clock.monotonic() < 1006
     assert [call.operation for call in cache_faults.calls] == ["get", "get"]
+
+
+def test_both_colours_are_of_one_store(cache_faults: CacheFaults, fake_clock: ManualClock) -> None:
+    """What either wrote the other reads, at once or when it has landed; the calls are told in their order."""
+    store, other = cache_faults.store, cache_faults.async_store
+    store.set("k", b"v", 60.0)
+    assert run_virtual(other.get("k"), fake_clock) == b"v"
+    cache_faults.plan.then("set", Fault.late(3))
+    with pytest.raises(TimeoutError):
+        run_virtual(other.set("late", b"w", 60.0), fake_clock)
+    fake_clock.advance(3)
+    assert store.get("late") == b"w"
+    run_virtual(other.delete("k"), fake_clock)
+    assert [(call.operation, call.at) for call in cache_faults.calls] == [
+        ("set", 1000.0),
+        ("get", 1000.0),
+        ("set", 1000.0),
+        ("get", 1003.0),
+        ("delete", 1003.0),
+    ]
+    cache_faults.plan.then("get", Fault(FaultKind.WRONG_KEY))
+    assert run_virtual(other.get("another"), fake_clock) == b"w"
+
+
+@pytest.mark.parametrize("kind", [Served, CircuitChanged, Invalidated])
+def test_a_recorder_asked_in_vain_says_so_before_anything_has_happened(
+    cache_recorder: CacheRecorder, kind: type[Served]
+) -> None:
+    with pytest.raises(AttributeError, match="aftr"):
+        cache_recorder.assert_none(kind, aftr="open")
+    with pytest.raises(AttributeError, match="aftr"):
+        cache_recorder.count(kind, aftr="open")
+    no_event: Any = CircuitState
+    with pytest.raises(ValueError, match=r"kind must be one of Served, .*, SnapshotWritten, not <enum 'CircuitState'>"):
+        cache_recorder.of(no_event)
 
 
 def recorded(faults: CacheFaults, recorder: CacheRecorder) -> ResilientCache[str, str]:

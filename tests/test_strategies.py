@@ -138,6 +138,59 @@ def test_a_fault_of_an_answer_is_not_wasted_on_a_write(plan: FaultPlan) -> None:
     assert {plan.draw(operation) for operation in ("set", "delete") for _ in range(20)} == {None}
 
 
+@pytest.mark.parametrize("operation", ["get", "get_many"])
+def test_a_fault_of_an_answer_is_one_of_many_answers_too(operation: str) -> None:
+    faults: Any = (fault for fault in [Fault(FaultKind.CORRUPT)])
+    assert shortest(fault_plans(faults=faults, operations=[operation]), lambda plan: "CORRUPT" in repr(plan)) == (
+        f"FaultPlan().then({operation!r}, Fault(FaultKind.CORRUPT))"
+    )
+
+
+LIST = "must be a list of"
+plans: Any = fault_plans  # of any arguments, as of a caller who checks no types
+histories: Any = cache_histories
+outage: Any = Outage
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (lambda: plans(operations=("read",)), ValueError, "operation must be one of get, .*, not 'read'"),
+        (lambda: plans(operations="get"), TypeError, f"operations {LIST} str, not 'get'"),
+        (lambda: plans(operations=()), ValueError, "operations must hold at least 1 str, not none"),
+        (lambda: plans(faults=["hang"]), TypeError, "each of faults must be Fault, not 'hang'"),
+        (lambda: plans(faults=Fault(FaultKind.HANG)), TypeError, f"faults {LIST} Fault, not Fault"),
+        (lambda: plans(faults=None), TypeError, f"faults {LIST} Fault, not None"),
+        (lambda: plans(longest=-1), ValueError, "longest must be at least 0, not -1"),
+        (lambda: histories(calls=()), ValueError, "calls must hold at least 1 str, not none"),
+        (lambda: histories(calls="get"), TypeError, f"calls {LIST} str, not 'get'"),
+        (lambda: histories(keys=()), ValueError, "keys must hold at least 1 str, not none"),
+        (lambda: histories(keys={"a", "b"}), TypeError, f"keys {LIST} str, not {{"),
+        (lambda: histories(keys=[1]), TypeError, "each of keys must be str, not 1"),
+        (lambda: histories(seconds=[1.0, -1.0]), ValueError, "seconds must be at least 0, not -1"),
+        (lambda: histories(seconds=5), TypeError, "seconds must be a list of Real, not 5"),
+        (lambda: histories(outages=["hang"]), TypeError, "each of outages must be Fault, not 'hang'"),
+        (lambda: histories(longest="3"), TypeError, "longest must be int, not '3'"),
+        (lambda: outage(Fault(FaultKind.HANG), "get"), TypeError, f"operations {LIST} str, not 'get'"),
+        (lambda: outage(Fault(FaultKind.HANG), ("got",)), ValueError, "operation must be one of get, .*, not 'got'"),
+        (lambda: outage("hang"), TypeError, "fault must be Fault, not 'hang'"),
+        (lambda: Advance(-1.0), ValueError, "seconds must be at least 0, not -1"),
+    ],
+)
+def test_what_could_never_happen_is_said_at_once(
+    wrong: Callable[[], object], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=f"^{said}"):
+        wrong()
+
+
+def test_whatever_is_in_an_order_will_do() -> None:
+    strategy = histories(calls=dict.fromkeys(["get"]).keys(), keys=(key for key in "a"), seconds=(), outages=())
+    assert (
+        shortest(strategy, lambda history: len(history) > 1) == "[Call(name='get', key='a'), Call(name='get', key='a')]"
+    )
+
+
 # Playing
 
 
@@ -194,6 +247,21 @@ def test_time_that_is_real_is_not_played_away() -> None:
 
     with pytest.raises(RuntimeError, match="use run_virtual"):
         asyncio.run(main())
+
+
+def test_what_is_no_step_is_not_taken_for_one() -> None:
+    clock, plan, step = ManualClock(), FaultPlan().during(Fault(FaultKind.HANG)), ("region", "shop")
+    history: list[Any] = [step]
+
+    async def main() -> None:
+        async for _ in aplay(history, {}, plan=plan):
+            pass
+
+    with pytest.raises(TypeError, match=r"step must be Call or Advance or Outage or Heal, not \('region', 'shop'\)"):
+        list(play(history, {}, clock=clock, plan=plan))
+    with pytest.raises(TypeError, match="step must be Call"):
+        run_virtual(main(), clock)
+    assert plan.draw("get") == Fault(FaultKind.HANG)
 
 
 def test_what_a_call_raises_is_raised() -> None:

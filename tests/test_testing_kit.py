@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from resilient_cache.adapters import MappingAdapter
 from resilient_cache.deadline import CURRENT
 from resilient_cache.testing import (
     AsyncFaultyAdapter,
+    CacheFaults,
     Deadlock,
     Fault,
     FaultKind,
@@ -103,6 +105,25 @@ def test_a_deadlock_is_an_error() -> None:
 
     with pytest.raises(Deadlock, match="no timer is set"):
         run_virtual(main(), ManualClock())
+
+
+@pytest.mark.parametrize("start", [2.0**24, 250 * 86_400.0, 1_750_000_000.0])
+def test_a_loop_in_virtual_time_goes_on_however_far_the_clock_is(start: float) -> None:
+    """A second passes after 194 days as in the first one, and where the clock began at today's date."""
+
+    class Turned:
+        def __init__(self) -> None:
+            self.clock, self.turns = ManualClock(start), 0
+            self.monotonic = self.clock.monotonic
+
+        def advance(self, seconds: float) -> None:
+            self.turns += 1
+            assert self.turns < 10, "it turns round and round"
+            self.clock.advance(seconds)
+
+    turned: Any = Turned()
+    run_virtual(pass_time(1), turned)
+    assert turned.monotonic() == start + 1
 
 
 def test_a_socket_that_is_ready_is_served() -> None:
@@ -335,6 +356,57 @@ def test_a_seed_is_a_plan() -> None:
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
     assert 250 < sum(fault is not None for fault in drawn(3)) < 350
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+def test_a_kind_of_fault_may_be_given_by_its_name(kit: Kit, kind: FaultKind) -> None:
+    """As the tables of the docs show it; it is the same fault."""
+    by_name: Any = kind.value
+    assert Fault(by_name, 0.125) == Fault(kind, 0.125)
+    assert Fault(by_name).kind is kind
+
+
+RAISE = Fault(FaultKind.RAISE)
+HANG: Any = "hang"
+fault: Any = Fault  # of any arguments, as of a caller who checks no types
+seeded: Any = FaultPlan.seeded
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (lambda: fault("nonsense"), ValueError, "kind must be one of raise, raise_at_call, .*, jump, not 'nonsense'"),
+        (lambda: fault.slow(-1), ValueError, "seconds must be at least 0, not -1"),
+        (lambda: fault.late(float("nan")), ValueError, "seconds must be at least 0, not nan"),
+        (lambda: fault(FaultKind.JUMP, float("nan")), ValueError, "seconds must be at least -inf, not nan"),
+        (lambda: fault.slow("1"), TypeError, "seconds must be int or float, not '1'"),
+        (lambda: fault.raising(ConnectionError), TypeError, "error must be BaseException, not <class"),
+        (lambda: FaultPlan().then("got", RAISE), ValueError, "operation must be one of get, .* delete_many, not 'got'"),
+        (lambda: FaultPlan().then("get", None, HANG), TypeError, "fault must be Fault or NoneType, not 'hang'"),
+        (lambda: FaultPlan().during(RAISE, "get", "read"), ValueError, "operation must be one of get, .*, not 'read'"),
+        (lambda: FaultPlan().during(HANG), TypeError, "fault must be Fault, not 'hang'"),
+        (lambda: seeded(1, rate=50, faults=[RAISE]), ValueError, "rate must be from 0 to 1, not 50"),
+        (lambda: seeded(1, rate="1", faults=[RAISE]), TypeError, "rate must be int or float, not '1'"),
+        (lambda: seeded(1, rate=0.5, faults=[]), ValueError, "faults must hold at least 1 Fault, not none"),
+        (lambda: seeded(1, rate=0.5, faults=[HANG]), TypeError, "each of faults must be Fault, not 'hang'"),
+        (lambda: seeded(1, rate=0.5, faults=RAISE), TypeError, "faults must be a list of Fault, not Fault"),
+        (lambda: seeded(None, rate=0.5, faults=[RAISE]), TypeError, "seed must be int, not None"),
+        (lambda: CacheFaults(ManualClock()).down("read"), ValueError, "operation must be one of get, .*, not 'read'"),
+    ],
+)
+def test_a_fault_that_could_not_happen_is_said_where_it_is_written(
+    wrong: Callable[[], object], error: type[Exception], said: str
+) -> None:
+    """Not inside an adapter, where a cache takes it for a failure of the store; nor is it well in silence."""
+    with pytest.raises(error, match=f"^{said}"):
+        wrong()
+
+
+def test_a_wrong_operation_changes_nothing() -> None:
+    plan = FaultPlan()
+    with pytest.raises(ValueError, match="operation must be"):
+        plan.during(RAISE, "get", "read")
+    assert repr(plan) == "FaultPlan()"
 
 
 def test_any_adapter_can_stand_behind() -> None:

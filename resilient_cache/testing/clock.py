@@ -110,6 +110,9 @@ class ManualLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: ManualClock) -> None:
         self._manual = clock
         super().__init__(_NoWaiting(clock))
+        # A timer fires when it is due before time() plus this. Of 1e-9, as it comes, nothing is left in a sum beyond
+        # 2**24 s: no timer would ever be due after 194 days. Of 1e-6, there is until 2**34 s, five centuries.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         """The clock's monotonic reading."""

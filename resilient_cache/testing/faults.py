@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import NoneType
 from typing import Final, Self, final
 
 from ..errors import FailureKind, StoreError
+from ._given import all_of, is_a, one_of, seconds_of
 
-__all__ = ["Fault", "FaultKind", "FaultPlan"]
+__all__ = ["OPERATIONS", "Fault", "FaultKind", "FaultPlan", "operations_of"]
+
+OPERATIONS: Final = ("get", "set", "delete")
+OF_MANY: Final = tuple(f"{operation}_many" for operation in OPERATIONS)
 
 BY_PLAN: Final = StoreError(FailureKind.UNAVAILABLE, "by plan")
 LATE: Final = TimeoutError("by plan")
@@ -40,18 +45,28 @@ class FaultKind(StrEnum):
 @final
 @dataclass(frozen=True, slots=True, repr=False)
 class Fault:
-    """One fault. Which fields count is said at its kind."""
+    """One fault. Which fields count is said at its kind, which may be given by its name.
+
+    Raises `ValueError` for another kind, and for `seconds` below 0 unless the clock is to jump; `TypeError` for an
+    `error` that is none, the class of one included.
+    """
 
     kind: FaultKind
     seconds: float = 0.0
     error: BaseException = BY_PLAN
     value: object = None
 
+    def __post_init__(self) -> None:
+        """Check it: what it would raise inside an adapter, a cache takes for a failure of the store."""
+        object.__setattr__(self, "kind", one_of("kind", self.kind, FaultKind))
+        seconds_of(self.seconds, float("-inf") if self.kind is FaultKind.JUMP else 0.0)
+        is_a("error", self.error, BaseException)
+
     def __repr__(self) -> str:
         """As it is written, shortest first."""
         if self == Fault.raising(self.error) and self.error is not BY_PLAN:
             return f"Fault.raising({self.error!r})"
-        if self in (Fault.slow(self.seconds), Fault.late(self.seconds)):
+        if self.kind is not FaultKind.JUMP and self in (Fault.slow(self.seconds), Fault.late(self.seconds)):
             return f"Fault.{self.kind.value}({self.seconds!r})"
         given = {"seconds": 0.0, "error": BY_PLAN, "value": None}
         others = (f", {name}={value!r}" for name in given if (value := getattr(self, name)) != given[name])
@@ -93,21 +108,37 @@ class FaultPlan:
 
     @classmethod
     def seeded(cls, seed: int, *, rate: float, faults: Sequence[Fault]) -> Self:
-        """A plan that gives each call one of `faults` with a chance of `rate`: the same for the same seed."""
+        """A plan that gives each call one of `faults` with a chance of `rate`: the same for the same seed.
+
+        Raises `ValueError` unless `rate` is from 0 to 1, and for no faults.
+        """
+        is_a("seed", seed, int)
+        is_a("rate", rate, int, float)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"rate must be from 0 to 1, not {rate!r}")
         plan = cls()
         plan._random = random.Random(seed)
-        plan._rate, plan._faults = rate, faults
-        plan._made = f"FaultPlan.seeded({seed!r}, rate={rate!r}, faults={list(faults)!r})"
+        plan._rate, plan._faults = rate, all_of("faults", faults, Fault, least=1)
+        plan._made = f"FaultPlan.seeded({seed!r}, rate={rate!r}, faults={list(plan._faults)!r})"
         return plan
 
     def then(self, operation: str, *faults: Fault | None) -> Self:
-        """The next calls of `operation` meet these, one each; None is a call that is well."""
-        self._scripted[operation].extend(faults)
+        """The next calls of `operation` meet these, one each; None is a call that is well.
+
+        An operation is "get", "set", "delete", or "get_many" and so on. Raises `ValueError` for another.
+        """
+        for fault in faults:
+            is_a("fault", fault, Fault, NoneType)
+        self._scripted[operations_of([operation])[0]].extend(faults)
         return self
 
     def during(self, fault: Fault, *operations: str) -> Self:
-        """Every call of `operations` meets `fault` until `calm`; of all operations when none is named."""
-        for operation in operations or ("get", "set", "delete"):
+        """Every call of `operations` meets `fault` until `calm`; of all operations when none is named.
+
+        Raises `ValueError` for an operation that there is not.
+        """
+        is_a("fault", fault, Fault)
+        for operation in operations_of(operations) or OPERATIONS:
             self._lasting[operation] = fault
         return self
 
@@ -137,3 +168,9 @@ class FaultPlan:
         ]
         lasting = [f".during({fault!r}, {name!r})" for name, fault in self._lasting.items()]
         return self._made + "".join(scripted + lasting)
+
+
+def operations_of(operations: Iterable[str], *, least: int = 0) -> tuple[str, ...]:
+    """`operations`, at least so many, each of which there is."""
+    named = all_of("operations", operations, str, least=least)
+    return tuple(one_of("operation", operation, OPERATIONS + OF_MANY) for operation in named)

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+from ._given import is_a, seconds_of
 from .clock import ManualClock, ManualLoop
-from .faults import Fault, FaultPlan
+from .faults import Fault, FaultPlan, operations_of
 
 __all__ = ["Advance", "Call", "Heal", "Outage", "Step", "aplay", "play"]
 
@@ -32,17 +33,29 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """So many seconds pass."""
+    """So many seconds pass. Raises `ValueError` for less than none."""
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        """Check it."""
+        seconds_of(self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """From now on every call to the store meets `fault`; of `operations` only, when some are named."""
+    """From now on every call to the store meets `fault`; of `operations` only, when some are named.
+
+    Raises `ValueError` for an operation that there is not, `TypeError` for what is no fault and for a lone name.
+    """
 
     fault: Fault
     operations: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check it."""
+        is_a("fault", self.fault, Fault)
+        object.__setattr__(self, "operations", operations_of(self.operations))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +71,8 @@ def play(
 ) -> Iterator[tuple[Call, T]]:
     """Each call of `history` with its answer, as they are made; `calls` has a function of the key for each name.
 
-    Time passes on `clock`, outages begin and end in `plan`. Raises what a call raises, and `KeyError` for a name
-    that `calls` does not have.
+    Time passes on `clock`, outages begin and end in `plan`. Raises what a call raises, `KeyError` for a name that
+    `calls` does not have, and `TypeError` for what is no step.
     """
     for step in history:
         if isinstance(step, Call):
@@ -89,6 +102,7 @@ async def aplay(
 
 
 def _change(plan: FaultPlan, step: Outage | Heal) -> None:
+    is_a("step", step, Call, Advance, Outage, Heal)
     if isinstance(step, Outage):
         plan.during(step.fault, *step.operations)
     else:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import socket
 import struct
 import threading
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from enum import StrEnum
-from typing import Any, Final, Self, final
+from typing import Any, Final, Self, TypeVarTuple, final
+
+from ._given import is_a, one_of
 
 __all__ = ["ChaosProxy", "WireFault"]
+
+Ts = TypeVarTuple("Ts")
 
 NOT_A_PROTOCOL: Final = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # linger for 0 seconds
@@ -29,147 +35,210 @@ class WireFault(StrEnum):
     FLAP = "flap"  # cut and well in turns, for `seconds` each, cut first
 
 
+NOTHING_PASSES: Final = (WireFault.HOLE, WireFault.CUT)
+
+
 @final
 class ChaosProxy:
     """Passes what clients send to `host:port` and the replies back, until a fault is injected.
 
     Clients connect to 127.0.0.1 at `port`, which is known once the context is entered. The proxy runs in a thread of
     its own, so it serves blocking and asyncio clients alike, and any thread may inject and heal. When the context ends,
-    every connection is closed and the thread has ended. Entering raises `OSError` when no port can be had; while the
-    server is away, connections are closed as soon as they are made.
+    every connection is closed and the thread has ended. Entering raises `OSError` when no port can be had or nobody
+    knows `host`; while the server is away, connections are closed as soon as they are made.
     """
 
-    __slots__ = ("_fault", "_lines", "_loop", "_no_hole", "_seconds", "_server", "_since", "_target", "_thread", "port")
+    __slots__ = (
+        "_changed",
+        "_fault",
+        "_lines",
+        "_listener",
+        "_loop",
+        "_seconds",
+        "_target",
+        "_thread",
+        "_turns",
+        "port",
+    )
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        is_a("port", port, int)
+        if not 0 < port < 65_536:
+            raise ValueError(f"port must be from 1 to 65535, not {port!r}")
+        is_a("host", host, str)
         self.port = 0
         self._target = host, port
+        self._thread: threading.Thread | None = None
         self._fault: WireFault | None = None
-        self._seconds = self._since = 0.0
-        self._lines: set[asyncio.Task[None]] = set()
-        self._no_hole = asyncio.Event()
+        self._seconds = 0.0
+        self._lines: dict[asyncio.Task[None], socket.socket] = {}
+        self._turns: set[asyncio.Task[None]] = set()  # the one task of a wire that flaps
+        self._changed = asyncio.Event()
 
     def inject(self, fault: WireFault, seconds: float = 0.05) -> None:
         """From now on the wire has `fault`, in place of the one before; connections that are open have it too.
 
-        Raises `ValueError` unless `seconds` is above 0.
+        It may be given by its name. Raises `ValueError` for another, and unless `seconds` is above 0; `RuntimeError`
+        outside the context.
         """
+        fault = one_of("fault", fault, WireFault)
+        is_a("seconds", seconds, int, float)
         if not seconds > 0:
             raise ValueError(f"seconds must be above 0, not {seconds!r}")
-        self._do(self._change(fault, seconds))
+        self._do(self._inject, fault, seconds)
 
     def heal(self) -> None:
-        """From now on all is well; what was held back arrives."""
-        self._do(self._change(None, 0.0))
+        """From now on all is well; what was held back arrives. Raises `RuntimeError` outside the context."""
+        self._do(self._inject, None, 0.0)
 
     def __enter__(self) -> Self:
         """The proxy, listening."""
+        if self._thread is not None:
+            raise RuntimeError("this ChaosProxy is entered already: make another one")
+        socket.getaddrinfo(*self._target)  # a host that there is not is no server that is away
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chaos proxy", daemon=True)
         self._thread.start()
-        try:
-            self._do(self._listen())
-        except BaseException:
-            self._end()
-            raise
+        self._do(self._listen)
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Close everything."""
-        self._do(self._close())
-        self._end()
+        """Close everything. Again is harmless."""
+        if self._thread is not None:
+            self._do(self._close)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self._thread = None
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def _do(self, work: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts) -> None:
+        if self._thread is None:
+            raise RuntimeError("a ChaosProxy has a wire only within its context: with ChaosProxy(port) as proxy")
+        asyncio.run_coroutine_threadsafe(work(*args), self._loop).result()
 
     async def _listen(self) -> None:
-        self._no_hole.set()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=1024)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._loop.add_reader(self._listener, self._accept)
 
     async def _close(self) -> None:
-        self._server.close()
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # one that was just made may make another
-            await _cancelled(others)
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        await _cancelled(self._lines)
+        await self._inject(None, 0.0)
+
+    async def _inject(self, fault: WireFault | None, seconds: float) -> None:
+        await _cancelled(self._turns)
+        flaps = fault is WireFault.FLAP
+        await self._change(WireFault.CUT if flaps else fault, seconds)
+        self._turns = {asyncio.create_task(self._flap(seconds))} if flaps else set()
+
+    async def _flap(self, seconds: float) -> None:
+        for turn in itertools.cycle((None, WireFault.CUT)):
+            await asyncio.sleep(seconds)
+            await self._change(turn, seconds)
 
     async def _change(self, fault: WireFault | None, seconds: float) -> None:
-        self._fault, self._seconds, self._since = fault, seconds, self._loop.time()
-        (self._no_hole.clear if fault is WireFault.HOLE else self._no_hole.set)()
-        if self._is_cut():
+        self._fault, self._seconds = fault, seconds
+        self._changed.set()  # whatever is under way looks again
+        self._changed = asyncio.Event()
+        if fault is WireFault.CUT:
+            for connection in self._lines.values():
+                _reset(connection)
             await _cancelled(self._lines)
 
-    def _is_cut(self) -> bool:
-        turn = int((self._loop.time() - self._since) / self._seconds) if self._fault is WireFault.FLAP else 1
-        return self._fault is WireFault.CUT or turn % 2 == 0
+    def _accept(self) -> None:
+        """Not by `asyncio.start_server`: of its connections, one that comes while it is closed is left open."""
+        connection, _ = self._listener.accept()
+        if self._fault is WireFault.CUT:
+            _reset(connection)
+            connection.close()
+            return
+        line = self._loop.create_task(self._join(connection))
+        self._lines[line] = connection
+        line.add_done_callback(lambda line: self._lines.pop(line).close())  # its own code may never have begun
 
-    async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
-        line = asyncio.current_task()
-        assert line is not None
-        self._lines.add(line)
+    async def _join(self, connection: socket.socket) -> None:
         try:
-            if not self._is_cut():
-                await self._join(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # one end is gone, or the wire was cut: either way the line ends here
-        finally:
-            self._lines.discard(line)
-            if self._fault in (WireFault.RESET, WireFault.CUT, WireFault.FLAP):
-                connection: socket.socket = writer.get_extra_info("socket")
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            writer.transport.abort()
-
-    async def _join(self, reader: StreamReader, writer: StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
-        try:
-            there = asyncio.create_task(self._requests(reader, far_writer))
-            back = asyncio.create_task(self._replies(far_reader, writer))
-            try:
-                await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await _cancelled((there, back))
-        finally:
-            far_writer.transport.abort()
+            with contextlib.ExitStack() as ends:
+                far_reader, far_writer = await _opened(ends, *self._target)
+                reader, writer = await _opened(ends, sock=connection)
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._requests(reader, far_writer))
+                    both.create_task(self._replies(far_reader, writer))
+        except* OSError:
+            pass  # one end is gone, or the wire was cut: the line ends here
 
     async def _requests(self, reader: StreamReader, writer: StreamWriter) -> None:
         while data := await self._received(reader):
             writer.write(data)
             await writer.drain()
+        writer.write_eof()
 
     async def _replies(self, reader: StreamReader, writer: StreamWriter) -> None:
         while data := await self._received(reader):
-            if self._fault is WireFault.DELAY:
-                await asyncio.sleep(self._seconds)
-            if self._fault is WireFault.GARBAGE:
-                data = NOT_A_PROTOCOL
-            if self._fault is WireFault.RESET:
-                writer.write(data[: len(data) // 2])
-                return
             await self._send(writer, data)
+        writer.write_eof()
 
     async def _received(self, reader: StreamReader) -> bytes:
-        """What came and may pass on; nothing when the line is to end."""
+        """What came and may pass on; nothing at the end."""
         data = await reader.read(65_536)
-        await self._no_hole.wait()
-        return b"" if self._is_cut() else data
+        while self._fault in NOTHING_PASSES:
+            await self._changed.wait()
+        return data
 
     async def _send(self, writer: StreamWriter, data: bytes) -> None:
-        sent = 0
-        while self._fault is WireFault.DRIP and sent < len(data):
-            writer.write(data[sent : sent + 1])
-            sent += 1
-            await asyncio.sleep(self._seconds)
-        writer.write(data[sent:])
-        await writer.drain()
+        """Let a reply pass, each byte as the wire is when its turn comes."""
+        delayed = False
+        while data:
+            fault = self._fault
+            if fault in NOTHING_PASSES or (fault is WireFault.DELAY and not delayed):
+                delayed = await self._lasts()
+                continue
+            if fault is WireFault.GARBAGE:
+                data = NOT_A_PROTOCOL
+            whole = len(data)
+            size = 1 if fault is WireFault.DRIP else whole // 2 if fault is WireFault.RESET else whole
+            writer.write(data[:size])
+            await writer.drain()
+            data = data[size:]
+            if fault is WireFault.RESET:
+                _reset(writer.get_extra_info("socket"))
+                raise ConnectionResetError
+            if fault is WireFault.DRIP:
+                await self._lasts()
+
+    async def _lasts(self) -> bool:
+        """Whether the wire stays as it is for its `seconds`; waits so long, or until it is changed."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return True
+        return False
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
+async def _opened(ends: contextlib.ExitStack, *to: Any, **over: Any) -> tuple[StreamReader, StreamWriter]:
+    """A connection that is aborted when `ends` is over.
+
+    What was written and drained is with the system: nothing is lost by the abort, or passes once the wire is bad.
+    """
+    reader, writer = await asyncio.open_connection(*to, **over)
+    ends.callback(writer.transport.abort)
+    writer.transport.set_write_buffer_limits(0)
+    return reader, writer
+
+
+def _reset(connection: socket.socket) -> None:
+    """Let its end be a reset."""
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel `tasks` and wait for their end."""
-    ended = [task for task in tasks if task is not None]
+    ended = list(tasks)
     for task in ended:
         task.cancel()
     await asyncio.gather(*ended, return_exceptions=True)

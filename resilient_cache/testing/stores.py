@@ -14,7 +14,7 @@ from ..protocols import AsyncCacheAdapter, CacheAdapter
 from .clock import MovableClock
 from .faults import Fault, FaultKind, FaultPlan
 
-__all__ = ["AsyncFaultyAdapter", "DictStore", "FaultyAdapter", "StoreCall"]
+__all__ = ["AsyncFaultyAdapter", "DictStore", "FaultyAdapter", "StoreCall", "in_both_colours"]
 
 FOREVER: Final = float("inf")
 
@@ -77,6 +77,10 @@ class _Faults:
         self._late: list[tuple[float, _Ask]] = []
         self._written: dict[str, None] = {}
 
+    def share(self, other: _Faults) -> None:
+        """From now on both are one: what was called, what has yet to land, what was written last."""
+        self.calls, self._late, self._written = other.calls, other._late, other._written
+
     def begin(self, operation: str, key: str) -> Fault | None:
         fault = self.plan.draw(operation)
         self.calls.append(StoreCall(operation, key, fault, self._clock.monotonic()))
@@ -132,7 +136,7 @@ class _Faults:
         """Let what is late and due take effect, in the order of its time."""
         now = self._clock.monotonic()
         due = sorted((late for late in self._late if late[0] <= now), key=lambda late: late[0])
-        self._late = [late for late in self._late if late[0] > now]
+        self._late[:] = [late for late in self._late if late[0] > now]
         for _, ask in due:
             yield self._noted(ask)
 
@@ -302,3 +306,12 @@ class _Method:
         if fault is not None and fault.kind is FaultKind.RAISE_AT_CALL:
             raise fault.error.with_traceback(None)
         return self._adapter.run(self._adapter.course(_Ask(self._operation, args), fault))
+
+
+def in_both_colours(clock: MovableClock, plan: FaultPlan) -> tuple[FaultyAdapter, AsyncFaultyAdapter]:
+    """One store for threads and for tasks: its entries, what has yet to land, and the list of calls are of both."""
+    entries = DictStore(clock)
+    store = FaultyAdapter(clock, entries, plan=plan)
+    other = AsyncFaultyAdapter(clock, _AsyncStore(entries), plan=plan)
+    other.share(store)
+    return store, other

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from numbers import Real
 from typing import Final
 
 from hypothesis import strategies as st
 
-from .faults import Fault, FaultKind, FaultPlan
+from ._given import all_of, is_a
+from .faults import OPERATIONS, Fault, FaultKind, FaultPlan, operations_of
 from .playing import Advance, Call, Heal, Outage, Step
 
 __all__ = ["FAULTS", "cache_histories", "fault_plans"]
-
-OPERATIONS: Final = ("get", "set", "delete")
 
 FAULTS: Final = (
     Fault(FaultKind.RAISE),
@@ -44,21 +44,27 @@ OF_AN_ANSWER: Final = (FaultKind.CORRUPT, FaultKind.TRUNCATE, FaultKind.WRONG_KE
 LASTING: Final = (Fault(FaultKind.RAISE), Fault(FaultKind.HANG), Fault(FaultKind.LOST), Fault.late(3.0))
 
 
-@st.composite
 def fault_plans(
-    draw: st.DrawFn,
     *,
     faults: Sequence[Fault] = FAULTS,
     operations: Sequence[str] = OPERATIONS,
     longest: int = 20,
-) -> FaultPlan:
+) -> st.SearchStrategy[FaultPlan]:
     """Plans that give the first calls of each operation, up to `longest`, one of `faults` or none; then all is well.
 
-    Faults of an answer are for `get` only: the others have none.
+    Faults of an answer are for `get` and `get_many` only: the others have none. Raises `ValueError` or `TypeError` for
+    an operation that there is not, for none, for what is no fault, and for a `longest` below 0.
     """
+    faults, operations = all_of("faults", faults, Fault), operations_of(operations, least=1)
+    return _plans(faults, operations, _size(longest))
+
+
+@st.composite
+def _plans(draw: st.DrawFn, faults: Sequence[Fault], operations: Sequence[str], longest: int) -> FaultPlan:
     plan = FaultPlan()
     for operation in operations:
-        fitting = [fault for fault in faults if operation == "get" or fault.kind not in OF_AN_ANSWER]
+        answers = operation.startswith("get")
+        fitting = [fault for fault in faults if answers or fault.kind not in OF_AN_ANSWER]
         plan.then(operation, *draw(st.lists(st.sampled_from([None, *fitting]), max_size=longest)))
     return plan
 
@@ -75,9 +81,12 @@ def cache_histories(
 
     `seconds` may pass at once: by default less than the default ttl, more than it, and more than it and `stale_for`.
     `outages` are what every call meets, or every one of one operation, until the store is healed. Of what is empty
-    there is none.
+    there is none; of `calls` and `keys` there must be. Raises `ValueError` or `TypeError` for what none of it can be.
     """
-    time: list[st.SearchStrategy[Step]] = [st.builds(Advance, st.sampled_from(seconds))] if seconds else []
+    calls, keys = all_of("calls", calls, str, least=1), all_of("keys", keys, str, least=1)
+    outages, longest = all_of("outages", outages, Fault), _size(longest)
+    advances = [Advance(each) for each in all_of("seconds", seconds, Real)]
+    time: list[st.SearchStrategy[Step]] = [st.sampled_from(advances)] if advances else []
     trouble: list[st.SearchStrategy[Step]] = []
     if outages:
         places: list[tuple[str, ...]] = [(), *((operation,) for operation in OPERATIONS)]
@@ -92,3 +101,10 @@ def cache_histories(
         step = st.one_of(call, call, call, *timed, *troubled)
         kinds.append(st.lists(step, min_size=least, max_size=longest))
     return st.one_of(kinds)
+
+
+def _size(longest: int) -> int:
+    is_a("longest", longest, int)
+    if longest < 0:
+        raise ValueError(f"longest must be at least 0, not {longest!r}")
+    return longest

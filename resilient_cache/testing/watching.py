@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, final
+from typing import TypeVar, final, get_args
 
 from ..events import CircuitChanged, CircuitState, Event, Served
+from ._given import one_of
 from .clock import ManualClock
 from .faults import Fault, FaultKind, FaultPlan
-from .stores import AsyncFaultyAdapter, FaultyAdapter, StoreCall
+from .stores import StoreCall, in_both_colours
 
 __all__ = ["CacheFaults", "CacheRecorder"]
 
@@ -16,20 +17,19 @@ E = TypeVar("E", bound=Event)
 
 @final
 class CacheFaults:
-    """A store in either colour, the one plan by which both fail, and the clock that their time passes on."""
+    """One store in both colours, the plan by which it fails, and the clock that its time passes on."""
 
     __slots__ = ("async_store", "clock", "plan", "store")
 
     def __init__(self, clock: ManualClock, plan: FaultPlan | None = None) -> None:
         self.clock = clock
         self.plan = plan if plan is not None else FaultPlan()
-        self.store = FaultyAdapter(clock, plan=self.plan)
-        self.async_store = AsyncFaultyAdapter(clock, plan=self.plan)
+        self.store, self.async_store = in_both_colours(clock, self.plan)
 
     @property
     def calls(self) -> list[StoreCall]:
-        """What reached the store, in its order."""
-        return self.store.calls + self.async_store.calls
+        """What reached the store, in its order, in either colour."""
+        return list(self.store.calls)
 
     def down(self, *operations: str) -> None:
         """From now on every call is refused; of `operations` only, when some are named."""
@@ -58,7 +58,13 @@ class CacheRecorder:
         self.events.append(event)
 
     def of(self, kind: type[E], **fields: object) -> list[E]:
-        """The events of `kind` so far whose `fields` are as given, in their order. Raises `AttributeError` for none."""
+        """The events of `kind` so far whose `fields` are as given, in their order.
+
+        Raises `ValueError` for a kind of event that there is not, `AttributeError` for a field that it does not have.
+        """
+        one_of("kind", kind, get_args(Event))
+        for name in fields:
+            getattr(kind, name)  # its slots are there before the first event is
         found = [event for event in self.events if isinstance(event, kind)]
         return [event for event in found if all(getattr(event, name) == value for name, value in fields.items())]
 

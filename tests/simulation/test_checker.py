@@ -449,3 +449,27 @@ def test_a_history_can_be_read() -> None:
     for shown in ("get_or_load [read_only] #1", "k@2 from loader", "OSError(gone) (lost)", "is cancelled", "rain"):
         assert shown in text
     assert tale.history.text(until=2).splitlines() == text.splitlines()[:2]
+
+
+@pytest.mark.parametrize("value", ["k@\u00b2", "k@\u0663", "k@" + "9" * 5_000, "k@", "k@-1", "@", b"k@1", 7])
+def test_a_value_that_nobody_gave_is_said_and_raises_nothing(value: object) -> None:
+    tale = Tale()
+    tale.answer(tale.call(), value)
+    assert read_value(value) is None
+    assert "unknown value" in {violation.rule for violation in check(tale.history, Limits())}
+
+
+@pytest.mark.parametrize(
+    ("stats", "health", "rules"),
+    [
+        ({}, {}, {"requests do not add up", "something is left"}),
+        ({"requests": 0}, {"flights": 0}, {"something is left"}),
+        ({}, {"flights": 0, "stuck_flights": 0, "store_calls_in_flight": 0}, {"requests do not add up"}),
+    ],
+)
+def test_a_process_that_does_not_say_how_it_is_breaks_a_promise(
+    stats: dict[str, int], health: dict[str, object], rules: set[str]
+) -> None:
+    tale = Tale()
+    tale.history.rests.append(Rest(0, stats, health))
+    assert {violation.rule for violation in check(tale.history, Limits())} == rules

@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from resilient_cache import AsyncResilientCache
 from resilient_cache.testing import Deadlock
-from resilient_cache.testing.simulation import Run, simulate
+from resilient_cache.testing.simulation import Run, Setup, shorten, shorten_threads, simulate, simulate_threads
 from resilient_cache.testing.simulation.peers import Interference
 from resilient_cache.testing.simulation.seeded import SeededLoop
 from resilient_cache.testing.simulation.swarm import MANY, OPERATIONS
@@ -241,3 +243,28 @@ def test_shrinking_finds_what_matters() -> None:
     assert shrink(long, lambda choices: 9 in choices, runs=0) == long
     assert shrink([1, 1], lambda choices: False) == [1, 1]
     assert shrink([], lambda choices: True) == []
+
+
+@pytest.mark.parametrize("method", ["stats", "health", "aclose"])
+def test_what_a_cache_raises_at_its_end_is_a_complaint(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: object) -> None:
+        raise RuntimeError("wrong")
+
+    monkeypatch.setattr(AsyncResilientCache, method, fails)
+    ran = simulate(lambda setup: AsyncResilientCache(setup.adapter, **setup.options), 1)
+    assert "a cache raised RuntimeError: wrong" in ran.history.complaints
+    assert "the runtime complains" in {violation.rule for violation in ran.violations}
+
+
+def test_a_good_run_is_not_shortened_and_a_seed_is_a_number() -> None:
+    def make(setup: Setup) -> AsyncResilientCache[str, str]:
+        return AsyncResilientCache(setup.adapter, **setup.options)
+
+    good, nobody = simulate(make, choices=[]), cast("Any", None)
+    assert not good.violations
+    for shortened in (shorten, shorten_threads):
+        with pytest.raises(ValueError, match="run must have broken a promise"):
+            shortened(make, good)
+    for simulated in (simulate, simulate_threads):
+        with pytest.raises(TypeError, match="seed must be int, not None"):
+            simulated(make, nobody)

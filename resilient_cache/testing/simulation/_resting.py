@@ -35,8 +35,9 @@ def check_counts(history: History, _limits: Limits) -> Violations:
             yield Violation(
                 "the counters do not add up", f"p{rest.process} counted {counted}, callers saw {dict(mine)}"
             )
-        if rest.stats["requests"] != mine.total():
-            yield Violation("requests do not add up", f"p{rest.process}: {rest.stats['requests']} of {mine.total()}")
+        requests = rest.stats.get("requests")
+        if requests != mine.total():
+            yield Violation("requests do not add up", f"p{rest.process}: {requests} of {mine.total()}")
 
 
 def _outcome(call: Call) -> str:
@@ -53,7 +54,7 @@ def check_rest(history: History, _limits: Limits) -> Violations:
     for complaint in history.complaints:
         yield Violation("the runtime complains", complaint)
     for rest in history.rests:
-        left = {name: rest.health[name] for name in NOTHING_LEFT if rest.health[name]}
+        left = {name: count for name in NOTHING_LEFT if (count := rest.health.get(name, "unknown"))}
         if left:
             yield Violation("something is left", f"p{rest.process}: {left}")
         failed = {name: rest.stats[name] for name in NEVER_COUNTED if rest.stats.get(name)}

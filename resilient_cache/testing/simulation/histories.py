@@ -70,7 +70,8 @@ def read_value(value: object) -> tuple[str, int] | None:
     if not isinstance(value, str):
         return None
     key, _, number = value.rpartition("@")
-    return (key, int(number)) if number.isdigit() else None
+    whole = number.isascii() and number.isdigit() and len(number) <= len(str(LAST))
+    return (key, int(number)) if whole else None
 
 
 @dataclass(slots=True, eq=False)

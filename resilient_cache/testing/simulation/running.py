@@ -26,7 +26,7 @@ from .swarm import Setup, Swarm, Vendors, draw
 from .tape import Tape, shrink
 from .vendors import NAMES, MakeFailover, Together, serving
 
-__all__ = ["Make", "Run", "shorten", "simulate"]
+__all__ = ["Make", "Run", "broken_by", "shorten", "simulate"]
 
 Make: TypeAlias = Callable[[Setup], Any]
 """Builds the cache of one simulated process: an `AsyncResilientCache`, or whatever has its methods."""
@@ -113,9 +113,13 @@ class World:
     def run(self) -> Run:
         """Run it and judge it."""
         history, loop = self.history, self.loop
-        hung = loop.drive(loop.create_task(self._main()))
-        left = 0 if hung else sum(not task.done() for task in loop.tasks)
-        history.complaints += [f"deadlock: {hung}"] * bool(hung) + [f"{left} tasks are left"] * bool(left)
+        try:
+            hung = loop.drive(loop.create_task(self._main()))
+        except Exception as error:  # noqa: BLE001 - of what a cache says of itself, or of its end
+            history.complaints.append(f"a cache raised {type(error).__name__}: {error}")
+        else:
+            left = 0 if hung else sum(not task.done() for task in loop.tasks)
+            history.complaints += [f"deadlock: {hung}"] * bool(hung) + [f"{left} tasks are left"] * bool(left)
         history.complaints += loop.complaints
         suffered = Counter(command.fault for command in history.commands if command.fault)
         violations = check(history, self.swarm.limits)
@@ -188,19 +192,27 @@ def _served(caller: Caller) -> bool:
     return caller.process.is_served()
 
 
+def broken_by(run: Run) -> str:
+    """The promise that `run` broke first."""
+    if not run.violations:
+        raise ValueError("run must have broken a promise: a good one cannot be shortened")
+    return run.violations[0].rule
+
+
 def simulate(
     make: Make, seed: int = 0, choices: Sequence[int] | None = None, *, failover: MakeFailover | None = None
 ) -> Run:
-    """Run `seed`, or the tape `choices`, with the caches that `make` builds. Never raises for what a cache does.
+    """Run `seed`, or the tape `choices`, with the caches that `make` builds.
 
+    Never raises for what a cache does: of what raises where callers do not see it, a complaint is in the history.
     `failover`: builds one adapter of several, as `AsyncFailover` does; without it no cache has two vendors.
     """
     return World(Tape(seed, choices), make, failover).run()
 
 
 def shorten(make: Make, run: Run, tries: int = 400, *, failover: MakeFailover | None = None) -> Run:
-    """A shorter run that breaks the same promise as the first violation of `run`."""
-    rule = run.violations[0].rule
+    """A shorter run that breaks the same promise as the first violation of `run`. Raises `ValueError` without one."""
+    rule = broken_by(run)
 
     def fails(choices: list[int]) -> bool:
         return any(violation.rule == rule for violation in again(choices).violations)

@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar, final
 
+from .._given import is_a
+
 __all__ = ["Tape", "shrink"]
 
 T = TypeVar("T")
@@ -17,11 +19,15 @@ T = TypeVar("T")
 
 @final
 class Tape:
-    """Choices drawn from `seed`, or read back from `choices`; `choices` holds all that were made."""
+    """Choices drawn from `seed`, or read back from `choices`; `choices` holds all that were made.
+
+    Raises `TypeError` for a seed that is no whole number: None would be another one each time.
+    """
 
     __slots__ = ("_draw", "_given", "choices")
 
     def __init__(self, seed: int = 0, choices: Sequence[int] | None = None) -> None:
+        is_a("seed", seed, int)
         self.choices: list[int] = []
         self._given = choices
         self._draw = random.Random(seed).random

@@ -24,7 +24,7 @@ from .checker import check
 from .histories import Command, Ending, History, Rest
 from .network import SimulatedStore, calling
 from .process import SimulatedProcess
-from .running import Make, Run
+from .running import Make, Run, broken_by
 from .swarm import OPERATIONS, Setup, Swarm, draw
 from .tape import Tape, shrink
 from .thread_callers import Struck, ThreadCaller
@@ -280,8 +280,11 @@ def shorten_threads(
     modules: Sequence[ModuleType] | None = None,
     tries: int = 400,
 ) -> Run:
-    """A shorter run that breaks the same promise as the first violation of `run`, found in at most `tries` runs."""
-    rule = run.violations[0].rule
+    """A shorter run that breaks the same promise as the first violation of `run`, found in at most `tries` runs.
+
+    Raises `ValueError` for a run that broke none.
+    """
+    rule = broken_by(run)
 
     def again(choices: Sequence[int]) -> Run:
         return simulate_threads(make, choices=choices, switch=switch, modules=modules)
