@@ -84,15 +84,15 @@ def test_when_a_circuit_is_closed_by_hand_everything_is_forgotten(stage: Make, h
     read = there.cache.circuits["read"]
     if held == "open":
         with read.force_open():
-            assert there.load("k", "old") == "old"
+            assert [there.load(key, "old") for key in ("k", "left")] == ["old"] * 2
     else:
         break_down(there)
-        assert there.load("k", "old") == "old"
+        assert [there.load(key, "old") for key in ("k", "left")] == ["old"] * 2
         there.plan.calm()
         read.force_closed().release()
     assert there.set("k", "new")
     with read.force_open():
-        assert there.get("k") is None
+        assert [there.get(key) for key in ("k", "left")] == [None] * 2
         assert there.load("k", "newest") == "newest"
 
 

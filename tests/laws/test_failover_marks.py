@@ -25,7 +25,7 @@ from resilient_cache.envelope import open_envelope
 from resilient_cache.failover import AsyncFailover, Failover
 from resilient_cache.testing import Fault, FaultKind
 
-from .vendors import DEAD, Vendors
+from ..vendors import DEAD, Vendors
 
 POLICY = CachePolicy(ttl=1_500.0, stale_for=300.0, jitter=0.0)
 KEYS = [f"k{number}" for number in range(20)]
