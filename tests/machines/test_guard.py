@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from resilient_cache import forking
 from resilient_cache._guard import Answer, Call, Guard
 from resilient_cache._partition import SIDES
 from resilient_cache._reporting import Reporter
@@ -265,6 +266,7 @@ def test_a_forked_child_has_no_call_in_flight() -> None:
     """Those of its parent will not end in it."""
     guarded = Guarded(max_calls=1)
     guarded.call()
+    assert guarded.guard in forking.PROTECTED
     guarded.guard.forked()
     assert guarded.guard.in_flight() == 0
     guarded.call()
