@@ -13,7 +13,8 @@ from resilient_cache._request import Draft
 from resilient_cache._rules import Rules
 from resilient_cache.entry import MICROS, Stored
 from resilient_cache.envelope import open_envelope, seal
-from resilient_cache.marks import NAMESPACE, NODE_BITS, Mark, tag_mark
+from resilient_cache.errors import FailureKind
+from resilient_cache.marks import NAMESPACE, NODE_BITS, Mark, tag_mark, version_of
 from resilient_cache.outcome import Mode, Reason
 
 from ..laws.stage import POLICY, Stage
@@ -151,6 +152,50 @@ def test_a_mark_is_known_when_it_has_been_written(failed: bool) -> None:
     assert rules.local.marks.version(TAG) == (0 if failed else anew.mark.version)
     assert rules.local.marks.revoked(TAG) == 0
     assert heard(rules, TAG, ABSENT) is not None
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_mark_that_some_of_several_stores_have_counts_unless_it_is_an_invalidation(own: bool) -> None:
+    """Of an invalidation it is the debt that is asked for again, and nobody is to think that it is done."""
+    rules, marking, _ = made()
+    mark = Made(Mark(99, 99), b"data")
+    marking.written(TAG, mark, Answer(Reason.ERROR, FailureKind.PER_KEY), rules.monotonic(), own=own)
+    assert rules.local.marks.version(TAG) == (0 if own else 99)
+
+
+@pytest.mark.parametrize(
+    ("own", "failed", "found", "again"),
+    [
+        (False, True, 99, True),
+        (False, False, 77, True),
+        (False, False, 99, False),
+        (True, True, 77, False),
+        (True, False, 77, False),
+    ],
+)
+def test_what_was_written_is_looked_at_once_more_but_for_an_invalidation(
+    own: bool, failed: bool, found: int, again: bool
+) -> None:
+    """Some stores may have another mark, or none; who writes at all writes it once more."""
+    rules, marking, _ = made()
+    rules.local.learn(TAG, Mark(77, 0), rules.monotonic())
+    answer = Answer(Reason.ERROR, FailureKind.PER_KEY) if failed else Answer(None)
+    marking.written(TAG, Made(Mark(99 if found == 99 else 55, 0), b"data"), answer, rules.monotonic(), own=own)
+    stamp = rules.local.stamps.now()
+    assert heard(rules, TAG, stored(TAG, found, stamp=stamp), Mode.READ_ONLY) is None
+    assert (heard(rules, TAG, stored(TAG, found, stamp=stamp)) is not None) is again
+
+
+def test_an_invalidation_that_some_stores_have_is_gone_on_with_unless_more_is_known() -> None:
+    """Its own mark is written again as it is: what was given with it since is good."""
+    rules, marking, _ = made()
+    stamp = rules.local.stamps.next()
+    own = version_of(stamp, rules.local.node)
+    found = marking.revoke(TAG, stamp, stored(TAG, own, own), rules.monotonic())
+    assert found.mark == Mark(own, own)
+    rules.local.learn(TAG, Mark(own + 1, own), rules.monotonic())
+    found = marking.revoke(TAG, stamp, stored(TAG, own, own), rules.monotonic())
+    assert found.mark.version > own + 1
 
 
 @pytest.mark.parametrize(
