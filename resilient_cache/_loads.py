@@ -112,7 +112,8 @@ class Loads:
         if self._is_negative(policy, value):
             if request.gates.memory:
                 local.keep_negative(request, value, since + float_of(policy.negative_ttl), flight)
-            return Lookup(value, Source.NEGATIVE, Reason.NEGATIVE, 0.0), None
+            flight.ready = none = Lookup(value, Source.NEGATIVE, Reason.NEGATIVE, 0.0)
+            return none, None
         took = self._monotonic() - since
         outcome: Lookup[Any] = make(Lookup, (value, _LOADER, request.reason, took, False))
         flight.ready = outcome
@@ -150,7 +151,8 @@ class Loads:
         if request.gates.memory:
             until = request.loading_since + float_of(request.policy.negative_ttl)
             self._local.keep_negative(request, ABSENT, until, flight)
-        return Failure(error, trace, Source.NEGATIVE, None)
+        flight.ready = failure = Failure(error, trace, Source.NEGATIVE, None)
+        return failure
 
     def settle(self, request: Request, outcome: Lookup[Any] | Failure) -> Lookup[Any] | Failure | str:
         """What this request makes of its flight's outcome: a stale entry may stand in for a failure.

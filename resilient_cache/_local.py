@@ -108,7 +108,7 @@ class Local(Many):
             for tier in (negatives, stand_ins, self.spare):
                 known = tier.entries.get(key)
                 if known is not None:
-                    if known[STAMP] > found.stamp:  # what a slow store gives may be from before it: L11
+                    if known[STAMP] > found.stamp and self.now() < known[1]:  # a slow store's may be from before: L11
                         return False
                     tier.drop_locked(key)
             failure = failures.entries.get(key)
@@ -334,8 +334,8 @@ class Local(Many):
 
     def _may_join_locked(self, request: Request, flight: Flight[Any]) -> bool:
         # A refresh whose flight another ended joins the refresh that took off since, or two end each other for ever.
-        # Who refused what the store had given meanwhile waits on for the load that goes on, and begins none beside it.
-        goes_on = request.turned_down and flight.found is not None
+        # Who refused what the store had given meanwhile waits for the load that has begun, and begins none beside it.
+        goes_on = request.turned_down and flight.found is not None and flight.origin is not None
         fresh = not request.forced or goes_on or (flight.forced and 0 < request.boarded < flight.stamp)
         if request.picky and flight.takes_stale and flight.found is None:  # else its load is on its way
             return False

@@ -28,15 +28,15 @@ class Switch:
     A bypass ends by itself without a timer: its end is a moment that whoever asks compares with the clock.
     """
 
-    __slots__ = ("_bypasses", "_ends", "_monotonic", "_reporter", "_setting", "closed", "known")
+    __slots__ = ("_bypasses", "_ends", "_last", "_monotonic", "_reporter", "_setting", "closed")
 
     def __init__(self, setting: ModeSetting, reporter: Reporter, monotonic: Callable[[], float]) -> None:
         self._reporter = reporter
         self._monotonic = monotonic
         self._bypasses: dict[object, float] = {}
         self._ends = PAST  # when the last of them ends
-        self.known = Mode.ON  # the mode as it last was, but for bypasses
         self.closed = False
+        self._setting: ModeSetting = Mode.ON
         self.set(setting)
 
     def set(self, setting: ModeSetting) -> None:
@@ -45,12 +45,13 @@ class Switch:
             raise MisuseError(f"mode must be a Mode or a plain function that gives one, not {setting!r}")
         if not callable(setting):
             try:
-                setting = self.known = Mode(setting)
+                setting = Mode(setting)
             except ValueError:
                 names = ", ".join(f"Mode.{mode.name}" for mode in Mode)
                 raise MisuseError(
                     f"mode must be one of {names} or a function that gives one, not {setting!r}"
                 ) from None
+        self._last = self.known  # what a function last said, to begin with what there was
         self._setting = setting
 
     def hold_locked(self, seconds: float) -> object:
@@ -63,6 +64,12 @@ class Switch:
     def release_locked(self, handle: object) -> None:
         """That bypass is over, if it is not yet."""
         self._ends_locked({held: until for held, until in self._bypasses.items() if held is not handle})
+
+    @property
+    def known(self) -> Mode:
+        """The mode as it last was, but for bypasses."""
+        setting = self._setting
+        return setting if isinstance(setting, Mode) else self._last
 
     @property
     def bypassed(self) -> bool:
@@ -98,16 +105,18 @@ class Switch:
         """The mode in force now."""
         if self._ends != PAST and self.bypassed:  # the first spares most requests a call
             return Mode.BYPASS
-        if callable(self._setting):
-            try:
-                self.known = Mode(self._setting())
-            except Exception:  # noqa: BLE001 - the caller's function, as a hook
-                if self.watched is not None:  # it knows when the mode ends that it cannot look up
-                    self.known = self.watched.in_force
-                self._reporter.count("mode_errors")
-                if self._reporter.counts["mode_errors"] == 1:
-                    LOGGER.warning("cache %s: the mode function failed", self._reporter.name, exc_info=True)
-        return self.known
+        setting = self._setting  # once: it may be switched by hand at any moment, and that holds
+        if isinstance(setting, Mode):
+            return setting
+        try:
+            mode = Mode(setting())
+        except Exception:  # noqa: BLE001 - the caller's function, as a hook
+            mode = setting.in_force if isinstance(setting, Control) else self._last  # it knows when its last one ends
+            self._reporter.count("mode_errors")
+            if self._reporter.counts["mode_errors"] == 1:
+                LOGGER.warning("cache %s: the mode function failed", self._reporter.name, exc_info=True)
+        self._last = mode
+        return mode
 
     def _ends_locked(self, bypasses: dict[object, float]) -> None:
         self._bypasses = bypasses

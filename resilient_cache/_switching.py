@@ -121,6 +121,8 @@ class Switching:
         with self.guard.lock:
             if self.switch.bypassed:  # begun since `mode` was asked for: whoever comes after its end must see a change
                 mode = Mode.BYPASS
+            elif self.switch.fixed:  # by hand, since a function was asked that it has taken the place of
+                mode = self.switch.known
             before, self._seen = self._seen, mode
             if self._gates[mode].write and not self._gates[before].write:
                 self.ramp.begin(self.monotonic())

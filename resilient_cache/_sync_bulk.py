@@ -174,9 +174,9 @@ class Bulk:
         loaded = {leg.request.key: (leg, *_bulk_loads.loaded(rules, leg, values)) for leg in legs}
         drafts: list[tuple[Request, Draft | None]] = []
         for leg, outcome, draft in loaded.values():
-            if draft is None and outcome.source is not Source.NEGATIVE:  # what that ends is owed: `write` notes it
+            if draft is None:
                 land(leg.flight, outcome)
-            else:
+            if draft is not None or outcome.source is Source.NEGATIVE:  # what that ends is owed: `write` notes it
                 drafts.append((leg.request, draft))
 
         def ended(request: Request, _: bool) -> None:

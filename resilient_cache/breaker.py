@@ -106,14 +106,14 @@ class Breaker:
         self._tilt = 0.0  # when `_openings` was last right; it decays from there while closed
         self._close()
 
-    def _close(self) -> None:
-        self._state = CircuitState.CLOSED
+    def _close(self, state: CircuitState = CircuitState.CLOSED) -> None:
+        self._state = state
         self._buckets: list[list[float]] = [list(EMPTY) for _ in range(BUCKETS)]
         self._current: tuple[float, list[float]] = FOREVER, self._buckets[0]  # an index, and its bucket
         self._streak = 0
         self._probe = 0
         self._until = PAST
-        self._ticket = self._issue()
+        self._ticket = 0 if state is CircuitState.FORCED_OPEN else self._issue()
 
     @property
     def state(self) -> CircuitState:
@@ -180,12 +180,8 @@ class Breaker:
             before = self._state
             change(state)
             self._openings = 0
-            self._close()
-            if self._forced:
-                forced_open = CircuitState.FORCED_OPEN in self._forced
-                self._state = CircuitState.FORCED_OPEN if forced_open else CircuitState.FORCED_CLOSED
-                if forced_open:
-                    self._ticket = 0
+            held = CircuitState.FORCED_OPEN if CircuitState.FORCED_OPEN in self._forced else CircuitState.FORCED_CLOSED
+            self._close(held if self._forced else CircuitState.CLOSED)
             closes = before not in UP and self._state in UP
         if closes and self._on_close is not None:
             self._on_close()

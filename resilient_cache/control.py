@@ -90,13 +90,14 @@ class Control:
     in, so one that comes late is put right by the next one.
     """
 
-    __slots__ = ("_clock", "_due", "_every", "_seen")
+    __slots__ = ("_clock", "_due", "_every", "_over", "_seen")
 
     def __init__(self, every: Duration, clock: Clock) -> None:
         self._every = seconds("every", every)
         self._clock = clock
         self._due = -FOREVER
         self._seen = NOTHING
+        self._over: Order | None = None  # the last one that has ended
 
     def __call__(self) -> Mode:
         """The mode that holds now. Raises `OSError` or `ValueError` when a look found nothing of use."""
@@ -109,17 +110,18 @@ class Control:
     @property
     def in_force(self) -> Mode:
         """The mode that holds now, as of the last look that found one. An end that has come is final."""
-        seen = self._seen
-        if self._clock.time() >= seen.order.until:
-            self._seen = seen._replace(order=NOTHING.order)  # or a clock that goes back would switch it on again
+        order = self._seen.order
+        if order is self._over or self._clock.time() >= order.until:
+            self._over = order  # or a clock that goes back would switch it on again
             return Mode.ON
-        return seen.order.mode
+        return order.mode
 
     @property
     def ends_in(self) -> float | None:
         """Seconds until the mode ends by itself, None when it does not."""
-        left = self._seen.order.until - self._clock.time()
-        return left if 0 < left < FOREVER else None
+        order = self._seen.order
+        left = order.until - self._clock.time()
+        return left if 0 < left < FOREVER and order is not self._over else None
 
     def ahead_of(self, get: Callable[[str], T | None]) -> Callable[[str], T | None]:
         """`get`, as long as its answers need not be held against a mode: until the next look, and not in a bypass.

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_cache import MisuseError, Mode, ResilientCache
+from resilient_cache import MisuseError, Mode, ResilientCache, control
 from resilient_cache.control import Control, ModeEnv, ModeFile, Order, parse
 from resilient_cache.testing import ManualClock
 
@@ -313,6 +313,22 @@ def test_what_has_ended_stays_so_when_the_clock_goes_back(source: Source) -> Non
     assert (source.look(), source.control.ends_in) == (Mode.ON, None)
     source.say("bypass for 90")
     assert source.look() is Mode.BYPASS
+
+
+def test_an_order_that_comes_as_another_ends_is_heeded(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread finds that the old one is over while the new one is being understood."""
+    source.say("bypass for 60")
+    assert source.look() is Mode.BYPASS
+    understand = control.parse
+
+    def slowly(text: str, since: float) -> Any:
+        assert source.control.in_force is Mode.ON
+        return understand(text, since)
+
+    monkeypatch.setattr(control, "parse", slowly)
+    source.clock.advance(60)
+    source.say("bypass")
+    assert [source.look(), source.look()] == [Mode.BYPASS] * 2
 
 
 @pytest.mark.parametrize("every", [0.0, 1.0])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient_cache import OnOverload, OriginOverloaded
+from resilient_cache import Entry, NotFound, OnOverload, OriginOverloaded
 from resilient_cache.testing import Fault, FaultKind
 
 from ..virtual import pass_time
@@ -98,6 +98,27 @@ def test_a_load_of_many_that_takes_too_long_is_not_waited_for_because_the_store_
         with pytest.raises(TimeoutError, match="load_timeout"):
             await room.cache.get_or_load_many([str(number) for number in range(2_500)], load_many)
         assert 0.68 <= room.clock.monotonic() - began <= 0.69, "two rounds of at most four calls, and load_timeout"
+
+    room.run(main)
+
+
+def test_that_there_is_none_is_told_before_the_others_are_written() -> None:
+    """L5: who waits for a key that is not there waits for no mark of another's tag, nor for its write."""
+    room = Room(memory=0, policy=replace(POLICY, epoch_ttl=5.0))
+
+    async def main() -> None:
+        async def load_many(_: list[str]) -> dict[str, Any]:
+            room.plan.during(Fault.slow(0.2))
+            return {"there": await pass_time(0.1, Entry(1, tags=("t",)))}
+
+        began = room.clock.monotonic()
+        many = asyncio.ensure_future(room.cache.get_or_load_many(["gone", "there"], load_many))
+        await pass_time(0.05)
+        with pytest.raises(NotFound):
+            await room.load("gone")
+        assert room.clock.monotonic() - began == pytest.approx(0.1)
+        assert await many == {"there": 1}
+        assert room.clock.monotonic() - began > 0.2
 
     room.run(main)
 

@@ -108,6 +108,15 @@ def test_no_window_is_longer_than_the_caches_own_longest() -> None:
     assert loads.windows(replace(longer, ttl=lambda value: value), 101, None, 1) == (100, 1)
 
 
+@pytest.mark.parametrize("raised", [True, False])
+def test_that_there_is_none_is_known_before_it_is_noted(raised: bool) -> None:
+    """L3: a leader that is taken away while it notes what the store has to lose has loaded all the same."""
+    loads, _, request, flight = made(negative=lambda value: value == "none")
+    outcome = loads.failed(request, flight, NotFound("k")) if raised else loads.loaded(request, flight, "none")[0]
+    assert flight.ready is outcome
+    assert outcome.source is Source.NEGATIVE
+
+
 def test_an_error_is_kept_without_our_own_frames() -> None:
     """They would hold what the call had in hand for as long as the error is held."""
     loads, _, request, flight = made()

@@ -71,6 +71,18 @@ def test_what_is_older_than_what_is_known_is_not_kept(room: str) -> None:
     assert tier.get("k") is None
 
 
+@pytest.mark.parametrize("room", ["negatives", "stand_ins", "spare"])
+@pytest.mark.parametrize(("ended", "kept"), [(0.0, True), (-0.125, False)])
+def test_what_is_over_refuses_nothing(room: str, ended: float, kept: bool) -> None:
+    """Another process has set the key since, as far as the clocks can be told apart; it is a hit for its whole life."""
+    local = make()
+    local.spare = Memory[Any](10)
+    older, stamp = local.stamps.next(), local.stamps.next()
+    getattr(local, room).put_locked("k", "known", local.now() - ended, 9e9, stamp)
+    assert local.keep("k", Candidate(1, 9e9, 9e9, older)) is kept
+    assert (local.memory.get("k") is not None) is kept
+
+
 def test_without_memory_what_the_store_has_ends_what_is_remembered_all_the_same() -> None:
     """Whichever it is, and by itself: that there is none, a stand-in, what is for an outage, what the loader raised."""
     for room in ("negatives", "stand_ins", "spare", "failures"):
@@ -456,15 +468,21 @@ def test_a_load_behind_is_followed_by_another_after_a_pause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("turned_down", "found", "joins"), [(True, "old", True), (True, None, False), (False, "old", False)]
+    ("turned_down", "found", "begun", "joins"),
+    [
+        (True, "old", True, True),
+        (True, None, True, False),
+        (False, "old", True, False),
+        (True, "old", False, False),
+    ],
 )
-def test_who_refused_what_the_store_gave_joins_the_load_that_goes_on(
-    turned_down: bool, found: str | None, joins: bool
+def test_who_refused_what_the_store_gave_joins_the_load_that_has_begun(
+    turned_down: bool, found: str | None, begun: bool, joins: bool
 ) -> None:
-    """And nobody else who is to replace what there is: a refresh, or one who refused before any load had begun."""
+    """And no load that still queues, for that ends with what was found; nor does a refresh join it."""
     local = make()
     flight, _ = local.board(asking(), Passenger, 0.0)
-    flight.found = found
+    flight.found, flight.origin = found, object() if begun else None
     request = asking()
     request.force()
     request.turned_down = turned_down

@@ -205,6 +205,35 @@ def test_a_mode_stays_as_it_is_known_unless_it_is_asked_for_bypassed_or_over() -
     assert switch_of(lambda: Mode.ON)[0].fixed is False
 
 
+def test_what_is_set_by_hand_while_a_function_is_asked_holds() -> None:
+    """Whatever that function then says, or raises."""
+    for said in (Mode.ON, LookupError()):
+        asked: list[Switch] = []
+
+        def ask(said: Any = said, asked: list[Switch] = asked) -> Mode:
+            asked[0].set(Mode.BYPASS)
+            if isinstance(said, Exception):
+                raise said
+            return said  # type: ignore[no-any-return]
+
+        switch, _ = switch_of(ask)
+        asked.append(switch)
+        assert switch.mode() is Mode.ON
+        assert (switch.mode(), switch.known) == (Mode.BYPASS, Mode.BYPASS)
+
+
+def test_a_control_that_fails_while_it_is_replaced_by_hand_is_asked_for_what_it_had() -> None:
+    clock = ManualClock()
+
+    class Replaced(Control):
+        def _look(self) -> None:
+            switch.set(Mode.FROZEN)
+            raise OSError("lost")
+
+    switch = Switch(Replaced(0, clock), Reporter("c", (), clock.monotonic), clock.monotonic)
+    assert [switch.mode(), switch.mode()] == [Mode.ON, Mode.FROZEN]
+
+
 class Lost(Control):
     """It is found to say what it says, and never again."""
 

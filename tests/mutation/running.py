@@ -122,7 +122,10 @@ def _run(session: pytest.Session, items: Sequence[pytest.Item], killers: Killers
     """The first of `items` that fails, "" when none does. A hang ends the process."""
     for item, after in zip_longest(items, items[1:]):
         faulthandler.dump_traceback_later(killers.patience(item.nodeid), exit=True, file=2)
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+        except KeyboardInterrupt:  # it was to stay inside, and the mutant let it out: pytest lets it end the run
+            return item.nodeid
         if session.testsfailed:
             return item.nodeid
     return ""
