@@ -105,6 +105,14 @@ def _is_jump(fault: Fault | None) -> bool:
     return fault is not None and fault.kind is FaultKind.JUMP
 
 
+def roughly(seen: Seen) -> tuple[Any, ...]:
+    """What could be seen, an age to 0.1 ms: a stamp is a microsecond of its own, until the clock is looked at next."""
+    step, result, *others = seen.visible()
+    if isinstance(result, tuple):
+        result = tuple(round(part, 4) if isinstance(part, float) else part for part in result)
+    return step, result, *others
+
+
 @both
 @given(setup=rough_setups, steps=scenarios(LONELY))
 def test_nasty_hooks_change_nothing(colour: Colour, setup: Setup, steps: list[Step]) -> None:
@@ -124,7 +132,7 @@ def test_nasty_hooks_change_nothing(colour: Colour, setup: Setup, steps: list[St
     plain = run(colour, setup, steps)
     driver = driven = colour(Setup(**{**vars(setup), "hooks": (nasty,)}))
     driven.run(steps)
-    assert [seen.visible() for seen in driven.seen] == [seen.visible() for seen in plain.seen]
+    assert [roughly(seen) for seen in driven.seen] == [roughly(seen) for seen in plain.seen]
     errors = driven.totals.pop("hook_errors", 0)
     assert errors >= plain.totals["requests"]
     assert driven.totals == plain.totals
