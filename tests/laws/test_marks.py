@@ -288,11 +288,14 @@ def test_a_mark_that_is_as_it_was_set_is_left_alone(fleet: Callable[..., Fleet],
     there.invalidate(0, what)
     there.pass_time(5.0)
     there.load(0, tagged("new"))
+    calls = there.stage.adapter.calls
+    asked = len(calls)
     there.stage.plan.then("get", DOWN)
     there.stage.run(there.caches[0]._upkeep.step)  # the store is asked again later
     there.pass_time(9.0)
     there.stage.run(there.caches[0]._upkeep.step)
     assert there.get(0) == there.get(1) == "new"
+    assert {call.operation for call in calls[asked:]} == {"get"}
 
 
 @pytest.mark.parametrize("what", EVERYTHING)
