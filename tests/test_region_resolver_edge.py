@@ -241,6 +241,7 @@ def test_a_region_gets_the_headers_that_were_sent_and_who_asks() -> None:
             (b"accept", b"a"),
             (b"accept", b"b"),
             (b"authorization", b"Bearer x"),
+            (b"connection", b"close"),
             (b"content-length", b"3"),
             (b"cookie", b"a=b; c=d"),
             (b"host", b"acme.example"),

@@ -100,9 +100,11 @@ class Regions:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        """Connections are kept while the block runs."""
+        """Ready to be asked while the block runs."""
         async with ClientSession(
-            connector=TCPConnector(limit=0),
+            # Of a connection that is kept, whatever arrives late is taken for the answer to the next visitor. A connect
+            # for each request is the price; nor is a POST lost on a connection that the region closes just then.
+            connector=TCPConnector(limit=0, force_close=True),
             cookie_jar=DummyCookieJar(),  # a cookie is one visitor's: kept here it would go out with the next request
             timeout=ClientTimeout(sock_read=self._patience),
             auto_decompress=False,

@@ -1,0 +1,100 @@
+"""The region resolver as an edge, byte for byte: answers of regions that no library would let them give."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from yarl import URL
+
+from examples.region_resolver.upstreams import serving
+from examples.region_resolver.web import router_app
+
+from .test_region_resolver_edge import Known
+
+pytestmark = pytest.mark.realtime
+
+Behave = Callable[[StreamReader, StreamWriter], Awaitable[None]]
+Ask = Callable[[bytes], Awaitable[bytes]]
+
+GET = b"GET / HTTP/1.1\r\nHost: acme.example\r\nConnection: close\r\n\r\n"
+
+
+@asynccontextmanager
+async def before(region: Behave) -> AsyncGenerator[Ask]:
+    """A router before one region, of which `region` is what it does with a connection; gives how it is asked."""
+
+    async def connected(reader: StreamReader, writer: StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await region(reader, writer)
+        writer.close()
+
+    async def ask(request: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(base).port)
+        writer.write(request)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        bases = {"eu": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
+        async with serving(router_app(Known({"acme.example": "eu"}), bases, patience=5)) as base:
+            yield ask
+
+
+async def head(reader: StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+def answered(answer: bytes) -> bytes:
+    """What a visitor gets of a region that gives `answer` to whatever it is asked."""
+
+    async def region(reader: StreamReader, writer: StreamWriter) -> None:
+        await head(reader)
+        writer.write(answer)
+        await reader.read()
+
+    async def whole() -> bytes:
+        async with before(region) as ask:
+            return await ask(GET)
+
+    return asyncio.run(whole())
+
+
+def test_what_a_region_says_late_no_other_visitor_hears() -> None:
+    """On a connection that is kept, a second answer to the first request would be the first one to the second."""
+
+    async def region(reader: StreamReader, writer: StreamWriter) -> None:
+        await head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst")
+        await asyncio.sleep(0.02)
+        writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: session=first\r\nContent-Length: 4\r\n\r\nlate")
+        await head(reader)
+
+    async def scene() -> None:
+        async with before(region) as ask:
+            for _ in range(3):
+                assert (await ask(GET)).endswith(b"\r\n\r\nfirst")
+                await asyncio.sleep(0.1)
+
+    asyncio.run(scene())
+
+
+def test_a_region_that_closes_after_an_answer_is_not_gone() -> None:
+    """It may do so while the next request is on its way, and a POST is not sent twice."""
+
+    async def region(reader: StreamReader, writer: StreamWriter) -> None:
+        await head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        await head(reader)  # and then it closes
+
+    async def scene() -> None:
+        async with before(region) as ask:
+            for _ in range(3):
+                answer = await ask(GET.replace(b"GET", b"POST"))
+                assert answer.startswith(b"HTTP/1.1 200 "), answer
+
+    asyncio.run(scene())
