@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -98,3 +99,35 @@ def test_a_region_that_closes_after_an_answer_is_not_gone() -> None:
                 assert answer.startswith(b"HTTP/1.1 200 "), answer
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Set-Cookie: a=" + b"x" * 60_000 + b"\r\n",
+        b"".join(b"X-%d: a\r\n" % number for number in range(500)),
+    ],
+    ids=["long", "many"],
+)
+def test_headers_that_are_long_or_many_pass(lines: bytes) -> None:
+    answer = answered(b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 2\r\n\r\nhi")
+    assert lines.lower() in answer.lower()
+    assert answer.endswith(b"\r\n\r\nhi")
+
+
+@pytest.mark.parametrize("status", [b"000", b"099", b"101", b"600", b"999"])
+def test_a_status_that_ends_no_request_is_502(status: bytes) -> None:
+    answer = answered(b"HTTP/1.1 " + status + b" X\r\nContent-Length: 2\r\n\r\nhi")
+    assert answer.startswith(b"HTTP/1.1 502 "), answer
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"gzip", b"x, gzip"])
+def test_a_body_in_a_coding_of_the_connection_is_502(coding: bytes) -> None:
+    """To the visitor the coding is not named, and who cannot undo it must not pass on the bytes."""
+    answer = answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + coding + b"\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 502 "), answer
+
+
+def test_a_body_in_pieces_is_whole() -> None:
+    answer = answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n")
+    assert re.sub(rb"[0-9]\r\n|\r\n", b"", answer.partition(b"\r\n\r\n")[2]) == b"hi"

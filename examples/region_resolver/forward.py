@@ -34,6 +34,7 @@ SAID_ANEW: Final = frozenset(  # by us to a region: a visitor's word for where i
 )
 SAID_BACK: Final = frozenset(b"date server x-region x-region-source".split())  # by us or our server to a visitor
 CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # no part of a header's value (RFC 9110, 5.5)
+LONGEST: Final = 64 << 10  # bytes of one line of an answer; by default cookies and policies over 8 KiB would be 502
 AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # what aiohttp would add
 
 
@@ -107,6 +108,9 @@ class Regions:
             connector=TCPConnector(limit=0, force_close=True),
             cookie_jar=DummyCookieJar(),  # a cookie is one visitor's: kept here it would go out with the next request
             timeout=ClientTimeout(sock_read=self._patience),
+            max_line_size=LONGEST,
+            max_field_size=LONGEST,
+            max_headers=1_000,
             auto_decompress=False,
             skip_auto_headers=AUTOMATIC,
         ) as self._http:
@@ -120,10 +124,15 @@ class Regions:
         body = asked.body or None
         try:
             async with asyncio.timeout(self._patience):
-                return await self._http.request(
+                reply = await self._http.request(
                     asked.method, url, headers=asked.headers, data=body, allow_redirects=False
                 )
         except TimeoutError as error:
             raise HTTPException(504, "the home region does not answer\n") from error
         except ClientError as error:
             raise HTTPException(502, "the home region cannot be reached\n") from error
+        codings = [coding.lower() for coding in reply.headers.getall("Transfer-Encoding", ["chunked"])]
+        if not 200 <= reply.status < 600 or codings != ["chunked"]:  # no last answer; bytes that nobody could decode
+            reply.close()
+            raise HTTPException(502, "the home region answers what cannot be passed on\n")
+        return reply
