@@ -226,12 +226,16 @@ def test_a_method_arrives_with_its_body() -> None:
 
 
 def test_a_region_gets_the_headers_that_were_sent_and_who_asks() -> None:
-    """What concerns the visitor's own connection stays there, and a visitor's word for who it is does not count."""
+    """What concerns the visitor's own connection stays there, and a visitor's word for who it is does not count.
+
+    Nor does it in another spelling, of which a region may make the same variable.
+    """
     sent = (
         b"POST /login HTTP/1.1\r\nHost: ACME.example.:8443\r\nCookie: a=b; c=d\r\nAuthorization: Bearer x\r\n"
         b"Accept: a\r\nAccept: b\r\nX-Name: p\xc3\xado\r\n"
         b"Connection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n"
         b"Upgrade: h2c\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.7\r\n"
+        b"X_Forwarded_For: 192.0.2.7\r\nX.Real-IP: 192.0.2.7\r\nContent_Length: 1\r\nX_Hop: 1\r\nX_Name: 1\r\n"
         b"Expect: 100-continue\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
     )
 
@@ -248,6 +252,7 @@ def test_a_region_gets_the_headers_that_were_sent_and_who_asks() -> None:
             (b"x-forwarded-for", b"127.0.0.1"),
             (b"x-forwarded-proto", b"http"),
             (b"x-name", "pío".encode()),
+            (b"x_name", b"1"),
         ]
         assert edge.arrived[0].body == b"abc"
 

@@ -35,6 +35,7 @@ SAID_ANEW: Final = frozenset(  # by us to a region: a visitor's word for where i
 SAID_BACK: Final = frozenset(b"date server x-region x-region-source".split())  # by us or our server to a visitor
 CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # no part of a header's value (RFC 9110, 5.5)
 LONGEST: Final = 64 << 10  # bytes of one line of an answer; by default cookies and policies over 8 KiB would be 502
+ODD: Final = re.compile(rb"[^0-9a-z]")  # in a variable's name: RFC 3875 makes _ of -, some servers of all these
 AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # what aiohttp would add
 
 
@@ -78,10 +79,15 @@ def _text(value: bytes) -> str:
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]], ours: frozenset[bytes]) -> Headers:
-    """Those of `headers` that are meant for the other end, without `ours`."""
+    """Those of `headers` that are meant for the other end, without `ours`, however they are spelt."""
     given = [(name.lower(), value) for name, value in headers]
-    listed = {word.strip().lower() for name, value in given if name == b"connection" for word in value.split(b",")}
-    return [(name, value) for name, value in given if name not in HOP_BY_HOP | ours | listed]
+    listed = {_plain(word.strip()) for name, value in given if name == b"connection" for word in value.split(b",")}
+    return [(name, value) for name, value in given if _plain(name) not in HOP_BY_HOP | ours | listed]
+
+
+def _plain(name: bytes) -> bytes:
+    """The same for all names of which CGI and WSGI make one variable: `X_Forwarded_For` is `x-forwarded-for`, too."""
+    return ODD.sub(b"-", name.lower())
 
 
 def passed_back(reply: ClientResponse, said: Mapping[str, str]) -> StreamingResponse:
