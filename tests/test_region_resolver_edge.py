@@ -14,7 +14,7 @@ from aiohttp import ClientPayloadError, ClientResponse, ClientSession, DummyCook
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from examples.region_resolver.directory import Region
@@ -371,3 +371,36 @@ def test_what_cannot_be_passed_on_whole_is_refused() -> None:
         assert [len(request.body) for request in edge.arrived] == [LARGEST]
 
     play(scene)
+
+
+def test_of_all_paths_only_its_own_is_the_routers() -> None:
+    """Any other spelling is a visitor's request like all others."""
+
+    async def scene(edge: Edge) -> None:
+        others = ("/-/move/", "/-%2Fmove", "/-/%6Dove", "/-/move/x", "//-/move", "/-/move%0A")
+        for target in others:
+            for method in ("GET", "POST"):
+                assert (await edge.ask("acme.example", target, method))[0].status == 200, target
+        assert [request.target for request in edge.arrived[::2]] == [target.encode() for target in others]
+        reply, _ = await edge.ask("acme.example", "/-/move?tenant=a&region=eu")
+        assert (reply.status, reply.headers["Allow"]) == (405, "POST")
+        reply, body = await edge.ask("nobody.example", "/-/move?tenant=a&region=eu", "POST")
+        assert (reply.status, body) == (200, b"moved, confirmed\n")
+        assert len(edge.arrived) == 2 * len(others)
+
+    play(scene)
+
+
+def test_a_websocket_is_closed() -> None:
+    """A server that speaks that protocol asks; here none does."""
+    said: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    scope = {"type": "websocket", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+    asyncio.run(router_app(Known(HOMES), {})(scope, receive, send))
+    assert [message["type"] for message in said] == ["websocket.close"]

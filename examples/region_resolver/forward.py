@@ -1,7 +1,8 @@
 """One request passed on to a region, and its answer back, both as they came: target, end-to-end headers, bytes.
 
 A body of a request is read before anybody is asked, so that it can be sent again after a 421; a body of an answer
-flows through. What only concerns one connection stays there (RFC 9110, 7.6.1).
+flows through. What only concerns one connection stays there (RFC 9110, 7.6.1). A `?` with nothing after it is lost, and
+a method is made upper case: so say the libraries on both sides.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ExceptionHandler, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from resilient_cache import Invalidation, NotFound
 
@@ -82,9 +83,8 @@ def router_app(router: Router, upstreams: Mapping[str, str], *, patience: float 
         DirectoryDown: _not_known,
         NotKnown: _not_known,
     }
-    routes = [Route("/-/move", proxy.move, methods=["POST"])]
-    app = Starlette(routes=routes, lifespan=proxy.lifespan, exception_handlers=refusals)
-    app.router.default = proxy  # no route of its own, for the pattern of a path takes no %0A
+    app = Starlette(lifespan=proxy.lifespan, exception_handlers=refusals)
+    app.router.default = proxy  # and no routes: they take a path decoded, and redirect what differs by a slash
     return app
 
 
@@ -92,6 +92,7 @@ class _Proxy:
     def __init__(self, router: Router, regions: Regions) -> None:
         self._router = router
         self._regions = regions
+        self._moves = Route("/-/move", self.move, methods=["POST"])
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
@@ -100,7 +101,15 @@ class _Proxy:
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Any request, whatever its method: passed on."""
+        """Any request, whatever its method: passed on, but for the one path that is the router's own."""
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+        elif scope["raw_path"] == self._moves.path.encode():
+            await self._moves.handle(scope, receive, send)
+        else:
+            await self._passed_on(scope, receive, send)
+
+    async def _passed_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         host = _host(request.headers.get("host", ""))
         asked = await read(request, host)
