@@ -404,3 +404,35 @@ def test_a_websocket_is_closed() -> None:
     scope = {"type": "websocket", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
     asyncio.run(router_app(Known(HOMES), {})(scope, receive, send))
     assert [message["type"] for message in said] == ["websocket.close"]
+
+
+def test_a_visitor_that_leaves_amid_its_body_is_no_error() -> None:
+    said: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    sent = {"method": "POST", "path": "/", "raw_path": b"/", "query_string": b"", "scheme": "http"}
+    scope = {"type": "http", **sent, "headers": [(b"host", b"acme.example")], "client": None}
+    asyncio.run(router_app(Known(HOMES), {})(scope, receive, send))
+    assert said[0]["status"] == 499
+
+
+def test_a_routers_own_timeout_is_no_visitor_that_leaves() -> None:
+    class Slow(Known):
+        async def resolve(self, host: str) -> Answer:
+            raise TimeoutError
+
+    async def scene() -> None:
+        sent = {"Host": "acme.example"}
+        async with (
+            serving(router_app(Slow(HOMES), {})) as base,
+            ClientSession() as http,
+            http.get(base, headers=sent) as reply,
+        ):
+            assert reply.status == 500
+
+    asyncio.run(scene())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -19,7 +19,7 @@ from .test_region_resolver_edge import Known
 pytestmark = pytest.mark.realtime
 
 Behave = Callable[[StreamReader, StreamWriter], Awaitable[None]]
-Ask = Callable[[bytes], Awaitable[bytes]]
+Ask = Callable[[bytes], Coroutine[None, None, bytes]]
 
 GET = b"GET / HTTP/1.1\r\nHost: acme.example\r\nConnection: close\r\n\r\n"
 
@@ -36,9 +36,10 @@ async def before(region: Behave) -> AsyncGenerator[Ask]:
     async def ask(request: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", URL(base).port)
         writer.write(request)
-        answer = await reader.read()
-        writer.close()
-        return answer
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
 
     async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
         bases = {"eu": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
@@ -131,3 +132,25 @@ def test_a_body_in_a_coding_of_the_connection_is_502(coding: bytes) -> None:
 def test_a_body_in_pieces_is_whole() -> None:
     answer = answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n")
     assert re.sub(rb"[0-9]\r\n|\r\n", b"", answer.partition(b"\r\n\r\n")[2]) == b"hi"
+
+
+def test_a_visitor_that_leaves_is_asked_for_no_longer() -> None:
+    """Or a crowd that comes and goes would leave as many requests open, each for `patience` seconds."""
+
+    async def scene() -> None:
+        came, ended = asyncio.Event(), asyncio.Event()
+
+        async def region(reader: StreamReader, _: StreamWriter) -> None:
+            await head(reader)
+            came.set()
+            await reader.read()
+            ended.set()
+
+        async with before(region) as ask:
+            visitor = asyncio.create_task(ask(GET))
+            await came.wait()
+            visitor.cancel()
+            async with asyncio.timeout(3):  # `patience` is 5
+                await ended.wait()
+
+    asyncio.run(scene())

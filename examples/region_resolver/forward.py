@@ -2,7 +2,7 @@
 
 A body of a request is read before anybody is asked, so that it can be sent again after a 421; a body of an answer
 flows through. What only concerns one connection stays there (RFC 9110, 7.6.1). A `?` with nothing after it is lost, and
-a method is made upper case: so say the libraries on both sides.
+a method is made upper case: so the libraries on both sides have it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Final, TypeAlias
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive
 from yarl import URL
 
-__all__ = ["Asked", "Regions", "passed_back", "read"]
+__all__ = ["Asked", "Regions", "passed_back", "read", "while_there"]
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -70,6 +71,29 @@ async def read(request: Request, host: str) -> Asked:
         if len(body) > LARGEST:
             raise HTTPException(413, f"more than {LARGEST} bytes\n")
     return Asked(request.method, target, headers, bytes(body))
+
+
+@asynccontextmanager
+async def while_there(receive: Receive) -> AsyncGenerator[None]:
+    """Ends the block when the visitor, whose body has been read, leaves: raises `ClientDisconnect`."""
+    staying = asyncio.timeout(None)
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        staying.reschedule(0.0)  # long ago, on any loop's clock: the block is cancelled as if its time were over
+
+    try:
+        async with staying:
+            watching = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError as error:
+        if not staying.expired():
+            raise
+        raise ClientDisconnect from error
 
 
 def _text(value: bytes) -> str:
