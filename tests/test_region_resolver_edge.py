@@ -14,7 +14,7 @@ from aiohttp import ClientPayloadError, ClientResponse, ClientSession, DummyCook
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from examples.region_resolver.directory import Region
@@ -226,12 +226,16 @@ def test_a_method_arrives_with_its_body() -> None:
 
 
 def test_a_region_gets_the_headers_that_were_sent_and_who_asks() -> None:
-    """What concerns the visitor's own connection stays there, and a visitor's word for who it is does not count."""
+    """What concerns the visitor's own connection stays there, and a visitor's word for who it is does not count.
+
+    Nor does it in another spelling, of which a region may make the same variable.
+    """
     sent = (
         b"POST /login HTTP/1.1\r\nHost: ACME.example.:8443\r\nCookie: a=b; c=d\r\nAuthorization: Bearer x\r\n"
         b"Accept: a\r\nAccept: b\r\nX-Name: p\xc3\xado\r\n"
         b"Connection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n"
         b"Upgrade: h2c\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.7\r\n"
+        b"X_Forwarded_For: 192.0.2.7\r\nX.Real-IP: 192.0.2.7\r\nContent_Length: 1\r\nX_Hop: 1\r\nX_Name: 1\r\n"
         b"Expect: 100-continue\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
     )
 
@@ -241,12 +245,14 @@ def test_a_region_gets_the_headers_that_were_sent_and_who_asks() -> None:
             (b"accept", b"a"),
             (b"accept", b"b"),
             (b"authorization", b"Bearer x"),
+            (b"connection", b"close"),
             (b"content-length", b"3"),
             (b"cookie", b"a=b; c=d"),
             (b"host", b"acme.example"),
             (b"x-forwarded-for", b"127.0.0.1"),
             (b"x-forwarded-proto", b"http"),
             (b"x-name", "pío".encode()),
+            (b"x_name", b"1"),
         ]
         assert edge.arrived[0].body == b"abc"
 
@@ -365,3 +371,68 @@ def test_what_cannot_be_passed_on_whole_is_refused() -> None:
         assert [len(request.body) for request in edge.arrived] == [LARGEST]
 
     play(scene)
+
+
+def test_of_all_paths_only_its_own_is_the_routers() -> None:
+    """Any other spelling is a visitor's request like all others."""
+
+    async def scene(edge: Edge) -> None:
+        others = ("/-/move/", "/-%2Fmove", "/-/%6Dove", "/-/move/x", "//-/move", "/-/move%0A")
+        for target in others:
+            for method in ("GET", "POST"):
+                assert (await edge.ask("acme.example", target, method))[0].status == 200, target
+        assert [request.target for request in edge.arrived[::2]] == [target.encode() for target in others]
+        reply, _ = await edge.ask("acme.example", "/-/move?tenant=a&region=eu")
+        assert (reply.status, reply.headers["Allow"]) == (405, "POST")
+        reply, body = await edge.ask("nobody.example", "/-/move?tenant=a&region=eu", "POST")
+        assert (reply.status, body) == (200, b"moved, confirmed\n")
+        assert len(edge.arrived) == 2 * len(others)
+
+    play(scene)
+
+
+def test_a_websocket_is_closed() -> None:
+    """A server that speaks that protocol asks; here none does."""
+    said: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    scope = {"type": "websocket", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+    asyncio.run(router_app(Known(HOMES), {})(scope, receive, send))
+    assert [message["type"] for message in said] == ["websocket.close"]
+
+
+def test_a_visitor_that_leaves_amid_its_body_is_no_error() -> None:
+    said: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    sent = {"method": "POST", "path": "/", "raw_path": b"/", "query_string": b"", "scheme": "http"}
+    scope = {"type": "http", **sent, "headers": [(b"host", b"acme.example")], "client": None}
+    asyncio.run(router_app(Known(HOMES), {})(scope, receive, send))
+    assert said[0]["status"] == 499
+
+
+def test_a_routers_own_timeout_is_no_visitor_that_leaves() -> None:
+    class Slow(Known):
+        async def resolve(self, host: str) -> Answer:
+            raise TimeoutError
+
+    async def scene() -> None:
+        sent = {"Host": "acme.example"}
+        async with (
+            serving(router_app(Slow(HOMES), {})) as base,
+            ClientSession() as http,
+            http.get(base, headers=sent) as reply,
+        ):
+            assert reply.status == 500
+
+    asyncio.run(scene())

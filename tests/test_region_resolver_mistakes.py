@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 
 from examples.region_resolver.__main__ import FAST
 from examples.region_resolver.build import _builders
-from examples.region_resolver.directory import REGIONS, Directory, Region, seeded
+from examples.region_resolver.directory import REGIONS, Directory, DirectoryDown, Region, seeded
 from examples.region_resolver.naive import NaiveRouter
 from examples.region_resolver.process import Diary, Plan, resilient
 from examples.region_resolver.resilient import POLICY, ResilientRouter
@@ -192,3 +192,13 @@ def test_a_record_that_breaks_is_one_that_cannot_be_asked(valkey_server: ValkeyS
 
     with closing(Directory(tmp_path / "record")) as directory:
         asyncio.run(scene(directory))
+
+
+def test_a_record_that_is_closed_is_one_that_cannot_be_asked(tmp_path: Path) -> None:
+    (tenant, *_) = seeded(tmp_path / "record", 3, 4)
+    directory = Directory(tmp_path / "record")
+    directory.close()
+    with pytest.raises(DirectoryDown):
+        asyncio.run(directory.lookup(tenant.hosts[0]))
+    with pytest.raises(DirectoryDown):
+        asyncio.run(directory.move(tenant.name, "eu"))

@@ -102,7 +102,7 @@ class Directory:
     async def _run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
-        except sqlite3.Error as error:  # locked, full, damaged, not the tables it had: nobody knows now
+        except (sqlite3.Error, RuntimeError) as error:  # locked, full, damaged, other tables; or closed
             raise DirectoryDown(str(error)) from error
 
     def _find(self, host: str) -> Region | None:

@@ -1,7 +1,8 @@
 """One request passed on to a region, and its answer back, both as they came: target, end-to-end headers, bytes.
 
 A body of a request is read before anybody is asked, so that it can be sent again after a 421; a body of an answer
-flows through. What only concerns one connection stays there (RFC 9110, 7.6.1).
+flows through. What only concerns one connection stays there (RFC 9110, 7.6.1). A `?` with nothing after it is lost, and
+a method is made upper case: so the libraries on both sides have it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Final, TypeAlias
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive
 from yarl import URL
 
-__all__ = ["Asked", "Regions", "passed_back", "read"]
+__all__ = ["Asked", "Regions", "passed_back", "read", "while_there"]
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -34,6 +36,8 @@ SAID_ANEW: Final = frozenset(  # by us to a region: a visitor's word for where i
 )
 SAID_BACK: Final = frozenset(b"date server x-region x-region-source".split())  # by us or our server to a visitor
 CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # no part of a header's value (RFC 9110, 5.5)
+LONGEST: Final = 64 << 10  # bytes of one line of an answer; by default cookies and policies over 8 KiB would be 502
+ODD: Final = re.compile(rb"[^0-9a-z]")  # in a variable's name: RFC 3875 makes _ of -, some servers of all these
 AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # what aiohttp would add
 
 
@@ -69,6 +73,29 @@ async def read(request: Request, host: str) -> Asked:
     return Asked(request.method, target, headers, bytes(body))
 
 
+@asynccontextmanager
+async def while_there(receive: Receive) -> AsyncGenerator[None]:
+    """Ends the block when the visitor, whose body has been read, leaves: raises `ClientDisconnect`."""
+    staying = asyncio.timeout(None)
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        staying.reschedule(0.0)  # long ago, on any loop's clock: the block is cancelled as if its time were over
+
+    try:
+        async with staying:
+            watching = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError as error:
+        if not staying.expired():
+            raise
+        raise ClientDisconnect from error
+
+
 def _text(value: bytes) -> str:
     """What aiohttp will make the same bytes of: it encodes headers as UTF-8, and sends no control characters."""
     if CONTROL.search(value):
@@ -77,10 +104,15 @@ def _text(value: bytes) -> str:
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]], ours: frozenset[bytes]) -> Headers:
-    """Those of `headers` that are meant for the other end, without `ours`."""
+    """Those of `headers` that are meant for the other end, without `ours`, however they are spelt."""
     given = [(name.lower(), value) for name, value in headers]
-    listed = {word.strip().lower() for name, value in given if name == b"connection" for word in value.split(b",")}
-    return [(name, value) for name, value in given if name not in HOP_BY_HOP | ours | listed]
+    listed = {_plain(word.strip()) for name, value in given if name == b"connection" for word in value.split(b",")}
+    return [(name, value) for name, value in given if _plain(name) not in HOP_BY_HOP | ours | listed]
+
+
+def _plain(name: bytes) -> bytes:
+    """The same for all names of which CGI and WSGI make one variable: `X_Forwarded_For` is `x-forwarded-for`, too."""
+    return ODD.sub(b"-", name.lower())
 
 
 def passed_back(reply: ClientResponse, said: Mapping[str, str]) -> StreamingResponse:
@@ -100,11 +132,16 @@ class Regions:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        """Connections are kept while the block runs."""
+        """Ready to be asked while the block runs."""
         async with ClientSession(
-            connector=TCPConnector(limit=0),
+            # Of a connection that is kept, whatever arrives late is taken for the answer to the next visitor. A connect
+            # for each request is the price; nor is a POST lost on a connection that the region closes just then.
+            connector=TCPConnector(limit=0, force_close=True),
             cookie_jar=DummyCookieJar(),  # a cookie is one visitor's: kept here it would go out with the next request
             timeout=ClientTimeout(sock_read=self._patience),
+            max_line_size=LONGEST,
+            max_field_size=LONGEST,
+            max_headers=1_000,
             auto_decompress=False,
             skip_auto_headers=AUTOMATIC,
         ) as self._http:
@@ -118,10 +155,15 @@ class Regions:
         body = asked.body or None
         try:
             async with asyncio.timeout(self._patience):
-                return await self._http.request(
+                reply = await self._http.request(
                     asked.method, url, headers=asked.headers, data=body, allow_redirects=False
                 )
         except TimeoutError as error:
             raise HTTPException(504, "the home region does not answer\n") from error
         except ClientError as error:
             raise HTTPException(502, "the home region cannot be reached\n") from error
+        codings = [coding.lower() for coding in reply.headers.getall("Transfer-Encoding", ["chunked"])]
+        if not 200 <= reply.status < 600 or codings != ["chunked"]:  # no last answer; bytes that nobody could decode
+            reply.close()
+            raise HTTPException(502, "the home region answers what cannot be passed on\n")
+        return reply

@@ -11,15 +11,16 @@ from typing import Any, Protocol
 from aiohttp import ClientResponse
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ExceptionHandler, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from resilient_cache import Invalidation, NotFound
 
 from .directory import DirectoryDown, Region
-from .forward import Asked, Regions, passed_back, read
+from .forward import Asked, Regions, passed_back, read, while_there
 from .hosts import BadHost, canonical_host
 
 __all__ = ["Answer", "NotKnown", "Router", "router_app"]
@@ -71,9 +72,9 @@ def router_app(router: Router, upstreams: Mapping[str, str], *, patience: float 
     """A service around `router`, which it closes. `upstreams`: region name -> base URL.
 
     400 for no host name, 404 for a host nobody owns, 503 with `Retry-After` when nobody can say: a region is never
-    guessed. 502 for a region that cannot be reached, 504 for one that says nothing for `patience` seconds. A region
-    that answers 421 does not serve the host: the router is told and asked once more. Anything else a router raises is a
-    500. `POST /-/move` would listen elsewhere, and ask who you are, in a real service.
+    guessed. 502 for a region that cannot be reached or understood, 504 for one that says nothing for `patience`
+    seconds. A region that answers 421 does not serve the host: the router is told and asked once more. Anything else a
+    router raises is a 500. `POST /-/move` would listen elsewhere, and ask who you are, in a real service.
     """
     proxy = _Proxy(router, Regions(upstreams, patience))
     refusals: dict[Any, ExceptionHandler] = {
@@ -81,10 +82,10 @@ def router_app(router: Router, upstreams: Mapping[str, str], *, patience: float 
         NotFound: _nobodys,
         DirectoryDown: _not_known,
         NotKnown: _not_known,
+        ClientDisconnect: _left,
     }
-    routes = [Route("/-/move", proxy.move, methods=["POST"])]
-    app = Starlette(routes=routes, lifespan=proxy.lifespan, exception_handlers=refusals)
-    app.router.default = proxy  # no route of its own, for the pattern of a path takes no %0A
+    app = Starlette(lifespan=proxy.lifespan, exception_handlers=refusals)
+    app.router.default = proxy  # and no routes: they take a path decoded, and redirect what differs by a slash
     return app
 
 
@@ -92,6 +93,7 @@ class _Proxy:
     def __init__(self, router: Router, regions: Regions) -> None:
         self._router = router
         self._regions = regions
+        self._moves = Route("/-/move", self.move, methods=["POST"])
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
@@ -100,15 +102,24 @@ class _Proxy:
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Any request, whatever its method: passed on."""
+        """Any request, whatever its method: passed on, but for the one path that is the router's own."""
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+        elif scope["raw_path"] == self._moves.path.encode():
+            await self._moves.handle(scope, receive, send)
+        else:
+            await self._passed_on(scope, receive, send)
+
+    async def _passed_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         host = _host(request.headers.get("host", ""))
         asked = await read(request, host)
-        answer, reply = await self._asked(host, asked)
-        if reply.status == MISDIRECTED:
-            reply.release()
-            await self._router.misdirected(host, answer.region)
+        async with while_there(receive):
             answer, reply = await self._asked(host, asked)
+            if reply.status == MISDIRECTED:
+                reply.release()
+                await self._router.misdirected(host, answer.region)
+                answer, reply = await self._asked(host, asked)
         async with reply:
             said = {"X-Region": answer.region.name, "X-Region-Source": answer.source}
             await passed_back(reply, said)(scope, receive, send)
@@ -146,3 +157,7 @@ def _nobodys(_: Request, error: Exception) -> Response:
 def _not_known(_: Request, error: Exception) -> Response:
     later = max(1, ceil(getattr(error, "retry_after", 0.0)))
     return PlainTextResponse("the home region is not known now\n", 503, {"Retry-After": str(later)})
+
+
+def _left(_: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # as nginx calls it in its log; nobody reads it
