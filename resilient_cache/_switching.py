@@ -85,7 +85,7 @@ class Switching:
         """The mode in force now."""
         mode = self.switch.mode()
         if mode is not self._seen:
-            self._changed(mode)
+            self._changed()
         return mode
 
     def set_mode(self, mode: ModeSetting) -> None:
@@ -101,7 +101,7 @@ class Switching:
         with self.guard.lock:
             handle = self.switch.hold_locked(lasting)
             self.aim()
-        self._changed(Mode.BYPASS)
+        self._changed()
         return Bypass(partial(self._release, handle))
 
     def close(self) -> bool:
@@ -117,12 +117,9 @@ class Switching:
             self.aim()
         self.mode()
 
-    def _changed(self, mode: Mode) -> None:
+    def _changed(self) -> None:
         with self.guard.lock:
-            if self.switch.bypassed:  # begun since `mode` was asked for: whoever comes after its end must see a change
-                mode = Mode.BYPASS
-            elif self.switch.fixed:  # by hand, since a function was asked that it has taken the place of
-                mode = self.switch.known
+            mode = Mode.BYPASS if self.switch.bypassed else self.switch.known  # by now: others may have switched since
             before, self._seen = self._seen, mode
             if self._gates[mode].write and not self._gates[before].write:
                 self.ramp.begin(self.monotonic())

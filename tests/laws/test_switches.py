@@ -377,10 +377,10 @@ def test_a_mode_that_comes_between_is_not_lost(stage: Callable[..., Any], monkey
     rules: Any = there.cache._rules
     changed = type(rules)._changed
 
-    def late(self: Any, mode: Mode) -> None:
+    def late(self: Any) -> None:
         monkeypatch.setattr(type(rules), "_changed", changed)
         self.bypass(1)
-        changed(self, mode)
+        changed(self)
 
     monkeypatch.setattr(type(rules), "_changed", late)
     there.cache.mode = Mode.FROZEN
