@@ -12,7 +12,7 @@ from ._request import Draft, Request
 from .entry import MICROS, Stored
 from .envelope import open_envelope, seal
 from .errors import FailureKind, MisuseError
-from .marks import FAILED, NAMESPACE, Mark, tag_mark, version_of
+from .marks import FAILED, NAMESPACE, Mark, moment_of, tag_mark
 from .outcome import Reason
 from .policy import CachePolicy
 
@@ -90,14 +90,23 @@ class Marking:
         return self._make(name, Mark(version, invalidated))
 
     def revoke(self, name: str, stamp: int, answer: Answer, asked: float) -> Made:
-        """What to write for an invalidation, when that is what the store said of the mark at `asked`."""
-        found = self._open(name, answer.value)[0] if answer.failed is None else None
+        """What to write for an invalidation, when that is what the store said of the mark at `asked`.
+
+        Tried again, it makes do with the mark that is found, if its invalidation is the one first made for this one, or
+        surely a later one: what was given with it since is good. What only may be later is outbid with a version of
+        this moment; soon that is surely later than what any of those who outbid each other has made first.
+        """
+        found, moment = self._open(name, answer.value)[0] if answer.failed is None else None, stamp
         if found is not None:
             self._local.learn(name, found, asked)  # it may tell of somebody else's
-            made = version_of(stamp, self._local.node)
-            if found.version == self._local.marks.version(name) and found.invalidated == made:
-                return self._make(name, found)  # some have it already, and what they were given since is good
-        version = self._next(name, stamp)
+            marks = self._local.marks
+            made = marks.made(name, stamp)
+            if 0 < made <= found.invalidated and found.version == marks.version(name):
+                if found.invalidated == made or moment_of(found.invalidated) > marks.bound(made):
+                    return self._make(name, found)
+                moment = self._local.stamps.next()
+        version = self._next(name, moment)
+        self._local.make(name, stamp, version)
         return self._make(name, Mark(version, version))
 
     def holds(self, name: str, answer: Answer) -> bool:

@@ -71,11 +71,12 @@ class Mark(NamedTuple):
 class Known:
     """What is known of one mark. Times are monotonic seconds, `since` is a stamp."""
 
-    __slots__ = ("claimed", "invalidated", "left", "renew", "revoked", "since", "until", "version")
+    __slots__ = ("claimed", "invalidated", "left", "made", "renew", "revoked", "since", "until", "version")
 
     def __init__(self) -> None:
         self.version = 0  # none yet
         self.invalidated = 0
+        self.made = 0, 0  # the stamp of the latest invalidation of this process, and the version first made for it
         self.revoked = 0  # the version of the latest invalidation of this process that the store has acknowledged
         self.since = 0  # the stamp from which on this version has been known
         self.renew = 0.0  # from then on somebody asks the store
@@ -133,6 +134,17 @@ class Marks:
         """The version of the latest invalidation of this process that the store has acknowledged, 0 for none."""
         known = self.known(name)
         return known.revoked if known is not None else 0
+
+    def made(self, name: str, stamp: int) -> int:
+        """The version first made for the invalidation of this process stamped `stamp`, or a later one; 0 for none."""
+        known = self.known(name)
+        return known.made[1] if known is not None and known.made[0] >= stamp else 0
+
+    def make_locked(self, name: str, stamp: int, version: int) -> None:
+        """`version` is made for the invalidation stamped `stamp`."""
+        known = self._remember(name)
+        if known.made[0] < stamp:
+            known.made = stamp, version
 
     def is_news(self, name: str, mark: Mark) -> bool:
         """Whether `mark` tells of an invalidation that is not known here."""

@@ -148,6 +148,53 @@ def test_what_is_asked_again_does_not_empty_the_vendor_that_has_it(pair: Any) ->
     assert one.loads(KEYS) == 0
 
 
+@pytest.mark.parametrize("dead", [0, 1])
+def test_two_processes_that_owe_a_mark_agree_on_one(pair: Any, dead: int) -> None:
+    """Each outbid the other: for as long as a vendor was gone, the other one was emptied every few seconds."""
+    for process in pair:
+        process.vendors.plans[dead].during(DEAD)
+        assert process.invalidate_all() is Invalidation.PENDING
+    one, two = pair
+    versions, loads = set(), 0
+    for _ in range(60):
+        one.vendors.clock.advance(1.0)
+        for process in pair:
+            process.loads(["somebody else's"])
+            process.vendors.run_behind()
+            loads += process.loads(KEYS)
+        versions.add(one.version(1 - dead))
+    assert len(versions) <= 3
+    assert loads <= 4 * len(KEYS)
+    for process in pair:
+        assert process.health()["pending_invalidations"] == 1
+        process.vendors.plans[dead].calm()
+    for _ in range(60):
+        one.settle(1.0)
+        two.settle(1.0)
+    assert [process.health()["pending_invalidations"] for process in pair] == [0, 0]
+    assert one.version(0) == one.version(1)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_who_takes_over_a_mark_that_is_owed_makes_it_once(tmp_path: Path, colour: str) -> None:
+    """He did not know the mark that another process had made for it, nor his own."""
+    one = Process(colour, journal=SqliteJournal(tmp_path / "owed"))
+    one.loads(KEYS)
+    one.vendors.plans[1].during(DEAD)
+    assert one.invalidate_all() is Invalidation.PENDING
+    one.vendors.behind.clear()  # it is killed
+    two = Process(colour, one, journal=SqliteJournal(tmp_path / "owed"))
+    two.vendors.plans[1].during(DEAD)
+    versions, loads = {one.version(0)}, 0
+    for _ in range(60):
+        two.settle(1.0)
+        loads += two.loads(KEYS)
+        versions.add(two.version(0))
+    assert two.health()["pending_invalidations"] == 1
+    assert len(versions) == 2
+    assert loads <= 3 * len(KEYS)
+
+
 def test_one_question_that_fails_loses_nobody_anything(pair: Any) -> None:
     """What the stand-in had not was taken for lost, and a new mark emptied the first vendor for everybody."""
     for process in pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from resilient_cache._rules import Rules
 from resilient_cache.entry import MICROS, Stored
 from resilient_cache.envelope import open_envelope, seal
 from resilient_cache.errors import FailureKind
-from resilient_cache.marks import NAMESPACE, NODE_BITS, Mark, tag_mark, version_of
+from resilient_cache.marks import NAMESPACE, NODE_BITS, Mark, moment_of, tag_mark, version_of
 from resilient_cache.outcome import Mode, Reason
 
 from ..laws.stage import POLICY, Stage
@@ -186,16 +187,59 @@ def test_what_was_written_is_looked_at_once_more_but_for_an_invalidation(
     assert (heard(rules, TAG, stored(TAG, found, stamp=stamp)) is not None) is again
 
 
-def test_an_invalidation_that_some_stores_have_is_gone_on_with_unless_more_is_known() -> None:
-    """Its own mark is written again as it is: what was given with it since is good."""
-    rules, marking, _ = made()
+def owing(ahead: int = 0) -> tuple[Callable[[Mark | None], Mark], Mark, Rules, Stage]:
+    """How an invalidation goes on with what it finds, what it made first, where the known mark is so much `ahead`."""
+    rules, marking, there = made()
     stamp = rules.local.stamps.next()
-    own = version_of(stamp, rules.local.node)
-    found = marking.revoke(TAG, stamp, stored(TAG, own, own), rules.monotonic())
-    assert found.mark == Mark(own, own)
-    rules.local.learn(TAG, Mark(own + 1, own), rules.monotonic())
-    found = marking.revoke(TAG, stamp, stored(TAG, own, own), rules.monotonic())
-    assert found.mark.version > own + 1
+
+    def again(found: Mark | None) -> Mark:
+        answer = ABSENT if found is None else stored(TAG, *found)
+        return marking.revoke(TAG, stamp, answer, rules.monotonic()).mark
+
+    first = again(Mark(version_of(stamp + ahead, 7)) if ahead else None)
+    assert first == Mark(first.version, first.version)
+    assert moment_of(first.version) == stamp + (ahead + 1 if ahead else 0)
+    return again, first, rules, there
+
+
+@pytest.mark.parametrize("ahead", [0, MICROS // 2])
+def test_an_invalidation_that_some_stores_have_is_gone_on_with_unless_more_is_known(ahead: int) -> None:
+    """Its own mark is written again as it is: what was given with it since is good."""
+    again, first, rules, there = owing(ahead)
+    there.clock.advance(10)
+    assert again(first) == first
+    anew = Mark(first.version + 1, first.version)
+    assert again(anew) == anew, "which was only made anew"
+    assert again(first).version > anew.version, "old data"
+    rules.local.learn(TAG, Mark(anew.version + (1 << 30), first.version), rules.monotonic())
+    assert moment_of(again(None).version) < rules.local.stamps.now()
+
+
+@pytest.mark.parametrize("ahead", [0, MICROS // 2])
+@pytest.mark.parametrize("later", [0, 1])
+def test_one_that_is_surely_later_does_as_well(later: int, ahead: int) -> None:
+    """Two that owe one outbid each other for as long as a store was gone. By a clock it may be from before."""
+    again, first, rules, there = owing(ahead)
+    there.clock.advance(2)
+    theirs = version_of(moment_of(first.version) + rules.local.margin + later, 7)
+    mark = again(Mark(theirs, theirs))
+    if later:
+        assert mark == Mark(theirs, theirs)
+    else:
+        assert mark.version == mark.invalidated
+        assert moment_of(mark.version) >= rules.local.stamps.now() - 1
+        there.clock.advance(2)
+        assert again(mark) == mark, "it is later than what was made first"
+
+
+def test_what_is_found_at_the_first_try_is_outbid() -> None:
+    """However far ahead it is; and one that is earlier is, at every try, by a version of the same moment."""
+    _, first, _, _ = owing(100 * MICROS)
+    again, first, _, there = owing()
+    there.clock.advance(10)
+    earlier = first.version - (1 << NODE_BITS)
+    assert again(Mark(earlier, earlier)) == first
+    assert again(Mark(first.version + 1, first.version - 1)).version == first.version + (1 << NODE_BITS)
 
 
 @pytest.mark.parametrize(

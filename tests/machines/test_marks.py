@@ -197,6 +197,18 @@ def test_what_was_written_is_looked_at_until_it_is_found() -> None:
         assert not marks.overtaken(T, 9), "it has been found as it was left"
 
 
+def test_what_was_first_made_for_the_latest_invalidation_is_remembered() -> None:
+    """It does for those before, too."""
+    marks = Marks(LIFE, MARGIN)
+    for name in (T, NAMESPACE):
+        assert marks.made(name, 1) == 0
+        for stamp, made, found in ((7, 70, 70), (7, 71, 70), (6, 72, 70), (8, 73, 73)):
+            marks.make_locked(name, stamp, made)
+            assert [marks.made(name, at) for at in (stamp - 1, stamp)] == [found, found]
+        assert marks.made(name, 9) == 0
+        assert marks.version(name) == 0
+
+
 def test_the_oldest_tag_is_forgotten_and_what_it_refused_is_still_refused() -> None:
     marks = Marks(LIFE, MARGIN, capacity=2)
     marks.learn_locked(T, Mark(version(1_000), version(1_000)), 0.0, 5_000)
