@@ -12,7 +12,7 @@ from ._request import Draft, Request
 from .entry import MICROS, Stored
 from .envelope import open_envelope, seal
 from .errors import FailureKind, MisuseError
-from .marks import FAILED, NAMESPACE, Mark, moment_of, tag_mark
+from .marks import NAMESPACE, Mark, moment_of, tag_mark
 from .outcome import Reason
 from .policy import CachePolicy
 
@@ -81,8 +81,7 @@ class Marking:
         if found is not None and found.version >= known:
             self._local.learn(name, found, asked)
             renewed = request.gates.write and self._local.age(stamp) > self.life / 2
-            again = request.gates.write and self._local.marks.overtaken(name, found.version)
-            return self._make(name, found) if (renewed or again) and self._claim(name) else None
+            return self._make(name, found) if renewed and self._claim(name) else None
         if not request.gates.write or not self._claim(name):
             return None
         invalidated = max(self._local.marks.invalidated(name), found.invalidated if found is not None else 0)
@@ -116,11 +115,9 @@ class Marking:
 
     def written(self, name: str, made: Made, answer: Answer, asked: float, *, own: bool = False) -> None:
         """The mark was written; `own`: for an invalidation of this process."""
-        done = answer.failed is None
-        if done or (answer.value is FailureKind.PER_KEY and not own):  # some of several stores have it
+        if answer.failed is None or (answer.value is FailureKind.PER_KEY and not own):  # some of several stores have it
             self._local.learn(name, made.mark, asked, own=own)
-        left = made.mark.version if done else FAILED
-        self._local.marks.settle(name, 0 if own else left)
+        self._local.marks.settle(name)
 
     def _claim(self, name: str) -> bool:
         """Whether it is the caller who writes the mark: others who find the same at the same time do not."""

@@ -12,7 +12,7 @@ from resilient_cache import CachePolicy, Entry, Invalidation, MisuseError, Mode,
 from resilient_cache.entry import Stored
 from resilient_cache.envelope import seal
 from resilient_cache.marks import Mark
-from resilient_cache.testing import Fault
+from resilient_cache.testing import Fault, FaultKind
 
 from .stage import POLICY, Stage
 
@@ -293,6 +293,21 @@ def test_a_mark_that_is_as_it_was_set_is_left_alone(fleet: Callable[..., Fleet],
     there.pass_time(9.0)
     there.stage.run(there.caches[0]._upkeep.step)
     assert there.get(0) == there.get(1) == "new"
+
+
+@pytest.mark.parametrize("kind", [FaultKind.RAISE, FaultKind.LOST])
+def test_a_mark_whose_write_failed_is_written_again_only_where_it_is_not(
+    fleet: Callable[..., Fleet], kind: FaultKind
+) -> None:
+    """What had landed was found, and written over whatever had come between: an invalidation that was confirmed."""
+    there = fleet(count=1)
+    there.stage.plan.then("set", Fault(kind))
+    there.load(0, "v")
+    for _ in range(3):
+        there.pass_time(1.9)
+        there.load(0, "v")
+    made = [call for call in there.stage.adapter.calls if call.operation == "set" and call.key == "laws!"]
+    assert len(made) == (1 if kind is FaultKind.LOST else 2)
 
 
 @pytest.mark.parametrize("what", EVERYTHING)

@@ -142,6 +142,17 @@ def test_a_mark_is_ones_own_only_if_it_is_the_very_one() -> None:
     assert not marking.holds(TAG, stored(TAG, made_now.mark.version + 1))
 
 
+@pytest.mark.parametrize("answer", [Answer(None), FAILED, Answer(Reason.ERROR, FailureKind.PER_KEY)])
+def test_who_has_made_a_mark_does_not_write_what_he_finds_instead(answer: Answer) -> None:
+    """He did, and could undo an invalidation that came between, and was confirmed."""
+    rules, marking, _ = made()
+    mark = heard(rules, TAG, ABSENT)
+    assert mark is not None
+    marking.written(TAG, mark, answer, rules.monotonic())
+    for version in (mark.mark.version, mark.mark.version + 1):
+        assert heard(rules, TAG, stored(TAG, version, stamp=rules.local.stamps.now())) is None
+
+
 @pytest.mark.parametrize("failed", [True, False])
 def test_a_mark_is_known_when_it_has_been_written(failed: bool) -> None:
     """And if not, another may try at once. It is somebody else's unless it is said to be one's own."""
@@ -162,29 +173,6 @@ def test_a_mark_that_some_of_several_stores_have_counts_unless_it_is_an_invalida
     mark = Made(Mark(99, 99), b"data")
     marking.written(TAG, mark, Answer(Reason.ERROR, FailureKind.PER_KEY), rules.monotonic(), own=own)
     assert rules.local.marks.version(TAG) == (0 if own else 99)
-
-
-@pytest.mark.parametrize(
-    ("own", "failed", "found", "again"),
-    [
-        (False, True, 99, True),
-        (False, False, 77, True),
-        (False, False, 99, False),
-        (True, True, 77, False),
-        (True, False, 77, False),
-    ],
-)
-def test_what_was_written_is_looked_at_once_more_but_for_an_invalidation(
-    own: bool, failed: bool, found: int, again: bool
-) -> None:
-    """Some stores may have another mark, or none; who writes at all writes it once more."""
-    rules, marking, _ = made()
-    rules.local.learn(TAG, Mark(77, 0), rules.monotonic())
-    answer = Answer(Reason.ERROR, FailureKind.PER_KEY) if failed else Answer(None)
-    marking.written(TAG, Made(Mark(99 if found == 99 else 55, 0), b"data"), answer, rules.monotonic(), own=own)
-    stamp = rules.local.stamps.now()
-    assert heard(rules, TAG, stored(TAG, found, stamp=stamp), Mode.READ_ONLY) is None
-    assert (heard(rules, TAG, stored(TAG, found, stamp=stamp)) is not None) is again
 
 
 def owing(ahead: int = 0) -> tuple[Callable[[Mark | None], Mark], Mark, Rules, Stage]:
