@@ -88,19 +88,20 @@ class Marking:
         version = self._next(name, self._local.stamps.next())
         return self._make(name, Mark(version, invalidated))
 
-    def revoke(self, name: str, stamp: int, answer: Answer, asked: float) -> Made:
+    def revoke(self, name: str, stamp: int, answer: Answer, asked: float, *, several: bool) -> Made:
         """What to write for an invalidation, when that is what the store said of the mark at `asked`.
 
-        Tried again, it makes do with the mark that is found, if its invalidation is the one first made for this one, or
-        surely a later one: what was given with it since is good. What only may be later is outbid with a version of
-        this moment; soon that is surely later than what any of those who outbid each other has made first.
+        Of `several` stores some may not have what is found. So, tried again, it makes do with that, if its invalidation
+        is the one first made for this one, or surely a later one: what was given with it since is good. What only may
+        be later is outbid with a version of this moment; soon that is surely later than what any of those who outbid
+        each other has made first.
         """
         found, moment = self._open(name, answer.value)[0] if answer.failed is None else None, stamp
         if found is not None:
             self._local.learn(name, found, asked)  # it may tell of somebody else's
             marks = self._local.marks
             made = marks.made(name, stamp)
-            if 0 < made <= found.invalidated and found.version == marks.version(name):
+            if several and made and made <= found.invalidated and found.version == marks.version(name):
                 if found.invalidated == made or moment_of(found.invalidated) > marks.bound(made):
                     return self._make(name, found)
                 moment = self._local.stamps.next()

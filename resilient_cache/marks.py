@@ -74,7 +74,7 @@ class Known:
     def __init__(self) -> None:
         self.version = 0  # none yet
         self.invalidated = 0
-        self.made = 0, 0  # the stamp of the latest invalidation of this process, and the version first made for it
+        self.made: tuple[int, int] = 0, 0  # for the latest invalidation here: its stamp, the version made first
         self.revoked = 0  # the version of the latest invalidation of this process that the store has acknowledged
         self.since = 0  # the stamp from which on this version has been known
         self.renew = 0.0  # from then on somebody asks the store

@@ -175,6 +175,24 @@ def test_two_processes_that_owe_a_mark_agree_on_one(pair: Any, dead: int) -> Non
     assert one.version(0) == one.version(1)
 
 
+def test_one_that_is_owed_and_lands_on_a_confirmed_one_is_made_good_when_that_is_looked_at(pair: Any) -> None:
+    """Nothing compares and sets. This is the bound that `use-two-vendors.md` gives."""
+    one, two = pair
+    one.vendors.plans[1].during(DEAD, "set")
+    assert one.invalidate_all() is Invalidation.PENDING
+    owed = one.vendors.stores[0][MARK]
+    for process in pair:
+        process.loads(KEYS, "old")
+    assert two.invalidate_all() is Invalidation.CONFIRMED
+    for store in one.vendors.stores:
+        store[MARK] = owed
+    for _ in range(10):
+        one.vendors.clock.advance(1.0)
+        two.loads(["somebody else's"])
+        two.vendors.run_behind()
+    assert [one.get(key) for key in KEYS] == [None] * len(KEYS)
+
+
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_who_takes_over_a_mark_that_is_owed_makes_it_once(tmp_path: Path, colour: str) -> None:
     """He did not know the mark that another process had made for it, nor his own."""

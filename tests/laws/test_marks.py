@@ -10,7 +10,7 @@ import pytest
 
 from resilient_cache import CachePolicy, Entry, Invalidation, MisuseError, Mode, Reason, ResilientCache, Source
 from resilient_cache.entry import Stored
-from resilient_cache.envelope import seal
+from resilient_cache.envelope import open_envelope, seal
 from resilient_cache.marks import Mark
 from resilient_cache.testing import Fault, FaultKind
 
@@ -74,6 +74,12 @@ def fleet(stage: Staged) -> Callable[..., Fleet]:
         return Fleet(stage(memory=memory, policy=MARKED, **options), memory=memory, count=count)
 
     return make
+
+
+def mark_in(there: Fleet, key: str) -> bytes:
+    opened = open_envelope(there.stage.stored[key][0], b"laws!", key.removeprefix("laws!").encode(), b"mark")
+    assert not isinstance(opened, Reason)
+    return opened.payload
 
 
 @pytest.mark.parametrize("what", EVERYTHING)
@@ -308,6 +314,19 @@ def test_a_mark_whose_write_failed_is_written_again_only_where_it_is_not(
         there.load(0, "v")
     made = [call for call in there.stage.adapter.calls if call.operation == "set" and call.key == "laws!"]
     assert len(made) == (1 if kind is FaultKind.LOST else 2)
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_an_invalidation_that_had_landed_is_made_anew(fleet: Callable[..., Fleet], what: str) -> None:
+    """The same version, written again, might land on that of another process, and undo what was confirmed there."""
+    there = fleet(count=2)
+    there.warm()
+    key = "laws!" if what == "all" else "laws!tag:t"
+    there.stage.plan.then("set", Fault(FaultKind.LOST))
+    assert there.invalidate(0, what) is Invalidation.PENDING
+    landed = mark_in(there, key)
+    assert there.flush(0) == 0
+    assert mark_in(there, key) > landed
 
 
 @pytest.mark.parametrize("what", EVERYTHING)

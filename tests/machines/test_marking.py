@@ -46,7 +46,7 @@ def test_marks_outlive_every_entry() -> None:
     """By what another clock may be ahead."""
     rules, marking, _ = made()
     assert marking.life == rules.policy.longest_life + rules.local.margin / MICROS
-    found = marking.revoke(TAG, rules.local.stamps.next(), ABSENT, rules.monotonic())
+    found = marking.revoke(TAG, rules.local.stamps.next(), ABSENT, rules.monotonic(), several=True)
     opened = open_envelope(found.data, b"laws!", TAG.encode(), b"mark")
     assert not isinstance(opened, Reason)
     assert opened.fresh_until - opened.stamp == int(marking.life * MICROS)
@@ -123,19 +123,19 @@ def test_an_invalidation_heeds_those_of_others() -> None:
     """What it finds may tell of one; nothing can be learned of a store that did not answer."""
     rules, marking, _ = made()
     later = rules.local.stamps.next() + 9 * MICROS << NODE_BITS
-    found = marking.revoke(TAG, 5, stored(TAG, later, later), rules.monotonic())
+    found = marking.revoke(TAG, 5, stored(TAG, later, later), rules.monotonic(), several=True)
     assert found.mark.version > later
     assert found.mark.invalidated == found.mark.version
     assert rules.local.marks.invalidated(TAG) == later
     rules, marking, _ = made()
     silent = Answer(Reason.TIMEOUT, stored(TAG, later, later).value)
-    assert marking.revoke(TAG, 5, silent, rules.monotonic()).mark.version < later
+    assert marking.revoke(TAG, 5, silent, rules.monotonic(), several=True).mark.version < later
 
 
 def test_a_mark_is_ones_own_only_if_it_is_the_very_one() -> None:
     """Another process may have changed it since."""
     rules, marking, _ = made()
-    made_now = marking.revoke(TAG, rules.local.stamps.next(), ABSENT, rules.monotonic())
+    made_now = marking.revoke(TAG, rules.local.stamps.next(), ABSENT, rules.monotonic(), several=True)
     marking.written(TAG, made_now, Answer(None), rules.monotonic(), own=True)
     assert marking.holds(TAG, Answer(None, made_now.data))
     assert not marking.holds(TAG, ABSENT)
@@ -182,7 +182,7 @@ def owing(ahead: int = 0) -> tuple[Callable[[Mark | None], Mark], Mark, Rules, S
 
     def again(found: Mark | None) -> Mark:
         answer = ABSENT if found is None else stored(TAG, *found)
-        return marking.revoke(TAG, stamp, answer, rules.monotonic()).mark
+        return marking.revoke(TAG, stamp, answer, rules.monotonic(), several=True).mark
 
     first = again(Mark(version_of(stamp + ahead, 7)) if ahead else None)
     assert first == Mark(first.version, first.version)
@@ -218,6 +218,15 @@ def test_one_that_is_surely_later_does_as_well(later: int, ahead: int) -> None:
         assert moment_of(mark.version) >= rules.local.stamps.now() - 1
         there.clock.advance(2)
         assert again(mark) == mark, "it is later than what was made first"
+
+
+def test_one_store_is_given_another_version_at_every_try() -> None:
+    """What it has need not be written; and might land on what another process was confirmed just then."""
+    rules, marking, _ = made()
+    stamp, now = rules.local.stamps.next(), rules.monotonic()
+    first = marking.revoke(TAG, stamp, ABSENT, now, several=False)
+    again = marking.revoke(TAG, stamp, Answer(None, first.data), now, several=False)
+    assert again.mark.version == again.mark.invalidated == first.mark.version + (1 << NODE_BITS)
 
 
 def test_what_is_found_at_the_first_try_is_outbid() -> None:

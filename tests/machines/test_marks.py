@@ -192,6 +192,10 @@ def test_what_was_first_made_for_the_latest_invalidation_is_remembered() -> None
             assert [marks.made(name, at) for at in (stamp - 1, stamp)] == [found, found]
         assert marks.made(name, 9) == 0
         assert marks.version(name) == 0
+    fresh = knowing()
+    assert fresh.made(T, 0) == 0
+    fresh.make_locked(T, 1, 7)
+    assert fresh.made(T, 1) == 7
 
 
 def test_the_oldest_tag_is_forgotten_and_what_it_refused_is_still_refused() -> None:
