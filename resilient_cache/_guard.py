@@ -29,6 +29,9 @@ __all__ = ["DIRECTIONS", "NOT_ASKED", "Answer", "Call", "Guard"]
 LEAST_TIME: Final = 0.001
 """With less left of the caller's deadline the store is not asked at all: a loopback round trip takes 0.1 ms."""
 
+NEXT_PROBE: Final = 0.1
+"""Seconds after a probe was told `NOT_ASKED` until the next: those behind need it as a probe, but each is a thread."""
+
 NOT_HEARD: Final = {
     Direction.READ: {FailureKind.PER_KEY, FailureKind.READ_ONLY},
     Direction.WRITE: {FailureKind.PER_KEY},
@@ -194,8 +197,9 @@ class Guard:
         if not running:
             self._leases.release(call.lease)
         kind = kind_of(error)
-        if kind is FailureKind.NOT_ASKED:  # nothing was learned, and a probe has had its turn: its lease goes on
+        if kind is FailureKind.NOT_ASKED:
             call.pair.shut |= call.operation is Operation.GET
+            call.circuit.neutral(call.ticket, now + NEXT_PROBE)
         elif kind in NOT_HEARD[DIRECTIONS[call.operation]] or (call.short and kind is FailureKind.TIMEOUT):
             call.circuit.neutral(call.ticket)
         else:

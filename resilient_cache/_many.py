@@ -137,6 +137,11 @@ class Many:
                 self.flights.detach_all_locked()
             self.marks.learn_locked(name, mark, asked, moment, own=own)
 
+    def make(self, name: str, stamp: int, version: int) -> None:
+        """`version` is made for the invalidation of this process stamped `stamp`."""
+        with self._lock:
+            self.marks.make_locked(name, stamp, version)
+
     def claim(self, name: str, timeout: float) -> bool:
         """Whether the caller is to write a mark, because nobody else here is at it."""
         with self._lock:

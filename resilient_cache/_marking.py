@@ -12,7 +12,7 @@ from ._request import Draft, Request
 from .entry import MICROS, Stored
 from .envelope import open_envelope, seal
 from .errors import FailureKind, MisuseError
-from .marks import FAILED, NAMESPACE, Mark, tag_mark, version_of
+from .marks import NAMESPACE, Mark, moment_of, tag_mark
 from .outcome import Reason
 from .policy import CachePolicy
 
@@ -81,23 +81,32 @@ class Marking:
         if found is not None and found.version >= known:
             self._local.learn(name, found, asked)
             renewed = request.gates.write and self._local.age(stamp) > self.life / 2
-            again = request.gates.write and self._local.marks.overtaken(name, found.version)
-            return self._make(name, found) if (renewed or again) and self._claim(name) else None
+            return self._make(name, found) if renewed and self._claim(name) else None
         if not request.gates.write or not self._claim(name):
             return None
         invalidated = max(self._local.marks.invalidated(name), found.invalidated if found is not None else 0)
         version = self._next(name, self._local.stamps.next())
         return self._make(name, Mark(version, invalidated))
 
-    def revoke(self, name: str, stamp: int, answer: Answer, asked: float) -> Made:
-        """What to write for an invalidation, when that is what the store said of the mark at `asked`."""
-        found = self._open(name, answer.value)[0] if answer.failed is None else None
+    def revoke(self, name: str, stamp: int, answer: Answer, asked: float, *, several: bool) -> Made:
+        """What to write for an invalidation, when that is what the store said of the mark at `asked`.
+
+        Of `several` stores some may not have what is found. So, tried again, it makes do with that, if its invalidation
+        is the one first made for this one, or surely a later one: what was given with it since is good. What only may
+        be later is outbid with a version of this moment; soon that is surely later than what any of those who outbid
+        each other has made first.
+        """
+        found, moment = self._open(name, answer.value)[0] if answer.failed is None else None, stamp
         if found is not None:
             self._local.learn(name, found, asked)  # it may tell of somebody else's
-            made = version_of(stamp, self._local.node)
-            if found.version == self._local.marks.version(name) and found.invalidated == made:
-                return self._make(name, found)  # some have it already, and what they were given since is good
-        version = self._next(name, stamp)
+            marks = self._local.marks
+            made = marks.made(name, stamp)
+            if several and made and made <= found.invalidated and found.version == marks.version(name):
+                if found.invalidated == made or moment_of(found.invalidated) > marks.bound(made):
+                    return self._make(name, found)
+                moment = self._local.stamps.next()
+        version = self._next(name, moment)
+        self._local.make(name, stamp, version)
         return self._make(name, Mark(version, version))
 
     def holds(self, name: str, answer: Answer) -> bool:
@@ -107,11 +116,9 @@ class Marking:
 
     def written(self, name: str, made: Made, answer: Answer, asked: float, *, own: bool = False) -> None:
         """The mark was written; `own`: for an invalidation of this process."""
-        done = answer.failed is None
-        if done or (answer.value is FailureKind.PER_KEY and not own):  # some of several stores have it
+        if answer.failed is None or (answer.value is FailureKind.PER_KEY and not own):  # some of several stores have it
             self._local.learn(name, made.mark, asked, own=own)
-        left = made.mark.version if done else FAILED
-        self._local.marks.settle(name, 0 if own else left)
+        self._local.marks.settle(name)
 
     def _claim(self, name: str) -> bool:
         """Whether it is the caller who writes the mark: others who find the same at the same time do not."""

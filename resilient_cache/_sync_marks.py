@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import getattr_static
 from typing import Any, Final, final
 
 from ._guard import Answer
@@ -22,12 +23,13 @@ FOREVER: Final = float("inf")
 class MarkStore:
     """The marks of one cache. Nothing here raises an `Exception`."""
 
-    __slots__ = ("_behind", "_get_mark", "_prefix", "_quick", "_rules", "_set_mark")
+    __slots__ = ("_behind", "_get_mark", "_prefix", "_quick", "_rules", "_set_mark", "_several")
 
     def __init__(self, rules: Rules, adapter: Any, behind: Behind) -> None:
         self._rules = rules
         self._quick = quickest(adapter)
         self._get_mark, self._set_mark = marks_of(adapter, self._quick)
+        self._several = getattr_static(adapter, "set_mark", None) is not None
         self._behind = behind
         self._prefix = f"{rules.name}!"  # the keys of entries go on with a colon
 
@@ -80,7 +82,8 @@ class MarkStore:
 
     def _revoke(self, name: str, stamp: int, until: float, *, here: bool = False) -> Answer:
         marking, asked = self._rules.marking, self._rules.monotonic()
-        made = marking.revoke(name, stamp, self._get(name, until, here=here), asked)
+        answer = self._get(name, until, here=here)
+        made = marking.revoke(name, stamp, answer, asked, several=self._several)
         answer = self._set(name, made.data, until, here=here)
         marking.written(name, made, answer, asked, own=True)
         return answer

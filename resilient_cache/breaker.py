@@ -21,7 +21,8 @@ A probe is leased, not held: one that never reports is replaced when its lease i
 Invariants.
   1 a call through a closed circuit and its success, unless slow, take no lock, and read no clock of their own;
   2 in half-open at most one probe is out within its lease, and everyone else is rejected, never parked;
-  3 a result whose ticket is not of the present generation changes nothing, nor does `neutral`;
+  3 a result whose ticket is not of the present generation changes nothing, nor does `neutral` but for when the next
+    probe may go;
   4 a failure turned into a success that took as long never brings an opening forward; neutral results move nothing.
 
 Lost on the way: buckets filled without the clock's reading (turning a failure into a success could then trip earlier,
@@ -122,7 +123,7 @@ class Breaker:
 
     def retry_in(self, now: float) -> float:
         """Seconds until the next probe may go, 0.0 when it may go now or the circuit is closed."""
-        return max(0.0, self._until - now) if self._state is CircuitState.OPEN else 0.0
+        return max(0.0, self._until - now)
 
     def admit(self, now: float) -> int:
         """A ticket: positive to call, negative to call as the probe, `REJECTED` not to call at all."""
@@ -150,11 +151,15 @@ class Breaker:
         with self._lock:
             return self._report_locked(ticket, now, took, failed=True)
 
-    def neutral(self, ticket: int) -> None:
-        """The call of `ticket` says nothing about the store: cancelled, or refused for its key only."""
+    def neutral(self, ticket: int, until: float = PAST) -> None:
+        """The call of `ticket` says nothing about the store: cancelled, or refused for its key only.
+
+        `until`: no other probe may go before, as it would be told no more than this one.
+        """
         with self._lock:
             if self._is_probe(ticket):
                 self._probe = 0
+                self._until = until
 
     def force_open(self) -> Forced:
         """Reject every call, probes too, until the handle is released.
@@ -277,7 +282,7 @@ class Breaker:
         self._openings += 1
         longest = min(float_of(self._policy.max_hold), float_of(self._policy.hold) * 2.0 ** min(self._openings - 1, 60))
         hold = longest * (0.5 + 0.5 * self._random())
-        self._until = now + hold  # before the state: `retry_in` takes no lock, and would find the last one
+        self._until = now + hold  # before the state: who finds it open asks next until when, and takes no lock
         self._state = CircuitState.OPEN
         self._ticket = self._probe = self._successes = 0
         return Transition(before, CircuitState.OPEN, hold)

@@ -33,13 +33,11 @@ from typing import Final, NamedTuple, final
 
 from .outcome import Reason
 
-__all__ = ["FAILED", "NAMESPACE", "Known", "Mark", "Marks", "moment_of", "tag_mark", "version_of"]
+__all__ = ["NAMESPACE", "Known", "Mark", "Marks", "moment_of", "tag_mark", "version_of"]
 
 CAPACITY: Final = 10_000
 NODE_BITS: Final = 12
 NODE_MASK: Final = (1 << NODE_BITS) - 1
-FAILED: Final = -1
-"""Stands for the version left where a mark was to be written, when the store did not acknowledge it."""
 
 NAMESPACE: Final = ""
 """The name of the mark that concerns every entry of a cache."""
@@ -71,17 +69,17 @@ class Mark(NamedTuple):
 class Known:
     """What is known of one mark. Times are monotonic seconds, `since` is a stamp."""
 
-    __slots__ = ("claimed", "invalidated", "left", "renew", "revoked", "since", "until", "version")
+    __slots__ = ("claimed", "invalidated", "made", "renew", "revoked", "since", "until", "version")
 
     def __init__(self) -> None:
         self.version = 0  # none yet
         self.invalidated = 0
+        self.made: tuple[int, int] = 0, 0  # for the latest invalidation here: its stamp, the version made first
         self.revoked = 0  # the version of the latest invalidation of this process that the store has acknowledged
         self.since = 0  # the stamp from which on this version has been known
         self.renew = 0.0  # from then on somebody asks the store
         self.until = 0.0  # from then on it is not trusted until the store has been asked
         self.claimed = 0.0  # until then somebody is writing the mark
-        self.left = 0  # what this process has written last, until it has been found there
 
 
 @final
@@ -134,6 +132,17 @@ class Marks:
         known = self.known(name)
         return known.revoked if known is not None else 0
 
+    def made(self, name: str, stamp: int) -> int:
+        """The version first made for the invalidation of this process stamped `stamp`, or a later one; 0 for none."""
+        known = self.known(name)
+        return known.made[1] if known is not None and known.made[0] >= stamp else 0
+
+    def make_locked(self, name: str, stamp: int, version: int) -> None:
+        """`version` is made for the invalidation stamped `stamp`."""
+        known = self._remember(name)
+        if known.made[0] < stamp:
+            known.made = stamp, version
+
     def is_news(self, name: str, mark: Mark) -> bool:
         """Whether `mark` tells of an invalidation that is not known here."""
         return mark.invalidated > self.invalidated(name)
@@ -175,22 +184,11 @@ class Marks:
         known.claimed = now + timeout
         return True
 
-    def settle(self, name: str, left: int) -> None:
-        """Whoever was to write the mark is done with it; `left`: what he wrote, if it is to be looked at once more."""
+    def settle(self, name: str) -> None:
+        """Whoever was to write the mark is done with it."""
         known = self.known(name)
         if known is not None:
-            known.claimed, known.left = 0.0, left
-
-    def overtaken(self, name: str, version: int) -> bool:
-        """Whether `version` was found instead of what this process had written.
-
-        Of several stores some may then have the one and some the other: it is to be written once more. What was found
-        as it was left is not looked at again.
-        """
-        known = self.known(name)
-        if known is not None and known.left == version:
-            known.left = 0
-        return known is not None and known.left != 0
+            known.claimed = 0.0
 
     def bound(self, invalidated: int) -> int:
         """The stamp at or before which something may be older than an invalidation of that version, 0 for none."""

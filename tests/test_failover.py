@@ -453,9 +453,33 @@ def test_a_probe_that_finds_nobody_to_be_asked_has_had_its_turn(make: Make) -> N
         probes += len(vendors.behind)
         vendors.run_behind()
     assert probes == 1
-    vendors.clock.advance(2.0)
+    vendors.clock.advance(0.125)
     vendors.run(cache.get, "k")
-    assert len(vendors.behind) == 1, "when its lease is over another one goes"
+    assert len(vendors.behind) == 1, "soon another one goes: those behind are probed by it"
+    vendors.run_behind()
+
+
+@pytest.mark.parametrize("outage", [2.0, 20.0])
+def test_when_all_vendors_are_back_so_is_caching(make: Make, outage: float) -> None:
+    """Each probe that they needed of the cache took one of its leases, 2 s: they were back for 10 s, and not asked."""
+    vendors = make()
+    cache = cache_over(vendors, breaker=BREAKER)
+
+    def come_by(seconds: float) -> None:
+        for number in range(int(seconds / 0.0625)):
+            vendors.clock.advance(0.0625)
+            if vendors.run(cache.get, "abcdef"[number % 6]) is None:
+                vendors.run(cache.set, "abcdef"[number % 6], 1)
+            vendors.run_behind()
+
+    for plan in vendors.plans:
+        plan.during(DEAD)
+    come_by(outage)
+    for plan in vendors.plans:
+        plan.calm()
+    come_by(4.0 + 1.0)  # the longest hold, the probes of one of them, and those of the whole
+    assert cache.health()["circuits"]["read"]["state"] == "closed"
+    assert cache.health()["circuits"]["write"]["state"] == "closed"
 
 
 def test_an_invalidation_is_pending_until_every_vendor_knows(make: Make) -> None:

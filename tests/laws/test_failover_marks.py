@@ -148,6 +148,71 @@ def test_what_is_asked_again_does_not_empty_the_vendor_that_has_it(pair: Any) ->
     assert one.loads(KEYS) == 0
 
 
+@pytest.mark.parametrize("dead", [0, 1])
+def test_two_processes_that_owe_a_mark_agree_on_one(pair: Any, dead: int) -> None:
+    """Each outbid the other: for as long as a vendor was gone, the other one was emptied every few seconds."""
+    for process in pair:
+        process.vendors.plans[dead].during(DEAD)
+        assert process.invalidate_all() is Invalidation.PENDING
+    one, two = pair
+    versions, loads = set(), 0
+    for _ in range(60):
+        one.vendors.clock.advance(1.0)
+        for process in pair:
+            process.loads(["somebody else's"])
+            process.vendors.run_behind()
+            loads += process.loads(KEYS)
+        versions.add(one.version(1 - dead))
+    assert len(versions) <= 3
+    assert loads <= 4 * len(KEYS)
+    for process in pair:
+        assert process.health()["pending_invalidations"] == 1
+        process.vendors.plans[dead].calm()
+    for _ in range(60):
+        one.settle(1.0)
+        two.settle(1.0)
+    assert [process.health()["pending_invalidations"] for process in pair] == [0, 0]
+    assert one.version(0) == one.version(1)
+
+
+def test_one_that_is_owed_and_lands_on_a_confirmed_one_is_made_good_when_that_is_looked_at(pair: Any) -> None:
+    """Nothing compares and sets. This is the bound that `use-two-vendors.md` gives."""
+    one, two = pair
+    one.vendors.plans[1].during(DEAD, "set")
+    assert one.invalidate_all() is Invalidation.PENDING
+    owed = one.vendors.stores[0][MARK]
+    for process in pair:
+        process.loads(KEYS, "old")
+    assert two.invalidate_all() is Invalidation.CONFIRMED
+    for store in one.vendors.stores:
+        store[MARK] = owed
+    for _ in range(10):
+        one.vendors.clock.advance(1.0)
+        two.loads(["somebody else's"])
+        two.vendors.run_behind()
+    assert [one.get(key) for key in KEYS] == [None] * len(KEYS)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_who_takes_over_a_mark_that_is_owed_makes_it_once(tmp_path: Path, colour: str) -> None:
+    """He did not know the mark that another process had made for it, nor his own."""
+    one = Process(colour, journal=SqliteJournal(tmp_path / "owed"))
+    one.loads(KEYS)
+    one.vendors.plans[1].during(DEAD)
+    assert one.invalidate_all() is Invalidation.PENDING
+    one.vendors.behind.clear()  # it is killed
+    two = Process(colour, one, journal=SqliteJournal(tmp_path / "owed"))
+    two.vendors.plans[1].during(DEAD)
+    versions, loads = {one.version(0)}, 0
+    for _ in range(60):
+        two.settle(1.0)
+        loads += two.loads(KEYS)
+        versions.add(two.version(0))
+    assert two.health()["pending_invalidations"] == 1
+    assert len(versions) == 2
+    assert loads <= 3 * len(KEYS)
+
+
 def test_one_question_that_fails_loses_nobody_anything(pair: Any) -> None:
     """What the stand-in had not was taken for lost, and a new mark emptied the first vendor for everybody."""
     for process in pair:
@@ -194,32 +259,30 @@ def test_a_mark_lives_as_long_as_what_bears_it(pair: Any) -> None:
     assert min(until) > one.vendors.clock.monotonic() + POLICY.longest_life - 10
 
 
-@pytest.mark.parametrize("vendor", [0, 1])
-def test_a_vendor_that_missed_a_mark_is_given_it_when_it_is_back(vendor: int) -> None:
-    for colour in ("sync", "async"):
-        one = Process(colour)
-        one.vendors.plans[vendor].during(DEAD, "set")
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("by", ["an invalidation", "a renewal", "being asked"])
+def test_a_vendor_that_missed_a_mark_made_anew_is_given_it(colour: str, by: str) -> None:
+    """At once if it is the first. A stand-in is with the next that is written; while the first is there, none needs it.
+
+    Who made it used to write what he found a second time: over an invalidation, if one came between.
+    """
+    one, vendor = Process(colour), 0 if by == "being asked" else 1
+    one.vendors.plans[vendor].during(DEAD, "set")
+    one.loads(KEYS)
+    assert MARK not in one.vendors.stores[vendor]
+    one.vendors.plans[vendor].calm()
+    one.settle(30.0)
+    one.loads(KEYS)
+    if vendor:
+        assert MARK not in one.vendors.stores[1]
+        assert one.loads(KEYS) == 0
+    if by == "an invalidation":
+        assert one.invalidate_all() is Invalidation.CONFIRMED
+    elif by == "a renewal":
+        one.vendors.clock.advance(one.cache._rules.policy.max_ttl + 10.0)
         one.loads(KEYS)
-        assert MARK not in one.vendors.stores[vendor]
-        one.vendors.plans[vendor].calm()
-        one.settle(30.0)
-        assert one.version(0) == one.version(1)
-
-
-def test_who_is_overtaken_makes_the_vendors_equal_again() -> None:
-    """Two that make a mark at once may come to the vendors in different order."""
-    for colour in ("sync", "async"):
-        one, two = Process(colour), None
-        one.loads(["k"])
-        mine = dict(one.vendors.stores[1])
-        one.vendors.clock.advance(0.1)
-        for store in one.vendors.stores:
-            store.clear()
-        two = Process(colour, one)
-        two.loads(["k"])
-        one.vendors.stores[1][MARK] = mine[MARK]  # which lands last there
-        one.settle(6.0)
-        assert one.version(0) == one.version(1)
+    assert one.version(0) == one.version(1)
+    one.vendors.run_behind()
 
 
 # The adapter's methods

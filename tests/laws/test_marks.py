@@ -10,9 +10,9 @@ import pytest
 
 from resilient_cache import CachePolicy, Entry, Invalidation, MisuseError, Mode, Reason, ResilientCache, Source
 from resilient_cache.entry import Stored
-from resilient_cache.envelope import seal
+from resilient_cache.envelope import open_envelope, seal
 from resilient_cache.marks import Mark
-from resilient_cache.testing import Fault
+from resilient_cache.testing import Fault, FaultKind
 
 from .stage import POLICY, Stage
 
@@ -74,6 +74,12 @@ def fleet(stage: Staged) -> Callable[..., Fleet]:
         return Fleet(stage(memory=memory, policy=MARKED, **options), memory=memory, count=count)
 
     return make
+
+
+def mark_in(there: Fleet, key: str) -> bytes:
+    opened = open_envelope(there.stage.stored[key][0], b"laws!", key.removeprefix("laws!").encode(), b"mark")
+    assert not isinstance(opened, Reason)
+    return opened.payload
 
 
 @pytest.mark.parametrize("what", EVERYTHING)
@@ -296,6 +302,34 @@ def test_a_mark_that_is_as_it_was_set_is_left_alone(fleet: Callable[..., Fleet],
     there.stage.run(there.caches[0]._upkeep.step)
     assert there.get(0) == there.get(1) == "new"
     assert {call.operation for call in calls[asked:]} == {"get"}
+
+
+@pytest.mark.parametrize("kind", [FaultKind.RAISE, FaultKind.LOST])
+def test_a_mark_whose_write_failed_is_written_again_only_where_it_is_not(
+    fleet: Callable[..., Fleet], kind: FaultKind
+) -> None:
+    """What had landed was found, and written over whatever had come between: an invalidation that was confirmed."""
+    there = fleet(count=1)
+    there.stage.plan.then("set", Fault(kind))
+    there.load(0, "v")
+    for _ in range(3):
+        there.pass_time(1.9)
+        there.load(0, "v")
+    made = [call for call in there.stage.adapter.calls if call.operation == "set" and call.key == "laws!"]
+    assert len(made) == (1 if kind is FaultKind.LOST else 2)
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_an_invalidation_that_had_landed_is_made_anew(fleet: Callable[..., Fleet], what: str) -> None:
+    """The same version, written again, might land on that of another process, and undo what was confirmed there."""
+    there = fleet(count=2)
+    there.warm()
+    key = "laws!" if what == "all" else "laws!tag:t"
+    there.stage.plan.then("set", Fault(FaultKind.LOST))
+    assert there.invalidate(0, what) is Invalidation.PENDING
+    landed = mark_in(there, key)
+    assert there.flush(0) == 0
+    assert mark_in(there, key) > landed
 
 
 @pytest.mark.parametrize("what", EVERYTHING)

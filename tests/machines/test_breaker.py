@@ -207,7 +207,7 @@ def test_an_open_circuit_rejects_until_its_hold_is_over_and_says_when() -> None:
     assert breaker.state is OPEN
     assert breaker.admit(11.0) < 0
     assert breaker.state is HALF_OPEN
-    assert breaker.retry_in(10.5) == 0.0
+    assert breaker.retry_in(11.0) == 0.0
     assert opened(at=10.0).retry_in(12.0) == 0.0
 
 

@@ -70,7 +70,7 @@ class Model:
             self.state = HALF_OPEN
         if self.state in (CLOSED, FORCED_CLOSED):
             return "call"
-        if self.state is HALF_OPEN and (self.probe is None or now >= self.lease_until):
+        if self.state is HALF_OPEN and now >= (self.until if self.probe is None else self.lease_until):
             self.probe, self.lease_until = ticket, now + self.lease
             return "probe"
         return "rejected"
@@ -191,9 +191,16 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(ticket=tickets)
     def is_neutral(self, ticket: tuple[int, int, float]) -> None:
-        self.breaker.neutral(ticket[0])
+        self.is_neutral_until(ticket, float("-inf"))
+
+    @rule(ticket=tickets, later=STEPS)
+    def puts_the_next_probe_off(self, ticket: tuple[int, int, float], later: float) -> None:
+        self.is_neutral_until(ticket, self.now + later)
+
+    def is_neutral_until(self, ticket: tuple[int, int, float], until: float) -> None:
+        self.breaker.neutral(ticket[0], until)
         if ticket[0] < 0 and ticket[0] == self.model.probe:
-            self.model.probe = None
+            self.model.probe, self.model.until = None, until
 
     @rule(target=handles, state=st.sampled_from([FORCED_OPEN, FORCED_CLOSED]))
     def force(self, state: CircuitState) -> tuple[Forced, CircuitState, list[bool]]:
@@ -223,7 +230,7 @@ class CircuitMachine(RuleBasedStateMachine):
     @invariant()
     def looks_the_same(self) -> None:
         assert self.breaker.state is self.model.state
-        left = max(0.0, self.model.until - self.now) if self.model.state is OPEN else 0.0
+        left = max(0.0, self.model.until - self.now) if self.model.state in (OPEN, HALF_OPEN) else 0.0
         assert self.breaker.retry_in(self.now) == left
 
 

@@ -124,6 +124,33 @@ def test_a_cancelled_probe_counts_for_nothing_and_frees_its_place_at_once(succes
         assert (breaker.success(again, now) is not None) is (left == 1)
 
 
+def test_a_probe_that_says_when_the_next_may_go_is_waited_for_until_then() -> None:
+    """Whoever asks hears of it, as of an open circuit; what else it says is nothing."""
+    breaker, probe, now = probing()
+    breaker.success(probe, now)
+    breaker.neutral(breaker.admit(now), now + 0.5)
+    assert (breaker.state, breaker.retry_in(now)) == (HALF_OPEN, 0.5)
+    assert breaker.admit(now + 0.499) == REJECTED
+    assert breaker.retry_in(now + 0.5) == 0.0
+    breaker.neutral(breaker.admit(now + 0.5))
+    assert breaker.success(breaker.admit(now + 0.5), now + 0.5) == Transition(HALF_OPEN, CLOSED, 0.0)
+    assert breaker.retry_in(now) == 0.0
+
+
+def test_who_is_no_probe_any_more_holds_back_nobody() -> None:
+    breaker, lost, now = probing()
+    probe = breaker.admit(now + 2.0)
+    breaker.neutral(lost, now + 9.0)
+    breaker.neutral(REJECTED, now + 9.0)
+    assert breaker.retry_in(now + 2.0) == 0.0
+    breaker.neutral(probe, now + 9.0)
+    assert breaker.retry_in(now + 2.0) == 7.0
+    breaker.force_closed().release()
+    assert breaker.admit(now) > 0
+    breaker.neutral(breaker.admit(now), now + 9.0)
+    assert breaker.retry_in(now) == 0.0
+
+
 @pytest.mark.parametrize(
     ("closed_for", "hold"), [(0.0, 8.0), (29.9, 8.0), (30.0, 4.0), (60.0, 2.0), (90.0, 1.0), (1e6, 1.0)]
 )

@@ -135,6 +135,22 @@ def test_an_open_circuit_is_waited_out(desk: Desk) -> None:
     assert desk.debts.next().tries == 1
 
 
+def test_so_is_what_a_half_open_one_has_put_off(desk: Desk) -> None:
+    """Each that was handed out was turned away, and put off as if it had failed once more."""
+    desk.owe("k")
+    for _ in range(4):
+        desk.clock.advance(0.03125)
+        desk.owe("k")
+    circuit = desk.cache.circuits["write"]
+    desk.clock.advance(circuit.retry_in(desk.clock.monotonic()))
+    now = desk.clock.monotonic()
+    circuit.neutral(circuit.admit(now), now + 0.125)
+    assert desk.debts.next() is None
+    assert desk.debts.pause() == pytest.approx(0.125)
+    desk.clock.advance(0.125)
+    assert desk.debts.next().tries == 1
+
+
 def test_a_long_pause_is_not_shortened_by_a_mode(desk: Desk) -> None:
     desk.debts._local.doubt("k", 1)
     desk.cache.mode = Mode.BYPASS

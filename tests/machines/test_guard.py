@@ -204,15 +204,20 @@ def test_a_probe_that_says_nothing_gives_its_turn_back() -> None:
     assert guarded.call().ticket < 0
 
 
-def test_a_probe_that_finds_nobody_to_be_asked_keeps_its_lease() -> None:
-    """It has had its turn: or every call would be the next one, for as long as the store's own circuits are open."""
+@pytest.mark.parametrize("operation", list(Operation))
+def test_a_probe_that_finds_nobody_to_be_asked_is_followed_by_another_a_tenth_of_a_second_later(
+    operation: Operation,
+) -> None:
+    """Not at once, or every call would be one; nor when its lease is over: those behind are probed by it."""
     guarded = Guarded()
-    guarded.open()
+    guarded.open(operation=operation)
     guarded.clock.advance(1.0)
-    guarded.guard.failed(guarded.call(), StoreError(FailureKind.NOT_ASKED))
-    assert guarded.admit() is Reason.OPEN
-    guarded.clock.advance(2.0)
-    assert guarded.call().ticket < 0
+    for _ in range(3):
+        guarded.guard.failed(guarded.call(operation), StoreError(FailureKind.NOT_ASKED))
+        guarded.clock.advance(0.0625)
+        assert guarded.admit(operation) is Reason.OPEN
+        guarded.clock.advance(0.0375 + 1e-9)
+    assert guarded.call(operation).ticket < 0
 
 
 def test_what_is_not_to_be_asked_is_down_until_it_answers_a_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from resilient_cache._rules import Rules
 from resilient_cache.entry import MICROS, Stored
 from resilient_cache.envelope import open_envelope, seal
 from resilient_cache.errors import FailureKind
-from resilient_cache.marks import NAMESPACE, NODE_BITS, Mark, tag_mark, version_of
+from resilient_cache.marks import NAMESPACE, NODE_BITS, Mark, moment_of, tag_mark, version_of
 from resilient_cache.outcome import Mode, Reason
 
 from ..laws.stage import POLICY, Stage
@@ -45,7 +46,7 @@ def test_marks_outlive_every_entry() -> None:
     """By what another clock may be ahead."""
     rules, marking, _ = made()
     assert marking.life == rules.policy.longest_life + rules.local.margin / MICROS
-    found = marking.revoke(TAG, rules.local.stamps.next(), ABSENT, rules.monotonic())
+    found = marking.revoke(TAG, rules.local.stamps.next(), ABSENT, rules.monotonic(), several=True)
     opened = open_envelope(found.data, b"laws!", TAG.encode(), b"mark")
     assert not isinstance(opened, Reason)
     assert opened.fresh_until - opened.stamp == int(marking.life * MICROS)
@@ -122,23 +123,34 @@ def test_an_invalidation_heeds_those_of_others() -> None:
     """What it finds may tell of one; nothing can be learned of a store that did not answer."""
     rules, marking, _ = made()
     later = rules.local.stamps.next() + 9 * MICROS << NODE_BITS
-    found = marking.revoke(TAG, 5, stored(TAG, later, later), rules.monotonic())
+    found = marking.revoke(TAG, 5, stored(TAG, later, later), rules.monotonic(), several=True)
     assert found.mark.version > later
     assert found.mark.invalidated == found.mark.version
     assert rules.local.marks.invalidated(TAG) == later
     rules, marking, _ = made()
     silent = Answer(Reason.TIMEOUT, stored(TAG, later, later).value)
-    assert marking.revoke(TAG, 5, silent, rules.monotonic()).mark.version < later
+    assert marking.revoke(TAG, 5, silent, rules.monotonic(), several=True).mark.version < later
 
 
 def test_a_mark_is_ones_own_only_if_it_is_the_very_one() -> None:
     """Another process may have changed it since."""
     rules, marking, _ = made()
-    made_now = marking.revoke(TAG, rules.local.stamps.next(), ABSENT, rules.monotonic())
+    made_now = marking.revoke(TAG, rules.local.stamps.next(), ABSENT, rules.monotonic(), several=True)
     marking.written(TAG, made_now, Answer(None), rules.monotonic(), own=True)
     assert marking.holds(TAG, Answer(None, made_now.data))
     assert not marking.holds(TAG, ABSENT)
     assert not marking.holds(TAG, stored(TAG, made_now.mark.version + 1))
+
+
+@pytest.mark.parametrize("answer", [Answer(None), FAILED, Answer(Reason.ERROR, FailureKind.PER_KEY)])
+def test_who_has_made_a_mark_does_not_write_what_he_finds_instead(answer: Answer) -> None:
+    """He did, and could undo an invalidation that came between, and was confirmed."""
+    rules, marking, _ = made()
+    mark = heard(rules, TAG, ABSENT)
+    assert mark is not None
+    marking.written(TAG, mark, answer, rules.monotonic())
+    for version in (mark.mark.version, mark.mark.version + 1):
+        assert heard(rules, TAG, stored(TAG, version, stamp=rules.local.stamps.now())) is None
 
 
 @pytest.mark.parametrize("failed", [True, False])
@@ -163,39 +175,68 @@ def test_a_mark_that_some_of_several_stores_have_counts_unless_it_is_an_invalida
     assert rules.local.marks.version(TAG) == (0 if own else 99)
 
 
-@pytest.mark.parametrize(
-    ("own", "failed", "found", "again"),
-    [
-        (False, True, 99, True),
-        (False, False, 77, True),
-        (False, False, 99, False),
-        (True, True, 77, False),
-        (True, False, 77, False),
-    ],
-)
-def test_what_was_written_is_looked_at_once_more_but_for_an_invalidation(
-    own: bool, failed: bool, found: int, again: bool
-) -> None:
-    """Some stores may have another mark, or none; who writes at all writes it once more."""
-    rules, marking, _ = made()
-    rules.local.learn(TAG, Mark(77, 0), rules.monotonic())
-    answer = Answer(Reason.ERROR, FailureKind.PER_KEY) if failed else Answer(None)
-    marking.written(TAG, Made(Mark(99 if found == 99 else 55, 0), b"data"), answer, rules.monotonic(), own=own)
-    stamp = rules.local.stamps.now()
-    assert heard(rules, TAG, stored(TAG, found, stamp=stamp), Mode.READ_ONLY) is None
-    assert (heard(rules, TAG, stored(TAG, found, stamp=stamp)) is not None) is again
-
-
-def test_an_invalidation_that_some_stores_have_is_gone_on_with_unless_more_is_known() -> None:
-    """Its own mark is written again as it is: what was given with it since is good."""
-    rules, marking, _ = made()
+def owing(ahead: int = 0) -> tuple[Callable[[Mark | None], Mark], Mark, Rules, Stage]:
+    """How an invalidation goes on with what it finds, what it made first, where the known mark is so much `ahead`."""
+    rules, marking, there = made()
     stamp = rules.local.stamps.next()
-    own = version_of(stamp, rules.local.node)
-    found = marking.revoke(TAG, stamp, stored(TAG, own, own), rules.monotonic())
-    assert found.mark == Mark(own, own)
-    rules.local.learn(TAG, Mark(own + 1, own), rules.monotonic())
-    found = marking.revoke(TAG, stamp, stored(TAG, own, own), rules.monotonic())
-    assert found.mark.version > own + 1
+
+    def again(found: Mark | None) -> Mark:
+        answer = ABSENT if found is None else stored(TAG, *found)
+        return marking.revoke(TAG, stamp, answer, rules.monotonic(), several=True).mark
+
+    first = again(Mark(version_of(stamp + ahead, 7)) if ahead else None)
+    assert first == Mark(first.version, first.version)
+    assert moment_of(first.version) == stamp + (ahead + 1 if ahead else 0)
+    return again, first, rules, there
+
+
+@pytest.mark.parametrize("ahead", [0, MICROS // 2])
+def test_an_invalidation_that_some_stores_have_is_gone_on_with_unless_more_is_known(ahead: int) -> None:
+    """Its own mark is written again as it is: what was given with it since is good."""
+    again, first, rules, there = owing(ahead)
+    there.clock.advance(10)
+    assert again(first) == first
+    anew = Mark(first.version + 1, first.version)
+    assert again(anew) == anew, "which was only made anew"
+    assert again(first).version > anew.version, "old data"
+    rules.local.learn(TAG, Mark(anew.version + (1 << 30), first.version), rules.monotonic())
+    assert moment_of(again(None).version) < rules.local.stamps.now()
+
+
+@pytest.mark.parametrize("ahead", [0, MICROS // 2])
+@pytest.mark.parametrize("later", [0, 1])
+def test_one_that_is_surely_later_does_as_well(later: int, ahead: int) -> None:
+    """Two that owe one outbid each other for as long as a store was gone. By a clock it may be from before."""
+    again, first, rules, there = owing(ahead)
+    there.clock.advance(2)
+    theirs = version_of(moment_of(first.version) + rules.local.margin + later, 7)
+    mark = again(Mark(theirs, theirs))
+    if later:
+        assert mark == Mark(theirs, theirs)
+    else:
+        assert mark.version == mark.invalidated
+        assert moment_of(mark.version) >= rules.local.stamps.now() - 1
+        there.clock.advance(2)
+        assert again(mark) == mark, "it is later than what was made first"
+
+
+def test_one_store_is_given_another_version_at_every_try() -> None:
+    """What it has need not be written; and might land on what another process was confirmed just then."""
+    rules, marking, _ = made()
+    stamp, now = rules.local.stamps.next(), rules.monotonic()
+    first = marking.revoke(TAG, stamp, ABSENT, now, several=False)
+    again = marking.revoke(TAG, stamp, Answer(None, first.data), now, several=False)
+    assert again.mark.version == again.mark.invalidated == first.mark.version + (1 << NODE_BITS)
+
+
+def test_what_is_found_at_the_first_try_is_outbid() -> None:
+    """However far ahead it is; and one that is earlier is, at every try, by a version of the same moment."""
+    _, first, _, _ = owing(100 * MICROS)
+    again, first, _, there = owing()
+    there.clock.advance(10)
+    earlier = first.version - (1 << NODE_BITS)
+    assert again(Mark(earlier, earlier)) == first
+    assert again(Mark(first.version + 1, first.version - 1)).version == first.version + (1 << NODE_BITS)
 
 
 @pytest.mark.parametrize(

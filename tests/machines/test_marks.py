@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from resilient_cache.marks import CAPACITY, FAILED, NAMESPACE, Mark, Marks, moment_of, tag_mark
+from resilient_cache.marks import CAPACITY, NAMESPACE, Mark, Marks, moment_of, tag_mark
 from resilient_cache.outcome import Reason
 
 LIFE = 4.0
@@ -177,24 +177,25 @@ def test_one_writes_a_mark_at_a_time() -> None:
     assert marks.claim_locked(T, 0.0, 0.25)
     assert marks.claim_locked(T, 0.2, 0.25) is False
     assert marks.claim_locked(T, 0.25, 0.25)
-    marks.settle(T, 0)
-    marks.settle(tag_mark("unknown"), 7)
+    marks.settle(T)
+    marks.settle(tag_mark("unknown"))
     assert marks.claim_locked(T, 0.3, 0.25)
 
 
-def test_what_was_written_is_looked_at_until_it_is_found() -> None:
-    """What is found instead is to be written once more, as is what was not acknowledged."""
+def test_what_was_first_made_for_the_latest_invalidation_is_remembered() -> None:
+    """It does for those before, too."""
     marks = Marks(LIFE, MARGIN)
-    assert not marks.overtaken(T, 7)
-    marks.learn_locked(T, Mark(7), 0.0, 1)
-    assert not marks.overtaken(T, 7)
-    for left in (7, FAILED):
-        marks.settle(T, left)
-        assert marks.overtaken(T, 8)
-        assert marks.overtaken(T, 8), "it has not been written yet"
-        marks.settle(T, 8)
-        assert not marks.overtaken(T, 8)
-        assert not marks.overtaken(T, 9), "it has been found as it was left"
+    for name in (T, NAMESPACE):
+        assert marks.made(name, 1) == 0
+        for stamp, made, found in ((7, 70, 70), (7, 71, 70), (6, 72, 70), (8, 73, 73)):
+            marks.make_locked(name, stamp, made)
+            assert [marks.made(name, at) for at in (stamp - 1, stamp)] == [found, found]
+        assert marks.made(name, 9) == 0
+        assert marks.version(name) == 0
+    fresh = knowing()
+    assert fresh.made(T, 0) == 0
+    fresh.make_locked(T, 1, 7)
+    assert fresh.made(T, 1) == 7
 
 
 def test_the_oldest_tag_is_forgotten_and_what_it_refused_is_still_refused() -> None:

@@ -129,7 +129,7 @@ class MarksMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def settle(self, name: str) -> None:
-        self.marks.settle(name, 0)
+        self.marks.settle(name)
         if name in self.pasts:
             self.pasts[name].claimed = 0.0
 
