@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import random
 import socket
 import struct
 import threading
@@ -12,15 +14,18 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from resilient_cache.testing import ChaosProxy, WireFault
+from resilient_cache.testing import proxy as proxies
 
 from .servers import FakeServer, free_port
 
 pytestmark = pytest.mark.realtime
+
+T = TypeVar("T")
 
 REPLY = b"0123456789"
 
@@ -313,7 +318,238 @@ def test_who_leaves_right_after_a_connect_leaves_nothing() -> None:
     assert not told
 
 
+# Ends
+
+
+BIG = random.Random(1).randbytes(1 << 20)
+
+
+def all_of(line: socket.socket) -> tuple[bytes, type[OSError] | None]:
+    """What comes until the end, and the error that is the end."""
+    got = bytearray()
+    try:
+        while more := line.recv(65_536):
+            got += more
+    except OSError as error:
+        return bytes(got), type(error)
+    return bytes(got), None
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def soon(seen: list[T]) -> list[T]:
+    """What is seen, once there is something."""
+    until = time.monotonic() + 5
+    while not seen and time.monotonic() < until:
+        time.sleep(0.01)
+    return seen
+
+
+@contextmanager
+def dialled_wide(proxy: ChaosProxy) -> Iterator[socket.socket]:
+    """A connection that takes in a whole reply, whoever reads it and when."""
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        line.settimeout(5)
+        line.connect(("127.0.0.1", proxy.port))
+        yield line
+
+
+@pytest.mark.parametrize("fault", [None, WireFault.DELAY, WireFault.HOLE])
+@pytest.mark.parametrize("asked", [b"?", b"??"])
+def test_a_reply_and_then_a_reset_by_the_server_is_both(fault: WireFault | None, asked: bytes) -> None:
+    """Or a reply that ends with its connection is cut short and looks whole."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.sendall(BIG[:200_000])
+        time.sleep(0.1)
+        if len(asked) == 1:
+            reset(connection)  # else it closes with a byte unread, and the system resets
+
+    with serving(serve) as proxy, dialled_wide(proxy) as line:
+        if fault:
+            proxy.inject(fault, 0.2)
+        line.sendall(asked)
+        time.sleep(0.4)
+        proxy.heal()
+        assert all_of(line) == (BIG[:200_000], ConnectionResetError)
+
+
+def test_a_reset_is_seen_by_who_is_sending() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.sendall(REPLY)
+
+    with serving(serve) as proxy, dialled(proxy) as line:
+        line.sendall(bytes(100_000))
+        assert all_of(line) == (REPLY, ConnectionResetError)
+
+
+def test_a_reset_by_the_client_is_one_for_the_server() -> None:
+    seen: list[object] = []
+    with serving(lambda connection: seen.append(all_of(connection))) as proxy, dialled(proxy) as line:
+        line.sendall(b"?")
+        time.sleep(0.1)
+        reset(line)
+        assert soon(seen) == [(b"?", ConnectionResetError)]
+
+
+@pytest.mark.parametrize("end", [reset, socket.socket.close])
+def test_no_end_gets_out_of_a_hole(end: Callable[[socket.socket], None]) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        holed.wait(5)
+        end(connection)
+
+    holed = threading.Event()
+    with serving(serve) as proxy, dialled(proxy) as line:
+        line.sendall(b"?")
+        time.sleep(0.1)
+        proxy.inject(WireFault.HOLE)
+        holed.set()
+        line.settimeout(0.2)
+        assert all_of(line) == (b"", TimeoutError)
+        proxy.heal()
+        line.settimeout(2)
+        assert all_of(line) == (b"", ConnectionResetError if end is reset else None)
+
+
+def test_what_was_said_in_a_hole_arrives_although_who_said_it_has_left() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        asked.wait(5)
+        connection.sendall(REPLY)  # to nobody
+        seen.append(all_of(connection)[0])
+
+    seen: list[bytes] = []
+    asked = threading.Event()
+    with serving(serve) as proxy:
+        with dialled(proxy) as line:
+            line.sendall(b"?")
+            time.sleep(0.1)
+            proxy.inject(WireFault.HOLE)
+            asked.set()
+            line.sendall(BIG[:200_000])
+        time.sleep(0.1)
+        proxy.heal()
+        assert soon(seen) == [BIG[:200_000]]
+
+
+@pytest.mark.parametrize("asked", [1, 20])
+def test_a_delay_is_once_for_each_reply(asked: int) -> None:
+    """However large it is, and however many come within it."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        for number in range(asked):
+            connection.sendall(BIG[number * size :][:size])
+            time.sleep(0.02)
+        connection.recv(1)
+
+    size = len(BIG) if asked == 1 else 1
+    with serving(serve) as proxy, dialled(proxy) as line:
+        proxy.inject(WireFault.DELAY, 0.5)
+        line.sendall(b"?")
+        began = time.monotonic()
+        for number in range(asked):
+            assert received(line, size) == BIG[number * size :][:size]
+            assert 0.49 <= time.monotonic() - began - 0.02 * number < 0.8
+
+
+def test_who_sends_without_end_into_a_hole_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            while len(sent) < 100:
+                connection.sendall(BIG)
+                sent.append(len(BIG))
+
+    sent: list[int] = []
+    monkeypatch.setattr(proxies, "AHEAD", 2)
+    with serving(serve) as proxy, dialled(proxy) as line:
+        line.sendall(b"?")
+        time.sleep(0.05)
+        proxy.inject(WireFault.HOLE)
+        time.sleep(0.5)
+        assert len(sent) < 100
+
+
 # Life
+
+
+def test_who_injects_while_the_context_ends_does_not_hang() -> None:
+    def chaos(proxy: ChaosProxy) -> None:
+        with contextlib.suppress(RuntimeError):  # it is over
+            while True:
+                proxy.inject(WireFault.CUT)
+                proxy.heal()
+
+    for _ in range(50):
+        with ChaosProxy(free_port()) as proxy:
+            thread = threading.Thread(target=chaos, args=[proxy], daemon=True)
+            thread.start()
+            time.sleep(0.003)
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_a_wire_that_several_threads_let_flap_is_healed() -> None:
+    with FakeServer.silent() as server, ChaosProxy(server.port) as proxy, contextlib.ExitStack() as lines:
+        for _ in range(10):
+            for _ in range(20):
+                lines.enter_context(dialled(proxy))
+            time.sleep(0.02)
+            threads = [threading.Thread(target=proxy.inject, args=(WireFault.FLAP, 0.02)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            proxy.heal()
+            with dialled(proxy) as line:
+                line.settimeout(0.1)
+                assert all_of(line) == (b"", TimeoutError)
+
+
+def test_without_a_file_descriptor_for_a_connection_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(listener: socket.socket) -> Any:
+        if threading.current_thread().name != "chaos proxy":
+            return accept(listener)
+        refusals.append(1)
+        raise OSError(errno.EMFILE, "too many open files")
+
+    accept, refusals = socket.socket.accept, list[int]()
+    with echoing() as (proxy, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(socket.socket, "accept", refused)
+            line = socket.create_connection(("127.0.0.1", proxy.port), timeout=2)
+            time.sleep(0.35)
+        with line:
+            assert asked(line) == REPLY
+    assert 2 <= len(refusals) <= 5
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "x..y"])
+def test_what_is_no_name_of_a_host_is_one_that_nobody_knows(host: str) -> None:
+    with pytest.raises(OSError, match="is no name of a host"), ChaosProxy(1, host):
+        raise AssertionError("entered")
+
+
+def test_every_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def addresses(_: str, port: int, *kind: int) -> list[Any]:
+        return [known("127.0.0.1", each, *kind)[0] for each in (free_port(), port)]
+
+    known = socket.getaddrinfo
+    with FakeServer.replying(REPLY) as server, contextlib.ExitStack() as entered:
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "getaddrinfo", addresses)
+            proxy = entered.enter_context(ChaosProxy(server.port, "two.example"))
+        with dialled(proxy) as line:
+            assert asked(line) == REPLY
 
 
 def test_a_fault_may_be_given_by_its_name() -> None:

@@ -167,14 +167,14 @@ outage: Any = Outage
         (lambda: histories(keys=()), ValueError, "keys must hold at least 1 str, not none"),
         (lambda: histories(keys={"a", "b"}), TypeError, f"keys {LIST} str, not {{"),
         (lambda: histories(keys=[1]), TypeError, "each of keys must be str, not 1"),
-        (lambda: histories(seconds=[1.0, -1.0]), ValueError, "seconds must be at least 0, not -1"),
+        (lambda: histories(seconds=[1.0, -1.0]), ValueError, "seconds must be at least 0 and finite, not -1"),
         (lambda: histories(seconds=5), TypeError, "seconds must be a list of Real, not 5"),
         (lambda: histories(outages=["hang"]), TypeError, "each of outages must be Fault, not 'hang'"),
         (lambda: histories(longest="3"), TypeError, "longest must be int, not '3'"),
         (lambda: outage(Fault(FaultKind.HANG), "get"), TypeError, f"operations {LIST} str, not 'get'"),
         (lambda: outage(Fault(FaultKind.HANG), ("got",)), ValueError, "operation must be one of get, .*, not 'got'"),
         (lambda: outage("hang"), TypeError, "fault must be Fault, not 'hang'"),
-        (lambda: Advance(-1.0), ValueError, "seconds must be at least 0, not -1"),
+        (lambda: Advance(-1.0), ValueError, "seconds must be at least 0 and finite, not -1"),
     ],
 )
 def test_what_could_never_happen_is_said_at_once(

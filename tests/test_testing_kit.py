@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -366,6 +367,13 @@ def test_a_kind_of_fault_may_be_given_by_its_name(kit: Kit, kind: FaultKind) -> 
     assert Fault(by_name).kind is kind
 
 
+def test_seconds_are_any_number(kit: Kit) -> None:
+    seconds: Any = Fraction(1, 8)
+    kit.plan.then("get", Fault.slow(seconds))
+    assert kit.call("get", "k", within=0.25) is None
+    assert kit.clock.monotonic() == 1_000.125
+
+
 RAISE = Fault(FaultKind.RAISE)
 HANG: Any = "hang"
 fault: Any = Fault  # of any arguments, as of a caller who checks no types
@@ -376,10 +384,13 @@ seeded: Any = FaultPlan.seeded
     ("wrong", "error", "said"),
     [
         (lambda: fault("nonsense"), ValueError, "kind must be one of raise, raise_at_call, .*, jump, not 'nonsense'"),
-        (lambda: fault.slow(-1), ValueError, "seconds must be at least 0, not -1"),
-        (lambda: fault.late(float("nan")), ValueError, "seconds must be at least 0, not nan"),
-        (lambda: fault(FaultKind.JUMP, float("nan")), ValueError, "seconds must be at least -inf, not nan"),
-        (lambda: fault.slow("1"), TypeError, "seconds must be int or float, not '1'"),
+        (lambda: fault.slow(-1), ValueError, "seconds must be at least 0 and finite, not -1"),
+        (lambda: fault.slow(float("inf")), ValueError, "seconds must be at least 0 and finite, not inf"),
+        (lambda: fault.slow(10**400), ValueError, "seconds must be at least 0 and finite, not 10000"),
+        (lambda: fault.late(float("nan")), ValueError, "seconds must be at least 0 and finite, not nan"),
+        (lambda: fault("jump", float("nan")), ValueError, "seconds must be at least -inf and finite, not nan"),
+        (lambda: fault("jump", float("-inf")), ValueError, "seconds must be at least -inf and finite, not -inf"),
+        (lambda: fault.slow("1"), TypeError, "seconds must be Real, not '1'"),
         (lambda: fault.raising(ConnectionError), TypeError, "error must be BaseException, not <class"),
         (lambda: FaultPlan().then("got", RAISE), ValueError, "operation must be one of get, .* delete_many, not 'got'"),
         (lambda: FaultPlan().then("get", None, HANG), TypeError, "fault must be Fault or NoneType, not 'hang'"),

@@ -77,8 +77,7 @@ class Face:
 class PlainFace(Face):
     """A synchronous adapter, timed by `monotonic`. Its calls are made by one thread, or by several that share it."""
 
-    def __init__(self, adapter: Any, monotonic: Callable[[], float], slack: float) -> None:
-        self.adapter = adapter
+    def __init__(self, monotonic: Callable[[], float], slack: float) -> None:
         self._monotonic = monotonic
         self._slack = slack
         self._caller = Caller()

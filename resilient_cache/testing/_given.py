@@ -5,12 +5,16 @@ Each raises `ValueError` or `TypeError` that names the argument and says what wo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from numbers import Real
+from typing import Any, Final, TypeVar
 
 __all__ = ["all_of", "is_a", "one_of", "seconds_of"]
 
 T = TypeVar("T")
+
+LARGEST: Final = sys.float_info.max
 
 
 def is_a(name: str, value: object, *kinds: type) -> None:
@@ -43,7 +47,7 @@ def all_of(name: str, values: Iterable[T], kind: type, *, least: int = 0) -> tup
 
 
 def seconds_of(seconds: float, least: float = 0.0) -> None:
-    """Check that `seconds` is a number, and `least` or more."""
-    is_a("seconds", seconds, int, float)
-    if not seconds >= least:
-        raise ValueError(f"seconds must be at least {least:g}, not {seconds!r}")
+    """Check that `seconds` is a number, `least` or more, that a clock can be set by."""
+    is_a("seconds", seconds, Real)
+    if not (seconds >= least and abs(seconds) <= LARGEST):
+        raise ValueError(f"seconds must be at least {least:g} and finite, not {seconds!r}")

@@ -47,7 +47,8 @@ class AdapterContract(Laws):
     """The contract of a synchronous adapter. Subclasses write `open`, and what else of the store they can show.
 
     `break_store` and `heal_store` start and end an outage, `open_dripping` gives an adapter on a server that is slow
-    byte by byte. `excused` names what cannot be shown, of these and of "close" and "fork", with the reason.
+    byte by byte. `excused` names what cannot be shown, of these and of "close" and "fork", with the reason. An adapter
+    is opened in the thread that uses it, which is not the main one.
     """
 
     def open(self) -> CacheAdapter:
@@ -61,16 +62,19 @@ class AdapterContract(Laws):
     @contextmanager
     def opened(self, open_store: Callable[[], CacheAdapter]) -> Generator[PlainFace]:
         """An adapter by `open_store` that is closed afterwards."""
-        adapter: object = open_store()
-        if inspect.iscoroutine(adapter):
-            adapter.close()
-            raise MisuseError(f"{_named(open_store)} must not be async here: AsyncAdapterContract takes coroutines")
-        _check(open_store, adapter, inspect.iscoroutinefunction, "plain methods, or be held to AsyncAdapterContract")
-        store = PlainFace(adapter, self.monotonic, self.slack)
+        store = PlainFace(self.monotonic, self.slack)
         try:
-            yield store
+            store.adapter = store.scene(_named(open_store), open_store)
+            if inspect.iscoroutine(store.adapter):
+                store.adapter.close()
+                raise MisuseError(f"{_named(open_store)} must not be async here: AsyncAdapterContract takes coroutines")
+            what = "plain methods, or be held to AsyncAdapterContract"
+            _check(open_store, store.adapter, inspect.iscoroutinefunction, what)
+            try:
+                yield store
+            finally:
+                _close(store)
         finally:
-            _close(store)
             store.end()
 
     def test_threads_may_share_it(self) -> None:
@@ -83,6 +87,8 @@ class AdapterContract(Laws):
         self._needs("fork")
         if not hasattr(os, "fork"):
             raise SkipTest("fork: there is none on this platform")
+        if multiprocessing.current_process().daemon:
+            raise SkipTest("fork: this is a daemonic process of multiprocessing, which may have no children")
         with self.opened(self.open) as store:
             store.scene("the parent", partial(self._fork, store))
 

@@ -47,8 +47,8 @@ class FaultKind(StrEnum):
 class Fault:
     """One fault. Which fields count is said at its kind, which may be given by its name.
 
-    Raises `ValueError` for another kind, and for `seconds` below 0 unless the clock is to jump; `TypeError` for an
-    `error` that is none, the class of one included.
+    Raises `ValueError` for another kind, for `seconds` without end (that is `HANG`), and below 0 unless the clock is to
+    jump; `TypeError` for `seconds` that are no number and an `error` that is none, the class of one included.
     """
 
     kind: FaultKind
@@ -110,7 +110,7 @@ class FaultPlan:
     def seeded(cls, seed: int, *, rate: float, faults: Sequence[Fault]) -> Self:
         """A plan that gives each call one of `faults` with a chance of `rate`: the same for the same seed.
 
-        Raises `ValueError` unless `rate` is from 0 to 1, and for no faults.
+        Raises `ValueError` unless `rate` is from 0 to 1, and for no faults; `TypeError` for a seed that is no int.
         """
         is_a("seed", seed, int)
         is_a("rate", rate, int, float)

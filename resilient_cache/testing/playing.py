@@ -33,7 +33,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """So many seconds pass. Raises `ValueError` for less than none."""
+    """So many seconds pass. Raises `ValueError` for less than none and for no end of them."""
 
     seconds: float
 
@@ -46,7 +46,8 @@ class Advance:
 class Outage:
     """From now on every call to the store meets `fault`; of `operations` only, when some are named.
 
-    Raises `ValueError` for an operation that there is not, `TypeError` for what is no fault and for a lone name.
+    Raises `ValueError` for an operation that there is not, `TypeError` for what is no fault, and for operations that
+    are a lone name, or a set: a history is told in one order.
     """
 
     fault: Fault

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import socket
 import struct
 import threading
-from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable, Coroutine, Iterable
+from asyncio import Queue, TaskGroup
+from collections.abc import Callable, Coroutine, Iterator
 from enum import StrEnum
+from numbers import Real
 from typing import Any, Final, Self, TypeVarTuple, final
 
 from ._given import is_a, one_of
@@ -21,6 +23,11 @@ Ts = TypeVarTuple("Ts")
 
 NOT_A_PROTOCOL: Final = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # linger for 0 seconds
+PIECE: Final = 65_536
+AHEAD: Final = 1_024
+"""Pieces that may be held back each way, 64 MiB: who sends more waits, as on any wire."""
+RETRY: Final = 0.1
+"""Seconds until connections are accepted again, where there was no file descriptor for one."""
 
 
 class WireFault(StrEnum):
@@ -45,19 +52,23 @@ class ChaosProxy:
     Clients connect to 127.0.0.1 at `port`, which is known once the context is entered. The proxy runs in a thread of
     its own, so it serves blocking and asyncio clients alike, and any thread may inject and heal. When the context ends,
     every connection is closed and the thread has ended. Entering raises `OSError` when no port can be had or nobody
-    knows `host`; while the server is away, connections are closed as soon as they are made.
+    knows `host`; while the server is away, connections are closed as soon as they are made. A reset by either side is
+    one for the other, after what was said before it.
     """
 
     __slots__ = (
+        "_accepting",
+        "_addresses",
         "_changed",
         "_fault",
         "_lines",
         "_listener",
+        "_lock",
         "_loop",
         "_seconds",
         "_target",
         "_thread",
-        "_turns",
+        "_turning",
         "port",
     )
 
@@ -68,11 +79,9 @@ class ChaosProxy:
         is_a("host", host, str)
         self.port = 0
         self._target = host, port
+        self._lock = threading.RLock()  # held until the loop has done what it was asked: it does not end before
         self._thread: threading.Thread | None = None
-        self._fault: WireFault | None = None
-        self._seconds = 0.0
         self._lines: dict[asyncio.Task[None], socket.socket] = {}
-        self._turns: set[asyncio.Task[None]] = set()  # the one task of a wire that flaps
         self._changed = asyncio.Event()
 
     def inject(self, fault: WireFault, seconds: float = 0.05) -> None:
@@ -82,7 +91,7 @@ class ChaosProxy:
         outside the context.
         """
         fault = one_of("fault", fault, WireFault)
-        is_a("seconds", seconds, int, float)
+        is_a("seconds", seconds, Real)
         if not seconds > 0:
             raise ValueError(f"seconds must be above 0, not {seconds!r}")
         self._do(self._inject, fault, seconds)
@@ -95,150 +104,181 @@ class ChaosProxy:
         """The proxy, listening."""
         if self._thread is not None:
             raise RuntimeError("this ChaosProxy is entered already: make another one")
-        socket.getaddrinfo(*self._target)  # a host that there is not is no server that is away
+        try:
+            self._addresses = socket.getaddrinfo(*self._target, 0, socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise socket.gaierror(socket.EAI_NONAME, f"{self._target[0]!r} is no name of a host: {error}") from error
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._listener.setblocking(False)
         self.port = self._listener.getsockname()[1]
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # whatever loops the tests have
+        self._turning = self._loop.call_soon(self._change, None, 0.0)
+        self._accepting = self._loop.call_soon(self._listen)
         self._thread = threading.Thread(target=self._loop.run_forever, name="chaos proxy", daemon=True)
         self._thread.start()
-        self._do(self._listen)
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Close everything. Again is harmless."""
-        if self._thread is not None:
-            self._do(self._close)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-            self._thread = None
+        with self._lock:
+            if self._thread is not None:
+                self._do(self._close)
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
+                self._thread = None
 
     def _do(self, work: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts) -> None:
-        if self._thread is None:
-            raise RuntimeError("a ChaosProxy has a wire only within its context: with ChaosProxy(port) as proxy")
-        asyncio.run_coroutine_threadsafe(work(*args), self._loop).result()
-
-    async def _listen(self) -> None:
-        self._loop.add_reader(self._listener, self._accept)
+        with self._lock:
+            if self._thread is None:
+                raise RuntimeError("a ChaosProxy has a wire only within its context: with ChaosProxy(port) as proxy")
+            asyncio.run_coroutine_threadsafe(work(*args), self._loop).result()
 
     async def _close(self) -> None:
+        self._turning.cancel()
+        self._accepting.cancel()
         self._loop.remove_reader(self._listener)
         self._listener.close()
-        await _cancelled(self._lines)
-        await self._inject(None, 0.0)
+        for line in self._lines:
+            line.cancel()
+        await asyncio.gather(*self._lines, return_exceptions=True)
 
     async def _inject(self, fault: WireFault | None, seconds: float) -> None:
-        await _cancelled(self._turns)
-        flaps = fault is WireFault.FLAP
-        await self._change(WireFault.CUT if flaps else fault, seconds)
-        self._turns = {asyncio.create_task(self._flap(seconds))} if flaps else set()
+        self._turning.cancel()
+        if fault is WireFault.FLAP:
+            self._flap(itertools.cycle((WireFault.CUT, None)), seconds)
+        else:
+            self._change(fault, seconds)
+        if self._fault is WireFault.CUT:
+            await asyncio.gather(*self._lines, return_exceptions=True)
 
-    async def _flap(self, seconds: float) -> None:
-        for turn in itertools.cycle((None, WireFault.CUT)):
-            await asyncio.sleep(seconds)
-            await self._change(turn, seconds)
+    def _flap(self, turns: Iterator[WireFault | None], seconds: float) -> None:
+        self._change(next(turns), seconds)
+        self._turning = self._loop.call_later(seconds, self._flap, turns, seconds)
 
-    async def _change(self, fault: WireFault | None, seconds: float) -> None:
+    def _change(self, fault: WireFault | None, seconds: float) -> None:
         self._fault, self._seconds = fault, seconds
-        self._changed.set()  # whatever is under way looks again
-        self._changed = asyncio.Event()
         if fault is WireFault.CUT:
-            for connection in self._lines.values():
-                _reset(connection)
-            await _cancelled(self._lines)
+            self._cut()
+        self._changed.set()  # whatever is held back looks again
+        self._changed = asyncio.Event()
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
         """Not by `asyncio.start_server`: of its connections, one that comes while it is closed is left open."""
-        connection, _ = self._listener.accept()
-        if self._fault is WireFault.CUT:
-            _reset(connection)
-            connection.close()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # asked again at once, it would be this one for ever
+            self._loop.remove_reader(self._listener)
+            self._accepting = self._loop.call_later(RETRY, self._listen)
             return
+        connection.setblocking(False)
         line = self._loop.create_task(self._join(connection))
         self._lines[line] = connection
         line.add_done_callback(lambda line: self._lines.pop(line).close())  # its own code may never have begun
+        if self._fault is WireFault.CUT:
+            self._cut()
 
-    async def _join(self, connection: socket.socket) -> None:
+    def _cut(self) -> None:
+        for line, connection in self._lines.items():
+            _reset(connection)
+            line.cancel()
+
+    async def _join(self, near: socket.socket) -> None:
+        failed = set[socket.socket]()
+        with contextlib.ExitStack() as ends:
+            try:
+                far = await self._dialled(ends)
+                async with TaskGroup() as line:
+                    line.create_task(self._pass(line, (near, far), failed, reply=False))
+                    line.create_task(self._pass(line, (far, near), failed, reply=True))
+            except* EOFError:
+                pass  # it is over both ways
+
+    async def _dialled(self, ends: contextlib.ExitStack) -> socket.socket:
+        """A connection to the server, closed with `ends`."""
+        for family, kind, protocol, _, address in self._addresses:
+            with contextlib.suppress(OSError):
+                far = ends.enter_context(socket.socket(family, kind, protocol))
+                far.setblocking(False)
+                await self._loop.sock_connect(far, address)
+                return far
+        raise EOFError
+
+    async def _pass(
+        self, line: TaskGroup, way: tuple[socket.socket, socket.socket], failed: set[socket.socket], *, reply: bool
+    ) -> None:
+        """Let all that comes from one end reach the other in its order, and then its end: a reset, where it failed."""
+        reader, writer = way
+        pieces = Queue[tuple[float, bytes]](AHEAD)
+        reading = line.create_task(self._read(reader, pieces, failed))
         try:
-            with contextlib.ExitStack() as ends:
-                far_reader, far_writer = await _opened(ends, *self._target)
-                reader, writer = await _opened(ends, sock=connection)
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(self._requests(reader, far_writer))
-                    both.create_task(self._replies(far_reader, writer))
-        except* OSError:
-            pass  # one end is gone, or the wire was cut: the line ends here
+            writer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a byte does not wait for the next
+            data = b"?"
+            while data:
+                arrived, data = await pieces.get()
+                await self._send(writer, data, arrived, reply=reply)
+            if reader in failed:
+                _reset(writer)
+                raise EOFError
+            writer.shutdown(socket.SHUT_WR)
+        except OSError:
+            failed.add(writer)  # what it has said before still passes the other way
+        finally:
+            reading.cancel()
 
-    async def _requests(self, reader: StreamReader, writer: StreamWriter) -> None:
-        while data := await self._received(reader):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-
-    async def _replies(self, reader: StreamReader, writer: StreamWriter) -> None:
-        while data := await self._received(reader):
-            await self._send(writer, data)
-        writer.write_eof()
-
-    async def _received(self, reader: StreamReader) -> bytes:
-        """What came and may pass on; nothing at the end."""
-        data = await reader.read(65_536)
-        while self._fault in NOTHING_PASSES:
-            await self._changed.wait()
-        return data
-
-    async def _send(self, writer: StreamWriter, data: bytes) -> None:
-        """Let a reply pass, each byte as the wire is when its turn comes."""
-        delayed = False
+    async def _read(
+        self, reader: socket.socket, pieces: Queue[tuple[float, bytes]], failed: set[socket.socket]
+    ) -> None:
+        """Put what comes, and when it came; nothing is the end."""
+        data = b"?"
         while data:
-            fault = self._fault
-            if fault in NOTHING_PASSES or (fault is WireFault.DELAY and not delayed):
-                delayed = await self._lasts()
-                continue
+            try:
+                data = await self._loop.sock_recv(reader, PIECE)
+            except OSError:
+                failed.add(reader)
+                data = b""
+            await pieces.put((self._loop.time(), data))
+            await asyncio.sleep(0)  # who sends without a pause leaves the loop to others, too
+
+    async def _send(self, writer: socket.socket, data: bytes, arrived: float, *, reply: bool) -> None:
+        """Let what `arrived` then pass, each byte as the wire is when its turn comes."""
+        while True:
+            fault = await self._passable(arrived, reply=reply)
+            if not data:
+                return
             if fault is WireFault.GARBAGE:
                 data = NOT_A_PROTOCOL
             whole = len(data)
             size = 1 if fault is WireFault.DRIP else whole // 2 if fault is WireFault.RESET else whole
-            writer.write(data[:size])
-            await writer.drain()
+            await self._loop.sock_sendall(writer, data[:size])
             data = data[size:]
             if fault is WireFault.RESET:
-                _reset(writer.get_extra_info("socket"))
-                raise ConnectionResetError
+                _reset(writer)
+                raise EOFError
             if fault is WireFault.DRIP:
-                await self._lasts()
+                await self._lasts(self._seconds)
 
-    async def _lasts(self) -> bool:
-        """Whether the wire stays as it is for its `seconds`; waits so long, or until it is changed."""
-        try:
-            async with asyncio.timeout(self._seconds):
+    async def _passable(self, arrived: float, *, reply: bool) -> WireFault | None:
+        """Wait until what `arrived` then may pass; the fault that it meets. A request meets none but holes and cuts."""
+        while True:
+            fault = self._fault if reply or self._fault in NOTHING_PASSES else None
+            held = math.inf if fault in NOTHING_PASSES else self._seconds if fault is WireFault.DELAY else 0.0
+            left = arrived + held - self._loop.time()
+            if left <= 0:
+                return fault
+            await self._lasts(left)
+
+    async def _lasts(self, seconds: float) -> None:
+        """Wait so long, or until the wire is changed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
                 await self._changed.wait()
-        except TimeoutError:
-            return True
-        return False
-
-
-async def _opened(ends: contextlib.ExitStack, *to: Any, **over: Any) -> tuple[StreamReader, StreamWriter]:
-    """A connection that is aborted when `ends` is over.
-
-    What was written and drained is with the system: nothing is lost by the abort, or passes once the wire is bad.
-    """
-    reader, writer = await asyncio.open_connection(*to, **over)
-    ends.callback(writer.transport.abort)
-    writer.transport.set_write_buffer_limits(0)
-    return reader, writer
 
 
 def _reset(connection: socket.socket) -> None:
     """Let its end be a reset."""
     with contextlib.suppress(OSError):  # it is closed already
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel `tasks` and wait for their end."""
-    ended = list(tasks)
-    for task in ended:
-        task.cancel()
-    await asyncio.gather(*ended, return_exceptions=True)

@@ -174,7 +174,16 @@ def test_what_refuses_to_end_is_left_behind() -> None:
     Contract().test_what_is_missing_is_none()
 
 
-def test_opening_must_end() -> None:
+def test_opening_must_end(hanging: Hanging) -> None:
+    class Contract(OnStore):
+        def open(self) -> Any:
+            hanging.hang()
+
+    with pytest.raises(AssertionError, match=r"^open must end: it has not for 0\.6 s$"):
+        Contract().test_what_is_missing_is_none()
+
+
+def test_opening_with_await_must_end() -> None:
     class Contract(OnQueued):
         async def open(self) -> Any:
             await asyncio.get_running_loop().create_future()

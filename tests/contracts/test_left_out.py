@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import unittest
 from collections.abc import Mapping
@@ -130,6 +131,14 @@ def test_a_contract_without_an_adapter_says_what_to_write(contract: Any) -> None
 def test_where_there_is_no_fork_the_law_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "fork")
     with pytest.raises(unittest.SkipTest, match="none on this platform"):
+        Bare().test_a_forked_child_may_use_it_too()
+
+
+def test_where_a_process_may_have_no_children_the_law_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a worker of a `multiprocessing.Pool`."""
+    process: Any = multiprocessing.current_process()
+    monkeypatch.setitem(process._config, "daemon", True)
+    with pytest.raises(unittest.SkipTest, match="may have no children"):
         Bare().test_a_forked_child_may_use_it_too()
 
 
