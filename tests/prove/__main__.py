@@ -10,8 +10,6 @@ broken cache was not caught.
 from __future__ import annotations
 
 import argparse
-import gc
-import logging
 import os
 import sys
 import time
@@ -20,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from .kinds import KINDS
-from .work import MOST_SEEDS, Tally, catch, sweep
+from .work import MOST_SEEDS, Tally, by_itself, catch, sweep
 
 SHOWN = 3
 
@@ -45,7 +43,7 @@ def prove(seconds: float, start: int, cores: int) -> int:
     """Run everything and print the report; the exit code."""
     until = time.monotonic() + seconds
     names = [(kind, broken) for kind in KINDS for broken in KINDS[kind].broken]
-    with ProcessPoolExecutor(cores, get_context("spawn"), initializer=_by_itself) as pool:
+    with ProcessPoolExecutor(cores, get_context("spawn"), initializer=by_itself) as pool:
         caught = list(pool.map(catch, *zip(*names, strict=True), [start] * len(names)))
         left = max(1.0, until - time.monotonic())
         cores_tallies = list(pool.map(sweep, range(start, start + cores), [cores] * cores, [left] * cores))
@@ -56,11 +54,6 @@ def prove(seconds: float, start: int, cores: int) -> int:
             tally.add(tallies[kind])
         good &= report(kind, tally)
     return 0 if report_broken(names, caught) and good else 1
-
-
-def _by_itself() -> None:
-    gc.disable()  # when it runs as it likes it costs a third of the time
-    logging.getLogger("resilient_cache").addHandler(logging.NullHandler())  # or it tells of thousands of closings
 
 
 def report(kind: str, tally: Tally) -> bool:
