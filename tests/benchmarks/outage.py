@@ -66,8 +66,8 @@ def _crowds(rounds: int) -> Section:
     without, within, calls, waiting, loads = (found[n] for n in ("without", "within", "calls", "waiting", "loads"))
     section = Section(
         "Crowds",
-        f"{KEYS:,} keys at once while the store hangs, {LOAD:g} s a load; {WAITERS:,} callers of one key. In an "
-        "interpreter of their own, for the garbage collector would walk what the other benchmarks have imported.",
+        f"{KEYS:,} keys at once while the store hangs, {LOAD:g} s a load; {WAITERS:,} callers of one key. "
+        "In an own process.",
         ("case", "median"),
         [
             ("keys at once, no cache", f"{statistics.median(without):.3f} s"),
