@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .errors import MisuseError
 
 __all__ = [
     "METHODS",
+    "ForMarks",
     "check_adapter",
     "check_backplane",
     "check_spawn",
@@ -115,16 +116,25 @@ def many_of(adapter: object, *, awaited: bool) -> frozenset[str]:
     return _own(adapter, FOR_MANY, awaited=awaited)
 
 
-def marks_of(adapter: Any, quick: Any, *, awaited: bool) -> list[Callable[..., Any]]:
-    """What to get and to set a mark with, `quick` where `adapter` has no methods of its own for that.
+class ForMarks(NamedTuple):
+    """What to get and to set a mark with; `several`: whether all of several stores are given one."""
+
+    get: Callable[..., Any]
+    set: Callable[..., Any]
+    several: bool
+
+
+def marks_of(adapter: Any, quick: Any, *, awaited: bool) -> ForMarks:
+    """What to call for a mark, of `quick` where `adapter` has no methods of its own for that.
 
     They are looked up when they are called. Raises `MisuseError` for one of the other colour.
     """
     own = _own(adapter, FOR_MARKS, awaited=awaited)
-    return [
+    get, put = (
         functools.partial(_call, *((adapter, name) if name in own else (quick, plain)))
         for name, plain in FOR_MARKS.items()
-    ]
+    )
+    return ForMarks(get, put, "set_mark" in own)
 
 
 def _call(store: Any, name: str, *args: object) -> Any:

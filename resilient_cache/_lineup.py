@@ -7,6 +7,7 @@ from typing import Any, Final, final
 
 from . import deadline
 from ._build import NAME, build_guard
+from ._colours import ForMarks
 from ._debts import Debts
 from ._guard import Answer
 from ._local import Local
@@ -138,7 +139,7 @@ def line_up(
     *,
     check: Callable[[object], None],
     quickest: Callable[[Any], Any],
-    marks_of: Callable[[Any, Any], Sequence[Callable[..., Any]]],
+    marks_of: Callable[[Any, Any], ForMarks],
     names: Sequence[str] | None,
     timeout: Duration,
     stand_in_ttl: Duration | None,
@@ -171,7 +172,7 @@ def line_up(
             Vendor(
                 adapter,
                 quickest(adapter),
-                marks_of(adapter, quickest(adapter)),
+                marks_of(adapter, quickest(adapter))[:2],
                 guard,
                 reporter=reporter,
                 local=local,

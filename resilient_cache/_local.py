@@ -19,7 +19,7 @@ from .flights import LEADING, Flight, Waiter
 from .memory import FRESH, PAST, PLACE, STAMP, Memory
 from .outcome import Source
 
-__all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local", "candidate_of"]
+__all__ = ["ABSENT", "DROPPED", "EVERYTHING", "KEY", "MARK", "Local"]
 
 FOREVER: Final = float("inf")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from inspect import getattr_static
 from typing import Any, Final, final
 
 from ._guard import Answer
@@ -28,8 +27,7 @@ class MarkStore:
     def __init__(self, rules: Rules, adapter: Any, behind: Behind) -> None:
         self._rules = rules
         self._quick = quickest(adapter)
-        self._get_mark, self._set_mark = marks_of(adapter, self._quick)
-        self._several = getattr_static(adapter, "set_mark", None) is not None
+        self._get_mark, self._set_mark, self._several = marks_of(adapter, self._quick)
         self._behind = behind
         self._prefix = f"{rules.name}!"  # the keys of entries go on with a colon
 

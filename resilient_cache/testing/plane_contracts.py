@@ -20,9 +20,10 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, TypeVar
-from unittest import SkipTest
 
 from ..protocols import AsyncBackplane, Backplane
+from ._callers import endless
+from ._excuses import skip_if_excused
 
 __all__ = ["AsyncBackplaneContract", "BackplaneContract"]
 
@@ -241,11 +242,7 @@ class _Laws:
         assert took <= self.within, f"{name} took {took:.2f} s to end, not {self.within:g} s"
 
     def _needs(self, capability: str) -> None:
-        unknown = sorted(set(self.excused) - CAPABILITIES)
-        assert not unknown, f"excused knows {sorted(CAPABILITIES)}, not {unknown}"
-        if capability in self.excused:
-            assert self.excused[capability], f"excused must give a reason for {capability!r}"
-            raise SkipTest(f"{capability}: {self.excused[capability]}")
+        skip_if_excused(capability, self.excused, CAPABILITIES)
 
 
 class BackplaneContract(_Laws):
@@ -315,7 +312,7 @@ def _error(name: str, outcome: Future[object]) -> BaseException | None:
     try:
         return outcome.exception(PATIENCE)
     except TimeoutError:
-        raise AssertionError(f"{name} must end: it has not for {PATIENCE:g} s") from None
+        raise AssertionError(endless(name, PATIENCE)) from None
 
 
 def _channel() -> str:

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Final, NoReturn, TypeVar
-from unittest import SkipTest
 
+from .._excuses import skip_if_excused
 from .._faces import Face
 
 __all__ = ["CAPABILITIES", "LIFE", "LONG", "SHORT", "Telling", "arguments", "each_way", "told"]
@@ -136,11 +136,7 @@ class Telling:
 
     def _needs(self, capability: str) -> None:
         """Skip the test where the adapter is excused from it."""
-        unknown = sorted(set(self.excused) - CAPABILITIES)
-        assert not unknown, f"excused knows {sorted(CAPABILITIES)}, not {unknown}"
-        if capability in self.excused:
-            assert self.excused[capability], f"excused must give a reason for {capability!r}"
-            raise SkipTest(f"{capability}: {self.excused[capability]}")
+        skip_if_excused(capability, self.excused, CAPABILITIES)
 
     def _write(self, capability: str) -> NoReturn:
         self._needs(capability)
