@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import pytest
 
 from resilient_cache import deadline
-from resilient_cache.testing import AsyncAdapterContract, ManualClock, ManualLoop
+from resilient_cache.testing import AsyncAdapterContract, ManualClock
 
-from .well import Queued, failed
+from .well import InVirtualTime, Queued, failed
 
 pytestmark = pytest.mark.realtime  # waits in turns of the loop, and in virtual time
 
@@ -198,10 +198,7 @@ BROKEN_ASYNC: dict[type[Queued], set[str]] = {
 
 @pytest.mark.parametrize("adapter", BROKEN_ASYNC)
 def test_a_broken_async_adapter_fails_its_law(adapter: type[Queued]) -> None:
-    class Contract(AsyncAdapterContract):
-        def __init__(self) -> None:
-            self.clock = ManualClock()
-
+    class Contract(InVirtualTime):
         async def open(self) -> Queued:
             self.adapter = adapter(self.clock)
             return self.adapter
@@ -216,15 +213,6 @@ def test_a_broken_async_adapter_fails_its_law(adapter: type[Queued]) -> None:
 
         def heal_store(self) -> None:
             self.adapter.broken = False
-
-        def new_loop(self) -> asyncio.AbstractEventLoop:
-            return ManualLoop(self.clock)
-
-        def monotonic(self) -> float:
-            return self.clock.monotonic()
-
-        def sleep(self, seconds: float) -> None:
-            self.clock.advance(seconds)
 
     assert failed(Contract) == BROKEN_ASYNC[adapter]
 

@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from resilient_cache.testing import AsyncAdapterContract, ManualClock, ManualLoop
-
-from .well import OnStore, Queued, Store, failed
+from .well import InVirtualTime, OnStore, Queued, Store, failed
 
 pytestmark = pytest.mark.realtime  # two threads are to meet in the middle of a call
 
@@ -196,22 +194,10 @@ BROKEN_ASYNC: dict[type[AsyncMany], set[str]] = {
 
 @pytest.mark.parametrize("adapter", BROKEN_ASYNC)
 def test_a_broken_async_call_for_many_fails_its_law(adapter: type[AsyncMany]) -> None:
-    class Contract(AsyncAdapterContract):
+    class Contract(InVirtualTime):
         excused: ClassVar[Mapping[str, str]] = {"break_store": "not asked here", "open_dripping": "not asked here"}
-
-        def __init__(self) -> None:
-            self.clock = ManualClock()
 
         async def open(self) -> Queued:
             return adapter(self.clock)
-
-        def new_loop(self) -> asyncio.AbstractEventLoop:
-            return ManualLoop(self.clock)
-
-        def monotonic(self) -> float:
-            return self.clock.monotonic()
-
-        def sleep(self, seconds: float) -> None:
-            self.clock.advance(seconds)
 
     assert failed(Contract) == BROKEN_ASYNC[adapter]

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from resilient_cache.testing import AsyncAdapterContract, ManualClock, ManualLoop, _faces
+from resilient_cache.testing import _faces
 from resilient_cache.testing._callers import Caller
 
-from .well import OnStore, Queued, Store, failed
+from .well import InVirtualTime, OnStore, Queued, Store, failed
 
 pytestmark = pytest.mark.realtime  # a thread hangs, and is waited for
 
@@ -26,26 +26,14 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_faces, "SCENE", 0.6)
 
 
-class OnQueued(AsyncAdapterContract):
+class OnQueued(InVirtualTime):
     """The contract of a `Queued` in virtual time."""
 
     excused: ClassVar[Mapping[str, str]] = EXCUSED
     kind: type[Queued] = Queued
 
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-
     async def open(self) -> Any:
         return type(self).kind(self.clock)
-
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        return ManualLoop(self.clock)
-
-    def monotonic(self) -> float:
-        return self.clock.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        self.clock.advance(seconds)
 
 
 class LeaksItsLock(Queued):

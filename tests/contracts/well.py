@@ -7,9 +7,9 @@ import unittest
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from resilient_cache.testing import AdapterContract, AsyncAdapterContract, DictStore, ManualClock
+from resilient_cache.testing import AdapterContract, AsyncAdapterContract, DictStore, ManualClock, ManualLoop
 
-__all__ = ["OnStore", "Queued", "Store", "failed"]
+__all__ = ["InVirtualTime", "OnStore", "Queued", "Store", "failed"]
 
 
 def failed(contract: type[AdapterContract | AsyncAdapterContract]) -> set[str]:
@@ -72,6 +72,22 @@ class OnStore(AdapterContract):
 
     def heal_store(self) -> None:
         self.store.broken = False
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+
+class InVirtualTime(AsyncAdapterContract):
+    """The contract of an async adapter whose time is that of `clock`."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        return ManualLoop(self.clock)
 
     def monotonic(self) -> float:
         return self.clock.monotonic()
